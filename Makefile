@@ -1,0 +1,42 @@
+# Everything that is done with this checkout at a desk and in CI. `make demo` and `make test` need nothing but
+# Python 3.11 or 3.12 with its venv module: they make .venv and install what constraints.txt pins.
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: demo test lint format test-slow fuzz clean
+
+demo: .venv/installed  ## a synthetic cohort from DICOM to a report
+	$(BIN)/python scripts/demo.py demo
+
+test: .venv/installed-dev  ## the test suite
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed-dev  ## the long forms of the tests: faults in numbers, real data
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-dev  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "lungct needs Python 3.11 or 3.12 with venv (Debian: apt install python3-venv)" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo build dist *.egg-info

@@ -1,0 +1,87 @@
+"""lungct: from an archive of chest CTs to a table of deep features and a cross-validated model.
+
+This is the table of contents of the Python interface; each name lives in the module beside it and is imported when
+it is first used, so that ``import lungct`` takes a few milliseconds.
+
+>>> import lungct
+>>> lungct.__version__
+'0.1.0'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lungct.boosting import CVResult, cross_validate
+    from lungct.dicom import Series, read_series
+    from lungct.errors import (
+        ClusterError,
+        LungCTError,
+        NothingUsableError,
+        SeriesError,
+        StorageError,
+        UsageError,
+    )
+    from lungct.extraction import ExtractSummary, extract
+    from lungct.features import pooled, read_features
+    from lungct.prediction import predict
+    from lungct.preprocess import Triplets, triplets
+    from lungct.training import TrainSummary, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "read_series": "dicom",
+    "Series": "dicom",
+    "triplets": "preprocess",
+    "Triplets": "preprocess",
+    "extract": "extraction",
+    "ExtractSummary": "extraction",
+    "read_features": "features",
+    "pooled": "features",
+    "train": "training",
+    "TrainSummary": "training",
+    "cross_validate": "boosting",
+    "CVResult": "boosting",
+    "predict": "prediction",
+    "LungCTError": "errors",
+    "UsageError": "errors",
+    "NothingUsableError": "errors",
+    "SeriesError": "errors",
+    "StorageError": "errors",
+    "ClusterError": "errors",
+}
+
+__all__ = [
+    "CVResult",
+    "ClusterError",
+    "ExtractSummary",
+    "LungCTError",
+    "NothingUsableError",
+    "Series",
+    "SeriesError",
+    "StorageError",
+    "TrainSummary",
+    "Triplets",
+    "UsageError",
+    "cross_validate",
+    "extract",
+    "pooled",
+    "predict",
+    "read_features",
+    "read_series",
+    "train",
+    "triplets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"lungct.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'lungct' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
