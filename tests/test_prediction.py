@@ -1,0 +1,305 @@
+import csv
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pyarrow as pa
+import pytest
+from planted import cohort, patient, write_labels, write_table
+
+import lungct
+from lungct import training
+from lungct.cluster import connect
+from lungct.errors import LungCTWarning, UsageError
+from lungct.features import Row, pooled, read_features
+from lungct.prediction import predict, predict_to_csv
+
+pytestmark = pytest.mark.ray  # the run that they predict with was trained on Ray
+
+FAST = {"params": {"learning_rate": 0.05}, "rounds": 60, "early_stopping": 15}
+
+
+@pytest.fixture(scope="module")
+def ray_session():
+    with connect() as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, ray_session):
+    """A run trained on 45 patients of a table of 50, one of whom has no features."""
+    directory = tmp_path_factory.mktemp("trained")
+    rows, labels = cohort(50)
+    broken = Row("broken", error="The files are no CT.", error_code="no_ct")
+    write_table(directory / "features", [*rows, broken])
+    known = dict(list(labels.items())[:45])
+    write_labels(directory / "labels.csv", known)
+    training.train(
+        directory / "features", directory / "labels.csv", directory / "run", folds=4, **FAST
+    )
+    return directory
+
+
+def boosters(run: Path) -> list[tuple[lightgbm.Booster, int]]:
+    metrics = json.loads((run / "metrics.json").read_text())
+    return [
+        (lightgbm.Booster(model_file=run / f"models/repeat-0-fold-{k}.txt"), fold["rounds"])
+        for k, fold in enumerate(metrics["folds"])
+    ]
+
+
+def scores(run: Path) -> dict[str, dict[str, str]]:
+    with open(run / "scores.csv", newline="") as file:
+        return {row["patient_id"]: row for row in csv.DictReader(file)}
+
+
+def by_id(table: pa.Table) -> dict[str, float]:
+    return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def expected(run: Path, rows: list[Row], folds: list[int] | None = None) -> list[float]:
+    """Plain LightGBM: the mean of some folds' boosters, clipped."""
+    X = np.stack([row.features.astype(np.float64).mean(axis=0) for row in rows])
+    chosen = [b for k, b in enumerate(boosters(run)) if folds is None or k in folds]
+    each = [
+        booster.predict(X.astype(np.float32), num_iteration=rounds) for booster, rounds in chosen
+    ]
+    return np.clip(np.mean(each, axis=0), 0, 1).tolist()
+
+
+def test_on_its_own_table_a_run_gives_its_out_of_fold_scores(trained):
+    table = lungct.predict(trained / "run", trained / "features")
+    assert table.schema == pa.schema([("id", pa.string()), ("cancer", pa.float64())])
+    found = by_id(table)
+    assert list(found) == [f"p{i:03d}" for i in range(50)]
+    known = scores(trained / "run")
+    for name, row in known.items():
+        assert found[name] == min(1.0, max(0.0, float(row["score"])))
+    new, _ = cohort(50)
+    fresh = [row for row in new if row.patient_id not in known]
+    assert [found[row.patient_id] for row in fresh] == pytest.approx(
+        expected(trained / "run", fresh), rel=1e-14
+    )
+
+
+def test_new_patients_get_the_mean_of_all_boosters_clipped(trained, tmp_path):
+    rows, _ = cohort(12, prefix="new")
+    rows[0].features[:] += 40  # beyond what was seen
+    table = write_table(tmp_path / "f", rows)
+    found = by_id(predict(trained / "run", table))
+    plain = dict(zip((r.patient_id for r in rows), expected(trained / "run", rows), strict=True))
+    assert found == pytest.approx(plain, rel=1e-14)
+    assert all(0 <= value <= 1 for value in found.values())
+
+
+def test_a_known_scan_under_a_new_id_is_scored_by_its_own_folds_booster(trained, tmp_path):
+    known = scores(trained / "run")
+    rows = [patient(f"new{i}", 0, pixel_hash=known[f"p{i:03d}"]["pixel_hash"]) for i in range(6)]
+    found = by_id(predict(trained / "run", write_table(tmp_path / "f", rows)))
+    for i, row in enumerate(rows):
+        fold = int(known[f"p{i:03d}"]["fold"])
+        assert [found[row.patient_id]] == expected(trained / "run", [row], [fold])
+
+
+def test_a_known_id_with_other_pixels_is_scored_by_its_own_fold_and_named(trained, tmp_path):
+    rows = [patient("p003", 1, seed=9), patient("fresh", 1)]
+    table = write_table(tmp_path / "f", rows)
+    with pytest.warns(LungCTWarning, match="'p003': the run was trained on other pixels") as caught:
+        found = by_id(predict(trained / "run", table))
+    assert len(caught) == 1
+    assert "fresh" not in str(caught[0].message)
+    fold = int(scores(trained / "run")["p003"]["fold"])
+    assert [found["p003"]] == expected(trained / "run", rows[:1], [fold])
+
+
+def test_a_known_id_with_another_known_patients_pixels_goes_by_the_pixels(trained, tmp_path):
+    known = scores(trained / "run")
+    other = next(row for row in known.values() if row["fold"] != known["p000"]["fold"])
+    swapped = patient("p000", 1, pixel_hash=other["pixel_hash"])
+    with pytest.warns(LungCTWarning, match="'p000'"):
+        found = by_id(predict(trained / "run", write_table(tmp_path / "f", [swapped])))
+    assert [found["p000"]] == expected(trained / "run", [swapped], [int(other["fold"])])
+
+
+def test_another_scan_of_a_known_person_is_scored_by_that_persons_fold(
+    trained, tmp_path, ray_session
+):
+    labels = {f"person{i:02d}/scan{j}": int(i % 2) for i in range(16) for j in range(2)}
+    rows = [patient(name, label) for name, label in labels.items()]
+    table = write_table(tmp_path / "f", rows, depth=2)
+    path = write_labels(tmp_path / "l.csv", labels)
+    training.train(table, path, tmp_path / "run", folds=4, **FAST)
+    later = patient("person03/scan9", 1)
+    found = by_id(predict(tmp_path / "run", write_table(tmp_path / "g", [later], depth=2)))
+    fold = int(scores(tmp_path / "run")["person03/scan0"]["fold"])
+    assert [found["person03/scan9"]] == expected(tmp_path / "run", [later], [fold])
+
+
+def test_a_scan_that_every_booster_has_seen_is_named(trained, tmp_path):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    text = (run / "scores.csv").read_text().splitlines()
+    twins = [line.rsplit(",", 1)[0] + "," + "ab" * 32 for line in text[1:]]
+    (run / "scores.csv").write_text("\n".join([text[0], *twins]) + "\n")
+    table = write_table(tmp_path / "f", [patient("new", 0, pixel_hash="ab" * 32)])
+    with pytest.warns(LungCTWarning, match="'new': .* same scan in several folds"):
+        predict(run, table)
+
+
+# --- the CSV ---
+
+
+def test_the_csv_holds_every_bit_and_the_runs_columns(trained, tmp_path):
+    out = tmp_path / "new" / "submission.csv"
+    summary = predict_to_csv(trained / "run", trained / "features", out)
+    line = summary.as_dict()
+    assert list(line) == ["command", "out", "patients", "seconds"]
+    assert (line["command"], line["out"], line["patients"]) == ("predict", str(out), 50)
+    lines = out.read_text().splitlines()
+    assert lines[0] == "id,cancer"
+    found = {name: float(value) for name, value in (row.split(",") for row in lines[1:])}
+    assert found == by_id(predict(trained / "run", trained / "features"))
+
+
+def test_other_column_names_come_back(trained, tmp_path, ray_session):
+    text = (trained / "labels.csv").read_text().replace("id,cancer", "PatientID,malignant")
+    (tmp_path / "l.csv").write_text(text)
+    training.train(
+        trained / "features",
+        tmp_path / "l.csv",
+        tmp_path / "run",
+        id_column="PatientID",
+        label_column="malignant",
+        folds=2,
+        pooling="meanstd",
+        **FAST,
+    )
+    (tmp_path / "ids.csv").write_text("PatientID,malignant\np049,0.5\n")
+    out = tmp_path / "out.csv"
+    predict_to_csv(tmp_path / "run", trained / "features", out, ids=tmp_path / "ids.csv")
+    assert out.read_text().startswith("PatientID,malignant\np049,0.")
+
+
+def test_ids_keep_their_order_and_only_they_are_predicted(trained, tmp_path):
+    (tmp_path / "ids.csv").write_bytes("\ufeffid,cancer\r\np048,0.5\r\np002,0.5\r\n".encode())
+    out = tmp_path / "out.csv"
+    summary = predict_to_csv(trained / "run", trained / "features", out, ids=tmp_path / "ids.csv")
+    assert summary.patients == 2
+    everybody = by_id(predict(trained / "run", trained / "features"))
+    rows = [f"{name},{everybody[name]!r}" for name in ("p048", "p002")]
+    assert out.read_text() == "\n".join(["id,cancer", *rows]) + "\n"
+
+
+def test_only_the_wanted_are_warned_of(trained, tmp_path):
+    table = write_table(tmp_path / "f", [patient("p003", 1, seed=9), patient("fresh", 1)])
+    (tmp_path / "ids.csv").write_text("id\nfresh\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict_to_csv(trained / "run", table, tmp_path / "o.csv", ids=tmp_path / "ids.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id\nbroken\np001\n", r"1 of 2 ids without features .*'broken'"),
+        ("id\nnobody\n", "'nobody'"),
+        ("id\np001\np001\n", "'p001' twice"),
+        ("id,x\np001,1\n,2\n", "no id in line 3"),
+        ("id\n", "no rows"),
+        ("patient\np001\n", "no column 'id'; it has 'patient'"),
+        ("", "is empty"),
+        (None, "is not there"),
+    ],
+)
+def test_ids_that_cannot_be_predicted_are_refused_and_nothing_is_written(
+    trained, tmp_path, text, words
+):
+    if text is not None:
+        (tmp_path / "ids.csv").write_text(text)
+    out = tmp_path / "out.csv"
+    with pytest.raises(UsageError, match=words) as caught:
+        predict_to_csv(trained / "run", trained / "features", out, ids=tmp_path / "ids.csv")
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("out", ["{dir}", "{dir}/file/x.csv", "/proc/none/x.csv"])
+def test_an_output_that_cannot_be_written_is_refused(trained, tmp_path, out):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--out"):
+        predict_to_csv(trained / "run", trained / "features", out.format(dir=tmp_path))
+
+
+# --- runs and tables that cannot be used ---
+
+
+def test_a_table_of_other_settings_is_refused_with_both_values(trained, tmp_path):
+    rows, _ = cohort(3)
+    other = write_table(tmp_path / "f", rows, preset="lung", batch_size=64)
+    with pytest.raises(UsageError) as caught:
+        predict(trained / "run", other)
+    assert "preset: 'dsb2017' against 'lung'" in str(caught.value)
+    assert "batch_size: 16 against 64" in str(caught.value)
+
+
+def test_the_version_and_the_name_of_the_weights_are_for_information(trained, tmp_path):
+    rows, _ = cohort(3)
+    other = write_table(tmp_path / "f", rows, weights="copy.pt", lungct="0.0.9")
+    assert predict(trained / "run", other).num_rows == 3
+
+
+def test_a_table_without_features_gives_no_rows(trained, tmp_path):
+    none = [Row("a", error="no CT", error_code="no_ct")]
+    assert predict(trained / "run", write_table(tmp_path / "f", none)).num_rows == 0
+
+
+def test_a_run_that_did_not_end_is_refused(trained, tmp_path):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    (run / "metrics.json").unlink()
+    with pytest.raises(UsageError, match=r"no metrics\.json"):
+        predict(run, trained / "features")
+
+
+def test_what_is_no_run_or_no_table_is_refused(trained, tmp_path):
+    for nothing in (tmp_path, tmp_path / "absent", trained / "features", trained / "labels.csv"):
+        with pytest.raises(UsageError, match="RUN"):
+            predict(nothing, trained / "features")
+    with pytest.raises(UsageError, match="feature table"):
+        predict(trained / "run", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.json", "{"),
+        ("metrics.json", "[]"),
+        ("metrics.json", '{"folds": [{"fold": 0}]}'),
+        ("metrics.json", '{"folds": 3}'),
+        ("settings.json", "{"),
+        ("settings.json", '{"kind": "run"}'),
+        ("scores.csv", ""),
+        ("scores.csv", "patient_id,fold\na,0\n"),
+        ("scores.csv", "patient_id,fold,pixel_hash\na,zero,\n"),
+        ("models/repeat-0-fold-2.txt", "no booster"),
+        ("models/repeat-0-fold-2.txt", None),
+    ],
+)
+def test_a_damaged_run_is_refused_in_a_line(trained, tmp_path, name, text):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    if text is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_text(text)
+    with pytest.raises(UsageError, match="is damaged") as caught:
+        predict(run, trained / "features")
+    assert "\n" not in str(caught.value)
+
+
+def test_features_pool_as_the_run_says(trained):
+    ids, X = pooled(read_features(trained / "features"), "mean")
+    booster, rounds = boosters(trained / "run")[0]
+    known = scores(trained / "run")
+    i = next(i for i, name in enumerate(ids) if name in known and known[name]["fold"] == "0")
+    assert float(known[ids[i]]["score"]) == booster.predict(X[i : i + 1], num_iteration=rounds)[0]

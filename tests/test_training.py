@@ -1,0 +1,492 @@
+import csv
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from planted import cohort, patient, write_labels, write_table
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from lungct import training
+from lungct.cluster import connect
+from lungct.csvfile import csv_bytes, read_columns
+from lungct.errors import LungCTWarning, UsageError
+from lungct.features import Row, pooled
+
+FAST = {"params": {"learning_rate": 0.05}, "rounds": 60, "early_stopping": 15}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """60 labelled patients, one without a label, one with an error row; a label for somebody unknown."""
+    directory = tmp_path_factory.mktemp("cohort")
+    rows, labels = cohort(60)
+    broken = Row("broken", error="The files are no CT.", error_code="no_ct")
+    write_table(directory / "features", [*rows, patient("unlabelled", 0), broken])
+    write_labels(directory / "labels.csv", {**labels, "unknown": 1})
+    return directory
+
+
+@pytest.fixture(scope="module")
+def ray_session():
+    with connect() as session:
+        yield session
+
+
+# --- labels ---
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,cancer\na,1\nb,0\n",
+        "\ufeffid,cancer\r\na,1\r\nb,0\r\n",
+        "id,cancer\na,1.0\nb,0.0",
+        "age,id,sex,cancer\n61,a,f,1\n70,b,m,0\n",
+        " id , cancer \n a , 1 \n b , 0 \n",
+        "id,cancer\na,1\n\nb,0\n,\n,,\n",
+        'id,cancer\n"a","1"\n"b","0"\n',
+        "id,cancer\na,1,\nb,0,\n",
+    ],
+)
+def test_labels_as_spreadsheets_write_them(tmp_path, text):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(text.encode())
+    assert training.read_labels(path) == {"a": 1, "b": 0}
+
+
+def test_ids_stay_text(tmp_path):
+    path = write_labels(tmp_path / "l.csv", [("007", 1), ("7", 0), ("1e3", 1), ("nan", 0)])
+    assert training.read_labels(path) == {"007": 1, "7": 0, "1e3": 1, "nan": 0}
+
+
+def test_other_columns_by_name(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("PatientID,malignant\na,1\n")
+    found = training.read_labels(path, id_column="PatientID", label_column="malignant")
+    assert found == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (None, "is not there"),
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"id,cancer\n", "no rows"),
+        (b"id,label\na,1\n", "no column 'cancer'; it has 'id', 'label'"),
+        (b"name,cancer\na,1\n", "no column 'id'; it has 'name', 'cancer'"),
+        (b"id;cancer\na;1\n", "separated by commas"),
+        (b"id,cancer,cancer\na,1,0\n", "2 columns 'cancer'"),
+        (b"id,cancer\na,1\na,1\n", "1 id more than once: 'a'"),
+        (b"id,cancer\na,1\nb,0\na,0\n", "1 id more than once: 'a'"),
+        (b"id,cancer\na,1\nb,\n", r"1 label is something else: 'b' \(blank\)"),
+        (b"id,cancer\na,1\nb\n", r"'b' \(blank\)"),
+        (b"id,cancer\na,nan\nb,NaN\n", r"2 labels are something else: 'a' \('nan'\), 'b'"),
+        (b"id,cancer\na,yes\n", r"'a' \('yes'\)"),
+        (b"id,cancer\na,2\n", r"'a' \('2'\)"),
+        (b"id,cancer\na,-1\n", r"'a' \('-1'\)"),
+        (b"id,cancer\na,0.5\n", r"'a' \('0.5'\)"),
+        (b"id,cancer\na,inf\n", r"'a' \('inf'\)"),
+        (b"id,cancer\na,True\n", r"'a' \('True'\)"),
+        (b"id,cancer\n" + b"".join(b"p%d,x\n" % i for i in range(9)), "and 4 more"),
+        (b"id,cancer\n,1\na,0\n", "no id in line 2"),
+        (b"id,cancer\na,0,5\n", "line 2, has 3 values for 2 columns"),
+        (b'id,cancer\n"a,1\nb,0\n', "is no CSV"),
+        (b"id,cancer\n\xe9,1\n", "is not UTF-8"),
+        ("id,cancer\na,1\n".encode("utf-16"), "is not UTF-8"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_refused_by_name(tmp_path, data, words):
+    path = tmp_path / "labels.csv"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(UsageError, match=words) as caught:
+        training.read_labels(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_that_are_a_directory_or_in_a_bucket_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="is a directory"):
+        training.read_labels(tmp_path)
+    with pytest.raises(UsageError, match="s3://"):
+        training.read_labels("s3://bucket/labels.csv")
+
+
+def test_one_column_cannot_be_both(tmp_path):
+    with pytest.raises(UsageError, match="--id-column and --label-column"):
+        training.read_labels(tmp_path / "l.csv", id_column="cancer")
+
+
+field = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+
+
+@given(rows=st.lists(st.tuples(field, field), max_size=6))
+def test_what_we_write_as_csv_reads_back(rows, tmp_path_factory):
+    path = tmp_path_factory.mktemp("csv") / "x.csv"
+    path.write_bytes(csv_bytes(("first", "second"), rows))
+    stripped = [(a.strip(), b.strip()) for a, b in rows]
+    found = [values for _, values in read_columns(path, ("first", "second"), option="--ids")]
+    assert found == [row for row in stripped if any(row)]
+
+
+@given(data=st.binary(max_size=60))
+def test_no_bytes_make_the_reader_fall_over(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("csv") / "x.csv"
+    path.write_bytes(b"id,cancer\n" + data)
+    with suppress(UsageError):
+        assert set(training.read_labels(path).values()) <= {0, 1}
+
+
+@given(value=st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_keep_every_bit_in_our_csv(value):
+    text = csv_bytes(("x",), [(value,)]).decode().splitlines()[1]
+    assert float(text) == value
+
+
+# --- params ---
+
+
+def test_params_come_from_a_json_file(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text('{"num_leaves": 7, "learning_rate": 0.05}')
+    assert training.read_params(path) == {"num_leaves": 7, "learning_rate": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot be read"),
+        ("", "is not JSON"),
+        ("num_leaves: 7", "is not JSON"),
+        ("[1]", "one object"),
+        ('{"a": 1, "a": 2}', "'a' twice"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+def test_params_that_cannot_be_used_are_refused(tmp_path, text, words):
+    path = tmp_path / "p.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=words) as caught:
+        training.read_params(path)
+    assert "\n" not in str(caught.value)
+
+
+# --- the cohort ---
+
+
+def test_who_is_in_and_who_was_left_out_and_why(table):
+    labels = training.read_labels(table / "labels.csv")
+    found = training.gather(table / "features", labels, pooling="mean", labels_name="labels.csv")
+    assert found.ids == sorted(set(labels) - {"unknown"})
+    assert found.y.tolist() == [labels[name] for name in found.ids]
+    assert found.groups is None
+    assert found.left_out == [
+        ("broken", "The files are no CT."),
+        ("unknown", "labelled, but not in the feature table"),
+        ("unlabelled", "features, but no label"),
+    ]
+    ids, X = pooled(table / "features", "mean")
+    np.testing.assert_array_equal(found.X, X[[ids.index(name) for name in found.ids]])
+
+
+def test_no_overlap_names_an_id_of_each_side_but_none_behind_a_pseudonym(table, tmp_path):
+    with pytest.raises(UsageError, match="begin with 'x', the table with 'p000'"):
+        training.gather(table / "features", {"x": 1}, pooling="mean", labels_name="l.csv")
+    hidden = write_table(tmp_path / "f", cohort(4)[0], pseudonym_key="abc")
+    with pytest.raises(UsageError, match="lungct pseudonyms") as caught:
+        training.gather(hidden, {"Jane Doe": 1}, pooling="mean", labels_name="l.csv")
+    assert "Jane" not in str(caught.value)
+
+
+def test_error_rows_alone_are_nothing_to_train_on(tmp_path, table):
+    only = [Row(name, error="no CT", error_code="no_ct") for name in "ab"]
+    broken = write_table(tmp_path / "f", only)
+    with pytest.raises(UsageError, match="has features"):
+        training.gather(broken, {"a": 1}, pooling="mean", labels_name="l.csv")
+    with pytest.raises(UsageError, match="has an error row"):
+        training.gather(table / "features", {"broken": 1}, pooling="mean", labels_name="l.csv")
+
+
+# --- refusals leave everything as it was ---
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """An older run, as far as a training looks at it."""
+    run = tmp_path / "run"
+    (run / "models").mkdir(parents=True)
+    (run / "settings.json").write_text('{"kind": "run"}')
+    (run / "metrics.json").write_text("{}")
+    (run / "models" / "repeat-0-fold-7.txt").write_text("tree")
+    return run
+
+
+def listing(directory: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"pooling": "median"}, "--pooling median"),
+        ({"objective": "l1"}, "--objective l1"),
+        ({"folds": 1}, "--folds 1"),
+        ({"folds": 21}, "too few for --folds 21"),
+        ({"rounds": 0}, "--rounds 0"),
+        ({"early_stopping": -1}, "--early-stopping -1"),
+        ({"seed": -1}, "--seed -1"),
+        ({"params": {"n_estimators": 3}}, "'n_estimators'"),
+        ({"params": "missing.json"}, "--params missing.json"),
+        ({"label_column": "malignant"}, "no column 'malignant'"),
+        ({"id_column": "PatientID"}, "no column 'PatientID'"),
+    ],
+)
+def test_a_refusal_leaves_an_older_run_as_it_was(table, finished, options, words):
+    before = listing(finished)
+    with pytest.raises(UsageError, match=words) as caught:
+        training.train(table / "features", table / "labels.csv", finished, **options)
+    assert "\n" not in str(caught.value)
+    assert listing(finished) == before
+
+
+def test_a_directory_that_is_no_table_and_labels_of_one_class_are_refused(table, tmp_path):
+    for missing in (tmp_path / "absent", tmp_path):
+        with pytest.raises(UsageError, match=r"settings\.json"):
+            training.train(missing, table / "labels.csv", tmp_path / "run")
+    ones = write_labels(tmp_path / "l.csv", dict.fromkeys([f"p{i:03d}" for i in range(60)], 1))
+    with pytest.raises(UsageError, match="all 60 patients with features have the label 1"):
+        training.train(table / "features", ones, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_of_somebody_elses_is_not_taken_for_a_run(table, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for out in (tmp_path, table / "features"):
+        before = listing(out)
+        with pytest.raises(UsageError, match="something else than a run"):
+            training.train(table / "features", table / "labels.csv", out)
+        assert listing(out) == before
+    with pytest.raises(UsageError, match="is a file"):
+        training.train(table / "features", table / "labels.csv", tmp_path / "thesis.tex")
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("out", ["/proc/lungct-run", "{file}/run"])
+def test_a_run_that_cannot_be_written_is_refused(table, tmp_path, out):
+    (tmp_path / "file").write_text("")
+    out = out.format(file=tmp_path / "file")
+    with pytest.raises(UsageError, match="--out"):
+        training.train(table / "features", table / "labels.csv", out, **FAST)
+
+
+# --- a whole training ---
+
+
+@pytest.fixture(scope="module")
+def trained(table, tmp_path_factory, ray_session):
+    """A run, its summary, and what the directory held when the report would be written."""
+    run = tmp_path_factory.mktemp("run") / "deep" / "run"
+    seen = {}
+
+    def report(path, metrics):
+        seen["files"] = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+        seen["metrics"] = json.loads(json.dumps(metrics))
+
+    summary = training.train(
+        table / "features", table / "labels.csv", run, before_commit=report, **FAST
+    )
+    return run, summary, seen
+
+
+def read_scores(run: Path) -> list[dict[str, str]]:
+    with open(run / "scores.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.ray
+def test_files_equal_plain_lightgbm_and_scikit_learn(table, trained):
+    run, summary, _ = trained
+    metrics = json.loads((run / "metrics.json").read_text())
+    rows = read_scores(run)
+    labels = training.read_labels(table / "labels.csv")
+    ids, X = pooled(table / "features", "mean")
+    keep = [i for i, name in enumerate(ids) if name in labels]
+    X, y = X[keep], np.array([labels[ids[i]] for i in keep])
+    assert [row["patient_id"] for row in rows] == [ids[i] for i in keep]
+    assert [int(row["label"]) for row in rows] == y.tolist()
+    assert len(rows) == summary.patients == metrics["patients"] == 60
+    assert summary.positives == metrics["positives"] == 20
+
+    params = json.loads((run / "settings.json").read_text())["params"]
+    curves = read_curves(run)
+    splits = StratifiedKFold(5, shuffle=True, random_state=42).split(y, y)
+    for k, (train, valid) in enumerate(splits):
+        data = lightgbm.Dataset(X[train], y[train])
+        history: dict = {}
+        booster = lightgbm.train(
+            params,
+            data,
+            60,
+            valid_sets=[data.create_valid(X[valid], y[valid])],
+            callbacks=[
+                lightgbm.early_stopping(15, verbose=False),
+                lightgbm.record_evaluation(history),
+            ],
+        )
+        told = metrics["folds"][k]
+        assert told["best_iteration"] == booster.best_iteration
+        np.testing.assert_allclose(curves[k], history["valid_0"]["l2"], rtol=1e-12)
+        mine = [rows[i] for i in valid]
+        assert {row["fold"] for row in mine} == {str(k)}
+        for column, rounds in (
+            ("score", told["rounds"]),
+            ("optimistic_score", told["best_iteration"]),
+        ):
+            expected = booster.predict(X[valid], num_iteration=rounds)
+            assert [float(row[column]) for row in mine] == expected.tolist()
+            stored = lightgbm.Booster(model_file=run / f"models/repeat-0-fold-{k}.txt")
+            assert stored.predict(X[valid], num_iteration=rounds).tolist() == expected.tolist()
+
+
+def read_curves(run: Path) -> list[list[float]]:
+    curves: dict[int, list[float]] = {}
+    with open(run / "curves.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            curve = curves.setdefault(int(row["fold"]), [])
+            assert int(row["round"]) == len(curve) + 1
+            curve.append(float(row["loss"]))
+    return [curves[k] for k in sorted(curves)]
+
+
+@pytest.mark.ray
+def test_a_planted_signal_is_found_and_the_summary_says_what_metrics_json_says(trained):
+    run, summary, _ = trained
+    metrics = json.loads((run / "metrics.json").read_text())
+    line = summary.as_dict()
+    assert list(line) == [
+        "command",
+        "out",
+        "patients",
+        "positives",
+        "folds",
+        "auc",
+        "log_loss",
+        "brier",
+        "optimistic",
+        "baseline",
+        "seconds",
+    ]
+    for name in ("auc", "log_loss", "brier", "optimistic", "baseline", "seconds"):
+        assert line[name] == metrics[name]
+    assert line["auc"]["low"] > 0.5
+    assert line["log_loss"]["value"] < line["baseline"]["log_loss"]["value"]
+    assert [left["patient_id"] for left in metrics["left_out"]] == [
+        "broken",
+        "unknown",
+        "unlabelled",
+    ]
+
+
+@pytest.mark.ray
+def test_the_report_finds_everything_but_metrics_json(trained):
+    run, _, seen = trained
+    models = [f"models/repeat-0-fold-{k}.txt" for k in range(5)]
+    assert seen["files"] == ["curves.csv", *models, "scores.csv", "settings.json"]
+    assert seen["metrics"] == json.loads((run / "metrics.json").read_text())
+
+
+@pytest.mark.ray
+def test_the_same_training_again_gives_the_same_but_for_seconds(table, trained, tmp_path):
+    run, _, _ = trained
+    training.train(table / "features", table / "labels.csv", tmp_path / "run", **FAST)
+    first, again = listing(run), listing(tmp_path / "run")
+    names = {os.path.relpath(name, run) for name in first}
+    assert names == {os.path.relpath(name, tmp_path / "run") for name in again}
+    for name in names - {"metrics.json"}:
+        assert first[str(run / name)] == again[str(tmp_path / "run" / name)], name
+    both = [json.loads((r / "metrics.json").read_text()) for r in (run, tmp_path / "run")]
+    assert all(metrics.pop("seconds") >= 0 for metrics in both)
+    assert both[0] == both[1]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_a_run_is_replaced_but_for_what_others_put_there(table, finished):
+    (finished / "report.html").write_text("old")
+    (finished / "notes.txt").write_text("mine")
+    (finished / ".scores.csv.0badcafe.tmp").write_text("half a file that a kill left")
+    training.train(table / "features", table / "labels.csv", finished, folds=3, inner=True, **FAST)
+    names = sorted(str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file())
+    models = [f"models/repeat-0-fold-{k}.txt" for k in range(3)]
+    assert names == sorted(
+        ["metrics.json", "settings.json", "scores.csv", "curves.csv", "notes.txt", *models]
+    )
+    assert json.loads((finished / "metrics.json").read_text())["optimistic"] is None
+    assert {row["optimistic_score"] for row in read_scores(finished)} == {""}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_a_training_that_ends_early_leaves_no_run_and_can_be_repeated(table, finished):
+    def interrupted(run, metrics):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(
+            table / "features",
+            table / "labels.csv",
+            finished,
+            folds=2,
+            before_commit=interrupted,
+            **FAST,
+        )
+    assert not (finished / "metrics.json").exists()
+    training.train(table / "features", table / "labels.csv", finished, folds=2, **FAST)
+    assert (finished / "metrics.json").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_what_a_task_refuses_arrives_as_one_line(table, tmp_path):
+    wild = {**FAST, "params": {"learning_rate": 1e300}}
+    with pytest.raises(UsageError, match="not a finite number") as caught:
+        training.train(table / "features", table / "labels.csv", tmp_path / "run", **wild)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_scans_of_one_person_are_in_one_fold(tmp_path):
+    labels = {f"person{i:02d}/scan{j}": int(i % 2) for i in range(20) for j in range(2)}
+    rows = [patient(name, label) for name, label in labels.items()]
+    table = write_table(tmp_path / "features", rows, depth=2)
+    path = write_labels(tmp_path / "l.csv", labels)
+    training.train(table, path, tmp_path / "run", folds=4, seed=1, **FAST)
+    scores = read_scores(tmp_path / "run")
+    y = np.array([int(row["label"]) for row in scores])
+    persons = [row["patient_id"].split("/")[0] for row in scores]
+    splits = StratifiedGroupKFold(4, shuffle=True, random_state=1).split(y, y, persons)
+    for k, (_, valid) in enumerate(splits):
+        assert {scores[i]["fold"] for i in valid} == {str(k)}
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["grouped"] is True
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_one_scan_under_two_ids_is_warned_of(tmp_path):
+    labels = {f"p{i:02d}": i % 2 for i in range(20)}
+    rows = [patient(name, label, pixel_hash="ab" * 32) for name, label in labels.items()]
+    table = write_table(tmp_path / "features", rows)
+    path = write_labels(tmp_path / "l.csv", labels)
+    with pytest.warns(LungCTWarning, match="1 scan stands under several ids in different folds"):
+        training.train(table, path, tmp_path / "run", folds=2, **FAST)
