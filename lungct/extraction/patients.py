@@ -1,0 +1,165 @@
+"""Which patients SRC has, and which of them a run is asked for.
+
+A *patient* is a directory ``depth`` levels below SRC with whatever is below it; its id is the path below SRC. SRC
+that holds only files is one patient, by its own name; a volume file (NIfTI, NRRD, MetaImage) directly in SRC is a
+patient of its own, named without its ending.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from lungct.errors import UsageError
+from lungct.storage import storage_faults, subdirectories
+
+VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mhd", ".mha")
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A patient to extract: its id in the table and where its files are."""
+
+    id: str
+    location: str
+
+
+def list_patients(src: Path, *, depth: int, without: Path) -> list[Patient]:
+    """List every patient of SRC, ordered by id.
+
+    Parameters
+    ----------
+    src
+        The archive.
+    depth
+        Levels of directories down to a patient.
+    without
+        A directory that is no patient though it may lie in SRC: the table itself.
+
+    Raises
+    ------
+    UsageError
+        If SRC is not there, is no directory, or has no patient.
+
+    """
+    _check_src(src)
+    inside = os.path.realpath(without)
+    found = [
+        Patient(printable(name), str(src / name))
+        for name in subdirectories(src, depth)
+        if os.path.realpath(src / name) != inside
+    ]
+    volumes = [path for path in _files(src) if path.name.lower().endswith(VOLUME_ENDINGS)]
+    found += [Patient(printable(_without_ending(path.name)), str(path)) for path in volumes]
+    if not found and depth == 1 and _files(src):
+        found = [Patient(printable(src.resolve().name), str(src))]
+    if not found:
+        level = "directly below it" if depth == 1 else f"{depth} levels below it (--depth {depth})"
+        raise UsageError(f"SRC {src} has no patient: no directory {level}, and no file in it")
+    _refuse_doubles(found)
+    return sorted(found, key=lambda patient: patient.id)
+
+
+def named_patients(src: Path, ids: Iterable[str]) -> list[Patient]:
+    """Look up patients by id without listing SRC, ordered by id.
+
+    Raises
+    ------
+    UsageError
+        If SRC lacks one; the sentence names it.
+
+    """
+    _check_src(src)
+    found, missing = [], []
+    for patient_id in sorted(set(ids)):
+        location = _locate(src, patient_id)
+        if location is None:
+            missing.append(patient_id)
+        else:
+            found.append(Patient(patient_id, location))
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise UsageError(f"--patients: SRC {src} has no patient {', '.join(missing[:3])}{more}")
+    return found
+
+
+def read_ids(path: Path, *, option: str = "--patients") -> list[str]:
+    """Read patient ids: one a line, or the id column of a CSV.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read or has no id.
+
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"{option} {path} cannot be read: {reason}") from error
+    rows = [row for row in csv.reader(lines) if row and row[0].strip()]
+    column = 0
+    if rows and "id" in (cell.strip() for cell in rows[0]):
+        column = [cell.strip() for cell in rows[0]].index("id")
+        rows = rows[1:]
+    elif any(len(row) > 1 for row in rows):
+        raise UsageError(f"{option} {path} has several columns and none is called id")
+    ids = [row[column].strip() for row in rows if len(row) > column and row[column].strip()]
+    if not ids:
+        raise UsageError(f"{option} {path} has no id: give one a line, or a CSV with a column id")
+    return ids
+
+
+def printable(name: str) -> str:
+    r"""Give a directory's name as text: bytes that are not UTF-8 become \xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _check_src(src: Path) -> None:
+    with storage_faults(f"SRC {src} cannot be read"):
+        if not os.path.lexists(src):
+            raise UsageError(
+                f"SRC {src} does not exist: give the directory that holds the patients"
+            )
+        if not src.is_dir():
+            raise UsageError(
+                f"SRC {src} is not a directory: give the directory that holds the patients"
+            )
+
+
+def _files(src: Path) -> list[Path]:
+    with storage_faults(f"SRC {src} cannot be listed"):
+        return [path for path in src.iterdir() if path.is_file() and not path.name.startswith(".")]
+
+
+def _without_ending(name: str) -> str:
+    for ending in VOLUME_ENDINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _locate(src: Path, patient_id: str) -> str | None:
+    parts = PurePosixPath(patient_id).parts
+    if not parts or patient_id.startswith("/") or ".." in parts:
+        return None
+    with storage_faults(f"SRC {src} cannot be read"):
+        if (src / patient_id).is_dir():
+            return str(src / patient_id)
+        for ending in VOLUME_ENDINGS:
+            if (src / f"{patient_id}{ending}").is_file():
+                return str(src / f"{patient_id}{ending}")
+    return None
+
+
+def _refuse_doubles(patients: list[Patient]) -> None:
+    seen: set[str] = set()
+    for patient in patients:
+        if patient.id in seen:
+            raise UsageError(
+                f"SRC has two patients called {patient.id} (a directory and a volume file?): rename one"
+            )
+        seen.add(patient.id)

@@ -1,0 +1,189 @@
+"""How far a feature table is: done, failed by reason, left; and, asked to check, whether every file is what it says."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lungct.errors import StorageError
+from lungct.extraction.options import check_key
+from lungct.extraction.patients import list_patients
+from lungct.features import Settings, read_settings, schema, shard_name
+from lungct.pseudonyms import read_key
+from lungct.storage import local_path
+
+SENTENCES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Status:
+    """A table's state.
+
+    Attributes
+    ----------
+    done
+        Patients with features.
+    failed
+        Error rows: code, count, and up to three of their sentences.
+    left
+        Patients of SRC that the table lacks; None where SRC was not given.
+    problems
+        What a check found, a sentence each; None where none was asked for.
+
+    """
+
+    directory: str
+    done: int
+    failed: list[dict[str, Any]]
+    left: int | None
+    problems: list[str] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the command's JSON line."""
+        values: dict[str, Any] = {
+            "command": "status",
+            "out": self.directory,
+            "done": self.done,
+            "failed": self.failed,
+        }
+        if self.left is not None:
+            values["left"] = self.left
+        if self.problems is not None:
+            values["problems"] = self.problems
+        return values
+
+    def text(self) -> str:
+        """Give the same for a person."""
+        failed = sum(reason["patients"] for reason in self.failed)
+        lines = [f"{self.done} patients with features, {failed} with an error row"]
+        if self.left is not None:
+            lines[0] += f", {self.left} left"
+        for reason in self.failed:
+            lines.append(f"  {reason['patients']:>6}  {reason['error_code']}")
+            lines += [f"          {sentence}" for sentence in reason["sentences"]]
+        if self.problems is not None:
+            lines += [f"problem: {problem}" for problem in self.problems]
+            lines += [] if self.problems else ["every file was read and is what it says"]
+        return "\n".join(lines)
+
+
+def status(
+    directory: str | os.PathLike[str],
+    src: str | os.PathLike[str] | None = None,
+    *,
+    check: bool = False,
+    pseudonyms: str | os.PathLike[str] | None = None,
+) -> Status:
+    """Count what a table has, and what of SRC it lacks.
+
+    Parameters
+    ----------
+    directory
+        The table.
+    src
+        The archive that it is made from.
+    check
+        Read every page of every file: schema, settings, names that fit their contents, each patient once.
+    pseudonyms
+        The table's key, to compare with SRC.
+
+    Raises
+    ------
+    UsageError
+        If DIR is no table, or SRC or the key do not fit.
+
+    """
+    settings = read_settings(directory)
+    table = local_path(directory, option="DIR")
+    problems = check_files(table, settings) if check else None
+    codes, rows = _rows(table, tolerant=check)
+    left = None
+    if src is not None:
+        key = read_key(pseudonyms) if pseudonyms is not None else None
+        check_key(settings, key, str(directory))
+        depth = settings.depth if isinstance(settings.depth, int) else 1
+        found = list_patients(local_path(src, option="SRC"), depth=depth, without=table)
+        ids = {key.pseudonym(p.id) if key else p.id for p in found}
+        left = len(ids - rows)
+    failed = [
+        {
+            "error_code": code,
+            "patients": sum(sentences.values()),
+            "sentences": [sentence for sentence, _ in sentences.most_common(SENTENCES_SHOWN)],
+        }
+        for code, sentences in sorted(codes.items())
+    ]
+    done = len(rows) - sum(reason["patients"] for reason in failed)
+    return Status(str(table), done, failed, left, problems)
+
+
+def check_files(table: Path, settings: Settings) -> list[str]:
+    """Read every file of a table whole and say, in a sentence each, what is not as it should be."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    problems: list[str] = []
+    seen: dict[str, str] = {}
+    for path in sorted((table / "features").glob("*")):
+        if not (path.name.startswith("part-") and path.name.endswith(".parquet")):
+            problems.append(f"{path.name} is not a file of the table")
+            continue
+        try:
+            shard = pq.ParquetFile(path).read()
+        except (pa.ArrowException, OSError) as error:
+            problems.append(f"{path.name} cannot be read ({str(error).splitlines()[0][:100]})")
+            continue
+        problems += _shard_problems(path.name, shard, settings)
+        for patient_id in shard.column("patient_id").to_pylist():
+            if patient_id in seen:
+                problems.append(f"{path.name} and {seen[patient_id]} have the same patient")
+            seen[patient_id] = path.name
+    return problems
+
+
+def _shard_problems(name: str, shard: Any, settings: Settings) -> list[str]:
+    problems = []
+    if not shard.schema.remove_metadata().equals(schema(settings.dim)):
+        return [f"{name} has another schema"]
+    text = (shard.schema.metadata or {}).get(b"lungct.settings", b"{}")
+    if Settings.from_json(text, where=name).comparable() != settings.comparable():
+        problems.append(f"{name} was made with other settings")
+    ids = shard.column("patient_id").to_pylist()
+    if ids != sorted(ids):
+        problems.append(f"{name} is not ordered by patient_id")
+    if name != shard_name(settings, ids):
+        problems.append(f"{name} does not fit its contents")
+    errors, codes, features = (
+        shard.column(n).is_valid().to_pylist() for n in ("error", "error_code", "features")
+    )
+    if any(e != c or e == f for e, c, f in zip(errors, codes, features, strict=True)):
+        problems.append(f"{name} has a row with neither features nor an error, or with both")
+    return problems
+
+
+def _rows(table: Path, *, tolerant: bool) -> tuple[dict[str, Counter[str]], set[str]]:
+    """Read ids and errors of every readable shard."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    codes: dict[str, Counter[str]] = {}
+    ids: set[str] = set()
+    for path in sorted((table / "features").glob("part-*.parquet")):
+        try:
+            shard = pq.read_table(
+                path, columns=["patient_id", "error", "error_code"], partitioning=None
+            )
+        except (pa.ArrowException, OSError) as error:
+            if tolerant:
+                continue
+            raise StorageError(
+                f"{path.name} cannot be read: give --check to see all of it"
+            ) from error
+        for patient_id, sentence, code in zip(*(c.to_pylist() for c in shard.columns), strict=True):
+            ids.add(patient_id)
+            if code is not None:
+                codes.setdefault(code, Counter())[sentence] += 1
+    return codes, ids

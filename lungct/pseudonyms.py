@@ -1,0 +1,121 @@
+"""Ids and pixel hashes under a key: what a table says instead of a directory's name.
+
+A *pseudonym* is HMAC-SHA-256 of the id under the key, its first 32 hex digits. Who has the key and a list of ids can
+make the pseudonyms again and so find out who is who; who has neither cannot. That is pseudonymous, not anonymous: who
+has a scan can still match its features.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lungct.errors import UsageError
+from lungct.storage import local_path, write_atomically
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DIGITS = 32
+LEAST_KEY_BYTES = 16
+MOST_KEY_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Key:
+    """A secret that ids are hashed with; never printed."""
+
+    secret: bytes = field(repr=False)
+
+    def pseudonym(self, patient_id: str) -> str:
+        """Give an id's pseudonym, 32 hex digits."""
+        return self._digest(b"id\0" + patient_id.encode())[:DIGITS]
+
+    def pixel_hash(self, pixels: NDArray[Any]) -> str:
+        """Give HMAC-SHA-256 of the pixels' bytes, 64 hex digits."""
+        return hmac.new(self.secret, memoryview(pixels).cast("B"), hashlib.sha256).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """Say which key it is without telling it, 16 hex digits."""
+        return self._digest(b"lungct key fingerprint")[:16]
+
+    def _digest(self, message: bytes) -> str:
+        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
+
+
+def read_key(path: str | os.PathLike[str]) -> Key:
+    """Read a key from a file: its bytes, at least 16 of them, as they are.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or is too short to be a secret.
+
+    """
+    file = local_path(path, option="KEYFILE")
+    try:
+        with open(file, "rb") as stream:
+            secret = stream.read(MOST_KEY_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            f"KEYFILE {file} cannot be read ({error.strerror}): make one with `head -c 32 /dev/urandom > KEYFILE`"
+        ) from error
+    if not LEAST_KEY_BYTES <= len(secret) <= MOST_KEY_BYTES:
+        raise UsageError(
+            f"KEYFILE {file} has {len(secret)} bytes and a key has {LEAST_KEY_BYTES} to {MOST_KEY_BYTES}: "
+            "make one with `head -c 32 /dev/urandom > KEYFILE`"
+        )
+    return Key(secret)
+
+
+def pseudonymise_csv(
+    labels: str | os.PathLike[str],
+    key: Key,
+    out: str | os.PathLike[str],
+    *,
+    id_column: str = "id",
+) -> int:
+    """Write a CSV again with pseudonyms in its id column, and give the number of rows.
+
+    Raises
+    ------
+    UsageError
+        If the CSV cannot be read, lacks the column, or has a row of another length.
+
+    """
+    source, target = local_path(labels, option="LABELS"), local_path(out, option="--out")
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"LABELS {source} cannot be read: {reason}") from error
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    if not rows or id_column not in rows[0]:
+        have = ", ".join(rows[0]) if rows else "none"
+        raise UsageError(
+            f"LABELS {source} has no column {id_column} (it has: {have}): give --id-column"
+        )
+    column = rows[0].index(id_column)
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(rows[0]):
+            raise UsageError(
+                f"LABELS {source}: row {number} has {len(row)} columns, not {len(rows[0])}"
+            )
+        row[column] = key.pseudonym(row[column])
+    _write(rows, target)
+    return len(rows) - 1
+
+
+def _write(rows: list[list[str]], target: Path) -> None:
+    if not target.parent.is_dir():
+        raise UsageError(f"--out {target}: there is no directory {target.parent}")
+    sink = io.StringIO(newline="")
+    csv.writer(sink, lineterminator="\n").writerows(rows)
+    write_atomically(target, sink.getvalue().encode())
