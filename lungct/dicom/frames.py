@@ -1,0 +1,163 @@
+"""An enhanced multi-frame object -> a slice for each frame, from its functional groups (PS3.3 C.7.6.16).
+
+What one frame says of itself goes before what all share, and that before what stands at the top of the file. Only the
+part of the file before the pixels is parsed, by pydicom, and no more than `MAX_FRAME_HEADER` of it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lungct.dicom.geometry import position_along_normal, valid_orientation
+from lungct.dicom.slices import Fault, Slice
+from lungct.dicom.values import HOUNSFIELD, TAGS, positive, spacing_of
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+MAX_FRAME_HEADER = 32 << 20
+"""Bytes before the pixel data, which are parsed as a whole; 2,000 frames need a quarter of it."""
+MAX_ITEMS = 500_000
+"""Sequence items in them: each costs pydicom some 10 us and a kilobyte; a frame has about 20."""
+
+_UNDESCRIBED = Fault("undecodable", "the frames of a multi-frame image are not described")
+_NOT_HU = Fault("undecodable", "the frames of a multi-frame image are not in Hounsfield units")
+
+
+def frames_of(
+    first: Slice, header: bytes, *, explicit: bool, big_endian: bool
+) -> tuple[Slice, ...]:
+    """Give each frame of a multi-frame object its own slice.
+
+    Parameters
+    ----------
+    first
+        What the top of the file says, with the number of frames in its encoding.
+    header
+        The data set up to its pixel data.
+    explicit, big_endian
+        How it is written.
+
+    Returns
+    -------
+    tuple of Slice
+        One for each frame, in the file's order; a single one with a fault where the frames are not described.
+
+    """
+    frames = first.encoding.frames
+    mark = b"\xff\xfe\xe0\x00" if big_endian else b"\xfe\xff\x00\xe0"
+    if header.count(mark) > MAX_ITEMS:
+        fault = Fault("limits", f"a header has more than {MAX_ITEMS} sequence items")
+        return (replace(first, fault=fault),)
+    groups = _functional_groups(header, frames, explicit=explicit, big_endian=big_endian)
+    if groups is None:
+        return (replace(first, fault=_UNDESCRIBED),)
+    return tuple(_frame(first, index, groups[index]) for index in range(frames))
+
+
+def _functional_groups(
+    header: bytes, frames: int, *, explicit: bool, big_endian: bool
+) -> list[tuple[Dataset, ...]] | None:
+    """Return each frame's functional groups, its own before the shared ones; None where they cannot be read."""
+    from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
+
+    keywords = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+    try:
+        dataset = read_dataset(
+            io.BytesIO(header),
+            is_implicit_VR=not explicit,
+            is_little_endian=not big_endian,
+            specific_tags=[Tag(TAGS[keyword]) for keyword in keywords],
+        )
+        shared, own = (dataset.get(keyword) or [] for keyword in keywords)
+        if own and len(own) < frames:
+            return None
+        common = tuple(shared[:1])
+        return [(own[i], *common) if own else common for i in range(frames)]
+    except MemoryError:
+        raise
+    except Exception:  # pydicom raises what it meets: RecursionError, struct.error, KeyError, ...
+        return None
+
+
+def _frame(first: Slice, index: int, groups: tuple[Dataset, ...]) -> Slice:
+    frame = replace(first, frame=index, instance_number=index + 1)
+    try:
+        return _described(frame, groups)
+    except MemoryError:
+        raise
+    except Exception:  # a value that is no number: pydicom converts it only now
+        return replace(frame, fault=_UNDESCRIBED)
+
+
+def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
+    """Fill in what the functional groups say.
+
+    Raises
+    ------
+    Exception
+        Of any kind, where a value cannot be read.
+
+    """
+    where = _numbers(groups, "PlanePositionSequence", "ImagePositionPatient", 3)
+    direction = _numbers(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
+    spacing = _numbers(groups, "PixelMeasuresSequence", "PixelSpacing", 2)
+    thickness = _numbers(groups, "PixelMeasuresSequence", "SliceThickness", 1)
+    slope = _numbers(groups, "PixelValueTransformationSequence", "RescaleSlope", 1)
+    intercept = _numbers(groups, "PixelValueTransformationSequence", "RescaleIntercept", 1)
+    acquisition = _numbers(groups, "FrameContentSequence", "FrameAcquisitionNumber", 1)
+    if (
+        "".join(_texts(groups, "PixelValueTransformationSequence", "RescaleType")).upper()
+        not in HOUNSFIELD
+    ):
+        return replace(frame, fault=_NOT_HU)
+    frame_type = _texts(groups, "CTImageFrameTypeSequence", "FrameType")
+    kernel = "\\".join(_texts(groups, "CTReconstructionSequence", "ConvolutionKernel"))
+    if slope == (0.0,):
+        raise ValueError("RescaleSlope is 0")
+    position = (where[0], where[1], where[2]) if where else frame.image_position
+    orientation = valid_orientation(direction) if direction else frame.orientation
+    return replace(
+        frame,
+        image_position=position,
+        orientation=orientation,
+        position_mm=position_along_normal(position, orientation),
+        pixel_spacing_mm=spacing_of(spacing) if spacing else frame.pixel_spacing_mm,
+        slice_thickness_mm=positive(thickness) if thickness else frame.slice_thickness_mm,
+        slope=slope[0] if slope else frame.slope,
+        intercept=intercept[0] if intercept else frame.intercept,
+        acquisition_number=int(acquisition[0]) if acquisition else frame.acquisition_number,
+        image_type=tuple(value.upper() for value in frame_type) or frame.image_type,
+        kernel=kernel or frame.kernel,
+    )
+
+
+def _value(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> Any:
+    for group in groups:
+        items = group.get(sequence)
+        if items and (held := items[0].get(keyword)) not in (None, ""):
+            return held
+    return None
+
+
+def _numbers(
+    groups: tuple[Dataset, ...], sequence: str, keyword: str, count: int
+) -> tuple[float, ...] | None:
+    held = _value(groups, sequence, keyword)
+    if held is None:
+        return None
+    values = tuple(float(value) for value in held) if count > 1 else (float(held),)
+    if len(values) != count or not all(map(math.isfinite, values)):
+        raise ValueError(keyword)
+    return values
+
+
+def _texts(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> tuple[str, ...]:
+    held = _value(groups, sequence, keyword)
+    if held is None:
+        return ()
+    return tuple(held.split("\\")) if isinstance(held, str) else tuple(str(part) for part in held)

@@ -1,0 +1,145 @@
+"""The data elements that a CT reader needs, by keyword, and their raw values as text and numbers.
+
+Only the VRs that occur among them are read (PS3.5 6.2): CS, LO, SH, UI, DS, IS as text, US as binary numbers. What is
+missing or is not what it should be is None or empty text, never an exception, but for `Values.required`.
+"""
+
+from __future__ import annotations
+
+import math
+
+TAGS = {
+    "SpecificCharacterSet": 0x00080005,
+    "ImageType": 0x00080008,
+    "SOPClassUID": 0x00080016,
+    "SOPInstanceUID": 0x00080018,
+    "Modality": 0x00080060,
+    "Manufacturer": 0x00080070,
+    "PatientName": 0x00100010,
+    "PatientID": 0x00100020,
+    "IssuerOfPatientID": 0x00100021,
+    "PatientIdentityRemoved": 0x00120062,
+    "SliceThickness": 0x00180050,
+    "ConvolutionKernel": 0x00181210,
+    "StudyInstanceUID": 0x0020000D,
+    "SeriesInstanceUID": 0x0020000E,
+    "AcquisitionNumber": 0x00200012,
+    "InstanceNumber": 0x00200013,
+    "ImagePositionPatient": 0x00200032,
+    "ImageOrientationPatient": 0x00200037,
+    "SamplesPerPixel": 0x00280002,
+    "PhotometricInterpretation": 0x00280004,
+    "NumberOfFrames": 0x00280008,
+    "Rows": 0x00280010,
+    "Columns": 0x00280011,
+    "PixelSpacing": 0x00280030,
+    "BitsAllocated": 0x00280100,
+    "BitsStored": 0x00280101,
+    "HighBit": 0x00280102,
+    "PixelRepresentation": 0x00280103,
+    "RescaleIntercept": 0x00281052,
+    "RescaleSlope": 0x00281053,
+    "RescaleType": 0x00281054,
+    "SharedFunctionalGroupsSequence": 0x52009229,
+    "PerFrameFunctionalGroupsSequence": 0x52009230,
+}
+WANTED = frozenset(TAGS.values())
+
+
+HOUNSFIELD = frozenset({"", "HU", "HU_MOD", "US"})
+"""RescaleTypes of ordinary images: Hounsfield units, said or unspecified."""
+
+
+class Unreadable(Exception):
+    """A value that must be a number and is not one."""
+
+
+class Values:
+    """The raw values of one data set, as text and numbers."""
+
+    def __init__(self, raw: dict[int, bytes], *, big_endian: bool) -> None:
+        self._raw = raw
+        self._big_endian = big_endian
+
+    def raw(self, keyword: str) -> bytes:
+        """Return the bytes, none where the element is missing."""
+        return self._raw.get(TAGS[keyword], b"")
+
+    def has(self, keyword: str) -> bool:
+        """Whether there is a value."""
+        return bool(self.raw(keyword).strip(b" \0"))
+
+    def text(self, keyword: str) -> str:
+        """Return text in ASCII."""
+        return self.raw(keyword).decode("ascii", "replace").strip(" \0\t\r\n")
+
+    def localised(self, keyword: str) -> str:
+        """Return text that may be written in another character set than ASCII."""
+        raw = self.raw(keyword)
+        if raw.isascii() and b"\x1b" not in raw:
+            return raw.decode("ascii").strip(" \0\t\r\n")
+        return _decoded(raw, self.text("SpecificCharacterSet")).strip(" \0\t\r\n")
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        """Return several texts, which backslashes part."""
+        text = self.text(keyword)
+        return tuple(part.strip(" \0") for part in text.split("\\")) if text else ()
+
+    def whole(self, keyword: str) -> int | None:
+        """Return a binary unsigned integer (US)."""
+        raw = self.raw(keyword)
+        if not raw or len(raw) > 4:
+            return None
+        return int.from_bytes(raw, "big" if self._big_endian else "little")
+
+    def integer(self, keyword: str) -> int | None:
+        """Return an integer written as text (IS), None where it is missing or is not one."""
+        value = number(self.text(keyword).split("\\")[0])
+        return int(value) if value is not None and value == int(value) else None
+
+    def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
+        """Return numbers written as text (DS), None where they are missing, are not numbers or not so many."""
+        values = [number(text) for text in self.texts(keyword)]
+        if len(values) < count or any(value is None for value in values):
+            return None
+        return tuple(value for value in values[:count] if value is not None)
+
+    def required(self, keyword: str, default: float) -> float:
+        """Return a number, the default where it is missing; one that is there must be a number."""
+        if not self.has(keyword):
+            return default
+        value = number(self.text(keyword).split("\\")[0])
+        if value is None:
+            raise Unreadable(keyword)
+        return value
+
+
+def number(text: str) -> float | None:
+    """Read a decimal string; None where it is no finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and abs(value) < 1e15 else None
+
+
+def positive(numbers: tuple[float, ...] | None) -> float:
+    """Return the first number if it is positive, else NaN."""
+    return numbers[0] if numbers and numbers[0] > 0 else math.nan
+
+
+def spacing_of(numbers: tuple[float, ...] | None) -> tuple[float, float]:
+    """Return the spacing between rows and between columns; NaN where it is missing or not positive."""
+    if numbers is None or len(numbers) < 2 or min(numbers) <= 0:
+        return math.nan, math.nan
+    return numbers[0], numbers[1]
+
+
+def _decoded(raw: bytes, character_sets: str) -> str:
+    from pydicom.charset import convert_encodings, decode_bytes
+
+    try:
+        encodings = convert_encodings(character_sets.split("\\"))
+        return decode_bytes(raw, encodings, set())
+    except Exception:  # an unknown or broken character set: each byte still is a letter
+        return raw.decode("latin-1")

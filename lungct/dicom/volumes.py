@@ -1,0 +1,204 @@
+"""A volume file (NIfTI, NRRD, MetaImage) -> slices as a DICOM series would have them; optional extra lungct[volumes].
+
+Public sets come so (LUNA16, NSCLC-Radiomics): one file a patient, voxels in Hounsfield units already, no headers
+about scanner or person. The array is turned so that it is read like DICOM axial slices (LPS: columns to the left, rows
+to the back, slices to the head); positions and spacing are those of ``geometry.py``.
+
+Without InstanceNumber the preset dsb2017 has nothing to order by: volumes are for the preset lung.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungct.dicom import elements
+from lungct.dicom.decoding import Stored
+from lungct.dicom.geometry import is_axial, position_along_normal, valid_orientation
+from lungct.dicom.headers import MAX_FRAMES, MAX_SLICE_PIXELS, opened
+from lungct.dicom.slices import Encoding, Slice
+from lungct.errors import SeriesError, UsageError
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mhd", ".mha")
+MAX_VOXELS = 1 << 29
+"""Voxels of one volume: 512 x 512 x 2048."""
+
+
+def is_volume(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's name is that of a volume."""
+    return os.fspath(path).lower().endswith(SUFFIXES)
+
+
+def only_volume(files: Sequence[str]) -> str | None:
+    """Return the volume among a patient's files, if there is exactly one and at most its raw data beside it."""
+    found = [file for file in files if is_volume(file)]
+    if not found:
+        return None
+    others = [file for file in files if not is_volume(file)]
+    if len(found) == 1 and all(file.lower().endswith((".raw", ".zraw")) for file in others):
+        return found[0]
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A volume in memory.
+
+    Attributes
+    ----------
+    voxels
+        Hounsfield units, int16, int32 or float32, shape (slices, rows, columns), from the feet to the head.
+    slices
+        What there is to say of each.
+    spacing_mm
+        Between slices, rows, columns.
+
+    """
+
+    voxels: NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32]
+    slices: tuple[Slice, ...]
+    spacing_mm: tuple[float, float, float]
+
+    has_instances = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows, columns."""
+        slices, rows, columns = self.voxels.shape
+        return slices, rows, columns
+
+    def stored(self, piece: Slice) -> Stored:
+        """Return one slice as integers (rounded, where the file has fractions), (rows, columns)."""
+        plane = self.voxels[piece.frame]
+        return np.rint(plane).astype(np.int32) if plane.dtype.kind == "f" else plane.copy()
+
+    def hu(self, piece: Slice) -> NDArray[np.float32]:
+        """Return one slice in Hounsfield units, float32, (rows, columns)."""
+        return self.voxels[piece.frame].astype(np.float32)
+
+
+def read(path: str) -> Volume:
+    """Read a volume file.
+
+    Raises
+    ------
+    SeriesError
+        ``undecodable`` (damaged, or not one grey volume), ``geometry`` (turned away from the body's axes) or
+        ``limits``.
+    UsageError
+        SimpleITK is not installed.
+    StorageError
+        The file cannot be read.
+
+    """
+    if importlib.util.find_spec("SimpleITK") is None:
+        raise UsageError("volume files need SimpleITK: install lungct[volumes]")
+    with opened(
+        path
+    ) as fd:  # a fault of the disk is told from a damaged file before SimpleITK says only "error"
+        elements.read_fully(fd, 0, 1)
+    try:
+        return _read(path)
+    except MemoryError:
+        raise SeriesError("the volume does not fit into memory", code="limits") from None
+
+
+def _read(path: str) -> Volume:
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name the file
+    try:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(path)
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        components = reader.GetNumberOfComponents()
+    except RuntimeError:
+        raise SeriesError("the volume file cannot be read", code="undecodable") from None
+    if components != 1 or len([n for n in size if n > 1]) > 3 or len(size) < 3:
+        raise SeriesError(
+            f"the file holds {len(size)} dimensions of {components} components, not one volume",
+            code="undecodable",
+        )
+    columns, rows, count = (int(n) for n in size[:3])
+    if math.prod(size) > MAX_VOXELS or rows * columns > MAX_SLICE_PIXELS or count > MAX_FRAMES:
+        raise SeriesError(
+            f"the volume claims {columns} x {rows} x {count} voxels; at most {MAX_VOXELS} are read",
+            code="limits",
+        )
+    try:
+        image = reader.Execute()
+        if image.GetDimension() == 4:
+            image = image[:, :, :, 0]
+        image = sitk.DICOMOrient(image, "LPS")
+    except (RuntimeError, TypeError):
+        raise SeriesError("the volume file cannot be read", code="undecodable") from None
+    return _as_slices(
+        path,
+        sitk.GetArrayFromImage(image),
+        origin=image.GetOrigin(),
+        direction=image.GetDirection(),
+        spacing=image.GetSpacing(),
+    )
+
+
+def _as_slices(
+    path: str,
+    voxels: NDArray[np.generic],
+    *,
+    origin: Sequence[float],
+    direction: Sequence[float],
+    spacing: Sequence[float],
+) -> Volume:
+    if voxels.dtype.kind not in "iuf":
+        raise SeriesError("the volume's voxels are not numbers", code="undecodable")
+    if voxels.dtype.kind == "f":
+        kept = np.asarray(voxels, np.float32)
+        if not np.isfinite(kept).all():
+            raise SeriesError("the volume holds voxels that are no numbers", code="undecodable")
+    elif voxels.dtype.itemsize <= 2 and voxels.dtype != np.uint16:
+        kept = np.asarray(voxels, np.int16)
+    else:
+        kept = np.asarray(voxels, np.int32)
+    # Columns of the direction matrix are the axes; a row of the image runs along the first.
+    orientation = valid_orientation([direction[i] for i in (0, 3, 6, 1, 4, 7)])
+    if orientation is None or not is_axial(orientation):
+        raise SeriesError("the volume is turned away from the body's axes", code="geometry")
+    step = (direction[2] * spacing[2], direction[5] * spacing[2], direction[8] * spacing[2])
+    count, rows, columns = kept.shape
+    encoding = Encoding("", 0, 0, 0, count, 32, 32, 31, True)
+    slices = []
+    for k in range(count):
+        place = (origin[0] + k * step[0], origin[1] + k * step[1], origin[2] + k * step[2])
+        slices.append(
+            Slice(
+                path=path,
+                frame=k,
+                position_mm=position_along_normal(place, orientation),
+                instance_number=None,
+                slope=1.0,
+                intercept=0.0,
+                rows=rows,
+                columns=columns,
+                encoding=encoding,
+                image_position=place,
+                orientation=orientation,
+                pixel_spacing_mm=(float(spacing[1]), float(spacing[0])),
+                slice_thickness_mm=math.nan,
+                image_type=(),
+                manufacturer=None,
+                kernel=None,
+                study_uid="",
+                series_uid="",
+                sop_instance_uid="",
+                acquisition_number=None,
+                fault=None,
+            )
+        )
+    return Volume(kept, tuple(slices), (float(spacing[2]), float(spacing[1]), float(spacing[0])))

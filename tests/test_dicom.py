@@ -1,0 +1,604 @@
+"""A patient's directory -> one ordered series: discovery, choice, geometry, and the sentences where there is none."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import ct_files as make
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from lungct.dicom import describe, identity_of, person_of, read_series, read_series_files
+from lungct.dicom.geometry import count_distinct, normal, plane_name
+from lungct.dicom.selection import BETWEEN, SHARP, SOFT, kernel_rank
+from lungct.errors import SeriesError, StorageError, UsageError
+
+
+def refusal(directory: Path) -> SeriesError:
+    with pytest.raises(SeriesError) as caught:
+        read_series(directory)
+    assert str(directory) not in str(caught.value)
+    assert make.ROOT not in str(caught.value)
+    return caught.value
+
+
+# --- reading ---
+
+
+def test_slices_come_from_the_feet_to_the_head_in_hounsfield_units(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=7, step=2.5, slope=2.0, intercept=-1000.0)
+    series = read_series(tmp_path)
+    assert len(series) == 7
+    assert (series.rows, series.columns) == (64, 64)
+    np.testing.assert_allclose(series.positions_mm, 2.5 * np.arange(7))
+    np.testing.assert_allclose(series.spacing_mm, (2.5, 0.7, 0.7))
+    assert (series.manufacturer, series.kernel) == ("Acme", "STANDARD")
+    assert series.reason == "the only CT series"
+    for i in range(7):
+        expected = make.noise(64, 64, seed=i)
+        np.testing.assert_array_equal(series.stored(i), expected)
+        assert series.hu(i).dtype == np.float32
+        np.testing.assert_array_equal(series.hu(i), expected * 2.0 - 1000.0)
+
+
+def test_order_does_not_depend_on_file_names(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "a", slices=5, names=lambda i: f"{i}")
+    make.write_series(tmp_path / "b", slices=5, names=lambda i: f"{9 - i}.dcm")
+    for i in range(5):
+        one, other = read_series(tmp_path / "a"), read_series(tmp_path / "b")
+        np.testing.assert_array_equal(one.stored(i), other.stored(i))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "ends_at"),
+    [
+        (make.AXIAL, 10.0),
+        ((-1, 0, 0, 0, -1, 0), 10.0),  # prone
+        ((-1, 0, 0, 0, 1, 0), 0.0),  # feet first: row x column points to the feet
+        ((0, 1, 0, -1, 0, 0), 10.0),  # lying on the side
+    ],
+)
+def test_the_last_slice_is_the_one_nearest_the_head(
+    tmp_path: Path, orientation: tuple[float, ...], ends_at: float
+) -> None:
+    make.write_series(tmp_path, slices=5, orientation=orientation)
+    series = read_series(tmp_path)
+    z = [piece.image_position[2] for piece in series.slices if piece.image_position]
+    assert z == sorted(z)
+    assert series.positions_mm[-1] == pytest.approx(ends_at)
+
+
+def test_a_tilted_gantry_is_axial_and_spaced_along_the_normal(tmp_path: Path) -> None:
+    tilt = make.tilted(20)
+    make.write_series(
+        tmp_path,
+        slices=4,
+        orientation=tilt,
+        each=lambda i: {"ImagePositionPatient": [0, 0, 2.5 * i]},
+    )
+    series = read_series(tmp_path)
+    assert series.spacing_mm[0] == pytest.approx(2.5 * math.cos(math.radians(20)))
+    assert "tilted by 20.0 degrees" in describe(tmp_path).problems[0]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "plane"),
+    [
+        (make.CORONAL, "coronal"),
+        (make.SAGITTAL, "sagittal"),
+        (make.tilted(45), "oblique"),
+    ],
+)
+def test_reformats_are_refused_and_named(
+    tmp_path: Path, orientation: tuple[float, ...], plane: str
+) -> None:
+    make.write_series(tmp_path, slices=5, orientation=orientation)
+    error = refusal(tmp_path)
+    assert error.code == "geometry"
+    assert plane in str(error)
+
+
+def test_without_geometry_slices_come_by_instance_number(tmp_path: Path) -> None:
+    make.write_series(
+        tmp_path, slices=5, instances=[3, 1, 5, 2, 4], orientation=None, spacing=None, thickness=None,
+        positions=[None] * 5,
+    )  # fmt: skip
+    series = read_series(tmp_path)
+    assert [piece.instance_number for piece in series.slices] == [1, 2, 3, 4, 5]
+    assert np.isnan(series.positions_mm).all()
+    assert np.isnan(series.spacing_mm).all()
+    assert len(series.by_instance()) == 5
+    with pytest.raises(SeriesError, match="5 of 5 slices do not say where they lie") as caught:
+        series.by_position()
+    assert caught.value.code == "geometry"
+
+
+def test_with_neither_position_nor_number_nothing_orders_the_slices(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=3, instances=[None] * 3, positions=[None] * 3)
+    assert refusal(tmp_path).code == "geometry"
+
+
+def test_by_instance_breaks_ties_by_position_and_falls_back_to_it(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "ties", slices=4, instances=[2, 1, 2, 1])
+    tied = read_series(tmp_path / "ties").by_instance()
+    np.testing.assert_allclose(tied.positions_mm, [2.5, 7.5, 0.0, 5.0])
+    make.write_series(tmp_path / "one missing", slices=4, instances=[4, None, 2, 1])
+    fallen_back = read_series(tmp_path / "one missing").by_instance()
+    np.testing.assert_allclose(fallen_back.positions_mm, [0.0, 2.5, 5.0, 7.5])
+
+
+def test_by_instance_can_differ_from_by_position(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=4, instances=[4, 3, 2, 1])
+    series = read_series(tmp_path)
+    np.testing.assert_allclose(series.by_instance().positions_mm, [7.5, 5.0, 2.5, 0.0])
+    np.testing.assert_allclose(series.by_instance().by_position().positions_mm, series.positions_mm)
+
+
+def test_rescale_is_each_slices_own(tmp_path: Path) -> None:
+    make.write_series(
+        tmp_path,
+        slices=3,
+        each=lambda i: {"RescaleSlope": str(1 + i / 3)[:8], "RescaleIntercept": str(-100 * i)},
+    )
+    series = read_series(tmp_path)
+    for i in range(3):
+        slope, intercept = float(str(1 + i / 3)[:8]), -100.0 * i
+        expected = (make.noise(64, 64, seed=i) * slope + intercept).astype(np.float32)
+        np.testing.assert_array_equal(series.hu(i), expected)
+    assert any("3 different rescalings" in text for text in describe(tmp_path).problems)
+
+
+def test_absent_rescale_means_stored_values_are_hounsfield_units(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=1, slope=None, intercept=None)
+    series = read_series(tmp_path)
+    np.testing.assert_array_equal(series.hu(0), series.stored(0).astype(np.float32))
+
+
+@pytest.mark.parametrize("tags", [{"RescaleSlope": "0"}, {"RescaleIntercept": ""}])
+def test_a_slope_of_zero_is_refused_and_an_empty_intercept_is_absent(
+    tmp_path: Path, tags: dict[str, str]
+) -> None:
+    make.write_series(tmp_path, slices=1, tags=tags)
+    if "RescaleSlope" in tags:
+        assert refusal(tmp_path).code == "undecodable"
+    else:
+        assert read_series(tmp_path).slices[0].intercept == 0
+
+
+def test_monochrome1_leaves_hounsfield_units_alone(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=1, tags={"PhotometricInterpretation": "MONOCHROME1"})
+    np.testing.assert_array_equal(read_series(tmp_path).stored(0), make.noise(64, 64))
+
+
+def test_pixels_need_not_be_square_nor_images(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=2, rows=30, columns=47, spacing=(0.9, 0.6))
+    series = read_series(tmp_path)
+    assert series.stored(0).shape == (30, 47)
+    assert series.spacing_mm == pytest.approx((2.5, 0.9, 0.6))
+    assert describe(tmp_path).problems == ("the pixels are not square: 0.9 x 0.6 mm",)
+
+
+def test_pixel_spacing_that_differs_between_slices_is_unknown(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=3, each=lambda i: {"PixelSpacing": [0.7 + 0.1 * i] * 2})
+    assert np.isnan(read_series(tmp_path).spacing_mm[1:]).all()
+
+
+def test_spacing_is_the_median_distance_and_gaps_are_named(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=5, positions=[0, 2, 4, 6, 30])
+    assert read_series(tmp_path).spacing_mm[0] == pytest.approx(2.0)
+    (problem,) = describe(tmp_path).problems
+    assert "24.00 mm after slice 4 of 5" in problem
+
+
+def test_reading_is_lazy(tmp_path: Path) -> None:
+    files = make.write_series(tmp_path, slices=3)
+    series = read_series(tmp_path)
+    files[1].unlink()
+    series.stored(0)
+    with pytest.raises(StorageError, match="cannot be read"):
+        series.stored(1)
+
+
+def test_sizes_must_be_equal(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=3, pixels=lambda i: make.noise(64, 64 if i else 32, seed=i))
+    error = refusal(tmp_path)
+    assert error.code == "sizes"
+    assert "64 x 64 and 64 x 32" in str(error)
+
+
+# --- one image a position ---
+
+
+def test_a_file_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    files = make.write_series(tmp_path, slices=4)
+    shutil.copy(files[2], tmp_path / "copy")
+    series = read_series(tmp_path)
+    assert len(series) == 4
+    assert series.reason == "the only CT series; 1 repeated image left out"
+
+
+def test_equal_images_under_other_uids_count_once(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "a", slices=4)
+    make.write_series(
+        tmp_path / "b", slices=1, each=lambda i: {"SOPInstanceUID": f"{make.ROOT}.77"},
+        transfer_syntax=make.JPEG_LS,
+    )  # fmt: skip
+    assert len(read_series(tmp_path)) == 4
+
+
+def test_different_images_at_one_position_are_refused(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=4, positions=[0, 2, 2, 4])
+    error = refusal(tmp_path)
+    assert error.code == "geometry"
+    assert "at 1 of 3 positions" in str(error)
+
+
+def test_acquisitions_at_the_same_positions_are_told_apart(tmp_path: Path) -> None:
+    make.write_series(
+        tmp_path,
+        slices=9,
+        positions=[0, 2, 4, 6, 0, 2, 4, 6, 8],
+        each=lambda i: {"AcquisitionNumber": 1 if i < 4 else 2},
+    )
+    series = read_series(tmp_path)
+    assert len(series) == 5
+    assert series.reason == "most slices (5, next 4) of 2 CT series"
+    np.testing.assert_array_equal(series.stored(0), make.noise(64, 64, seed=4))
+
+
+def test_acquisitions_one_after_the_other_are_one_scan(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=6, each=lambda i: {"AcquisitionNumber": 1 + i // 3})
+    assert len(read_series(tmp_path)) == 6
+
+
+def test_orientations_within_a_series_are_told_apart(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "a", slices=4)
+    make.write_series(
+        tmp_path / "b", slices=6, orientation=make.CORONAL, seed=50,
+        each=lambda i: {"SOPInstanceUID": f"{make.ROOT}.9.{i}"},
+    )  # fmt: skip
+    series = read_series(tmp_path)
+    assert len(series) == 4
+    assert series.reason == "axial (next coronal) of 2 CT series"
+
+
+def test_slices_without_orientation_stay_with_their_series(tmp_path: Path) -> None:
+    make.write_series(
+        tmp_path, slices=4, each=lambda i: {"ImageOrientationPatient": None} if i == 2 else {}
+    )
+    series = read_series(tmp_path)
+    assert len(series) == 4
+    assert [piece.instance_number for piece in series.slices] == [1, 2, 3, 4]
+
+
+# --- which series ---
+
+
+def two_series(tmp_path: Path, one: dict[str, Any], other: dict[str, Any]) -> str:
+    make.write_series(tmp_path / "one", **({"series": "1", "slices": 6} | one))
+    make.write_series(tmp_path / "other", **({"series": "2", "slices": 6, "seed": 90} | other))
+    series = read_series(tmp_path)
+    assert make.ROOT not in series.reason
+    chosen = "one" if "/one/" in series.slices[0].path else "other"
+    return f"{chosen}: {series.reason}"
+
+
+def kernel(name: str, maker: str = "GE MEDICAL SYSTEMS") -> dict[str, Any]:
+    return {"tags": {"ConvolutionKernel": name, "Manufacturer": maker}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ({"orientation": make.CORONAL, "slices": 9}, {}, "other: axial (next coronal)"),
+        ({"slices": 3}, {"tags": {"ImageType": ["DERIVED", "SECONDARY"]}},
+         "other: enough slices (6, next 3)"),
+        ({"slices": 9, "tags": {"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]}}, {},
+         "other: original and primary"),
+        ({"slices": 9}, {}, "one: most slices (9, next 6)"),
+        ({"thickness": 5.0}, {"thickness": 1.0}, "other: thinnest (1 mm, next 5 mm)"),
+        ({"thickness": None}, {"thickness": 1.0}, "other: thinnest (1 mm, next unknown)"),
+        (kernel("LUNG"), kernel("STANDARD"), "other: softest kernel"),
+        (kernel("Qr77"), kernel("STANDARD"), "other: softest kernel"),
+        (kernel("LUNG"), kernel("XYZ"), "other: softest kernel"),
+        ({}, {}, "one: first of equals"),
+    ],
+)  # fmt: skip
+def test_the_choice_is_by_the_first_criterion_that_differs(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], expected: str
+) -> None:
+    assert two_series(tmp_path, one, other) == f"{expected} of 2 CT series"
+
+
+def test_the_choice_does_not_depend_on_names_or_order(tmp_path: Path) -> None:
+    first = two_series(tmp_path / "a", {}, {})
+    make.write_series(tmp_path / "b" / "x", series="2", slices=6, seed=90)
+    make.write_series(tmp_path / "b" / "y", series="1", slices=6)
+    assert first.startswith("one")
+    np.testing.assert_array_equal(read_series(tmp_path / "b").stored(0), make.noise(64, 64))
+
+
+@pytest.mark.parametrize(
+    ("maker", "name", "rank"),
+    [
+        ("GE MEDICAL SYSTEMS", "STANDARD", SOFT),
+        ("GE MEDICAL SYSTEMS", "BONEPLUS", SHARP),
+        ("SIEMENS", "B30f", SOFT),
+        ("SIEMENS", "B45f", BETWEEN),
+        ("Siemens Healthineers", "Br38f\\3", SOFT),
+        ("SIEMENS", "B70f", SHARP),
+        ("Philips", "B", SOFT),
+        ("Philips", "YA", SHARP),
+        ("TOSHIBA", "FC08", SOFT),
+        ("Canon Medical Systems", "FC52", SHARP),
+        (None, "B", BETWEEN),
+        (None, None, BETWEEN),
+    ],
+)
+def test_kernels(maker: str | None, name: str | None, rank: int) -> None:
+    assert kernel_rank(maker, name) == rank
+
+
+def test_localizers_and_captures_are_never_chosen(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "scan", slices=4)
+    make.write_series(
+        tmp_path / "scout", slices=9, tags={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    )
+    make.write_series(tmp_path / "sc", slices=9, tags={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"})
+    make.write_series(tmp_path / "mr", slices=9, tags={"Modality": "MR"})
+    make.write_series(tmp_path / "iodine", slices=9, tags={"RescaleType": "MGML"})
+    found = describe(tmp_path)
+    assert len(read_series(tmp_path)) == 4
+    assert found.passed_over == {
+        "localizers": 9,
+        "secondary captures or colour images": 9,
+        "objects of other kinds": 9,
+        "images that are not in Hounsfield units": 9,
+    }
+
+
+def test_an_ordinary_series_that_says_derived_is_used_when_it_is_the_only_one(
+    tmp_path: Path,
+) -> None:
+    make.write_series(tmp_path, tags={"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]})
+    assert len(read_series(tmp_path)) == 12
+
+
+def test_empty_uids_make_one_series(tmp_path: Path) -> None:
+    make.write_series(
+        tmp_path,
+        slices=5,
+        tags={
+            "SeriesInstanceUID": "",
+            "StudyInstanceUID": "",
+            "SOPInstanceUID": "",
+            "PatientID": "",
+        },
+    )
+    assert len(read_series(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("tags", [
+    {"Modality": None},
+    {"SOPClassUID": None},
+    {"Modality": None, "SOPClassUID": None},
+])  # fmt: skip
+def test_stripped_headers_are_still_ct(tmp_path: Path, tags: dict[str, Any]) -> None:
+    make.write_series(tmp_path, slices=4, tags=tags)
+    assert len(read_series(tmp_path)) == 4
+
+
+# --- files ---
+
+
+def test_files_are_known_by_content_at_any_depth(tmp_path: Path) -> None:
+    make.write_series(
+        tmp_path, slices=6, names=lambda i: f"{'deep/' * (i + 1)}IM{i}.{'txt' * (i % 2)}"
+    )
+    (tmp_path / "notes.dcm").write_text("not an image")
+    (tmp_path / "Thumbs.db").write_bytes(bytes(range(256)) * 8)
+    (tmp_path / "empty.dcm").write_bytes(b"")
+    (tmp_path / "zeros.dcm").write_bytes(bytes(4096))
+    (tmp_path / ".hidden").write_text("x")
+    (tmp_path / "DICOMDIR").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    (tmp_path / "deep" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert len(read_series(tmp_path)) == 6
+    found = describe(tmp_path)
+    assert found.files == 10
+    assert found.passed_over == {
+        "DICOMDIR files": 1,
+        "files that are not DICOM": 4,
+        "hidden files": 1,
+        "links that lead nowhere": 2,
+        "pipes, sockets or devices": 1,
+    }
+
+
+def test_links_to_slices_are_followed(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "store", slices=4)
+    (tmp_path / "patient").mkdir()
+    (tmp_path / "patient" / "scan").symlink_to(tmp_path / "store")
+    assert len(read_series(tmp_path / "patient")) == 4
+
+
+@pytest.mark.parametrize("syntax", [make.EXPLICIT, make.IMPLICIT, make.BIG_ENDIAN])
+def test_files_without_preamble_or_meta(tmp_path: Path, syntax: str) -> None:
+    for number, path in enumerate(make.write_series(tmp_path, slices=4, transfer_syntax=syntax)):
+        data = path.read_bytes()
+        start = 132
+        if number % 2:  # the file meta go as well
+            start += 12 + int.from_bytes(data[140:144], "little")
+        path.write_bytes(data[start:])
+    series = read_series(tmp_path)
+    for i in range(4):
+        np.testing.assert_array_equal(series.stored(i), make.noise(64, 64, seed=i))
+
+
+def test_a_file_that_contradicts_its_meta_about_vrs_is_believed(tmp_path: Path) -> None:
+    (path,) = make.write_series(tmp_path, slices=1, transfer_syntax=make.EXPLICIT)
+    claim = make.EXPLICIT.encode() + b"\0"
+    path.write_bytes(path.read_bytes().replace(claim, make.IMPLICIT.encode().ljust(20, b"\0")))
+    assert dcmread(path).file_meta.TransferSyntaxUID == make.IMPLICIT
+    np.testing.assert_array_equal(read_series(tmp_path).stored(0), make.noise(64, 64))
+
+
+def test_a_list_of_files(tmp_path: Path) -> None:
+    files = make.write_series(tmp_path, slices=6)
+    assert len(read_series_files(files[:4])) == 4
+    with pytest.raises(SeriesError) as caught:
+        read_series_files([])
+    assert caught.value.code == "empty"
+
+
+def test_a_single_file(tmp_path: Path) -> None:
+    files = make.write_series(tmp_path, slices=2)
+    series = read_series(files[0])
+    assert len(series) == 1
+    assert math.isnan(series.spacing_mm[0])
+
+
+def test_who_a_file_is_about(tmp_path: Path) -> None:
+    (path,) = make.write_series(
+        tmp_path,
+        slices=1,
+        patient_id="Jürgens-7",
+        tags={
+            "SpecificCharacterSet": "ISO_IR 192",
+            "IssuerOfPatientID": "Clinic",
+            "PatientName": "Doe^J",
+            "PatientIdentityRemoved": "YES",
+        },
+    )
+    assert person_of(path) == ("Jürgens-7", "Clinic")
+    person = identity_of(path)
+    assert person is not None
+    assert (person.name, person.removed) == ("Doe^J", True)
+    (tmp_path / "x").write_text("x")
+    assert person_of(tmp_path / "x") is None
+
+
+# --- refusals ---
+
+
+def test_no_directory_is_the_users_to_change(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such directory"):
+        read_series(tmp_path / "none")
+
+
+def test_empty_directory(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    error = refusal(tmp_path)
+    assert error.code == "empty"
+    assert describe(tmp_path).error_code == "empty"
+
+
+def test_files_that_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_text("hello")
+    error = refusal(tmp_path)
+    assert error.code == "no_images"
+    assert "none of the 1 files is DICOM" in str(error)
+
+
+def test_no_ct(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=3, tags={"Modality": "MR"})
+    error = refusal(tmp_path)
+    assert error.code == "no_ct"
+    assert "among 3 DICOM files" in str(error)
+
+
+def test_several_persons_are_never_mixed(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "a", slices=4, patient_id="A")
+    make.write_series(tmp_path / "b", slices=4, patient_id="B")
+    error = refusal(tmp_path)
+    assert error.code == "several_persons"
+    assert "--by-patient-id" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("issuers", "mixture"), [(("X", "Y"), True), (("X", None), False), (("X", "X"), False)]
+)
+def test_one_patient_id_of_two_issuers_is_two_persons(
+    tmp_path: Path, issuers: tuple[str | None, str | None], mixture: bool
+) -> None:
+    make.write_series(tmp_path, slices=4, each=lambda i: {"IssuerOfPatientID": issuers[i % 2]})
+    if mixture:
+        assert refusal(tmp_path).code == "several_persons"
+    else:
+        assert len(read_series(tmp_path)) == 4
+
+
+def test_a_missing_patient_id_may_be_anyones(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=4, each=lambda i: {"PatientID": "" if i else "A"})
+    assert len(read_series(tmp_path)) == 4
+
+
+def test_a_damaged_header_is_the_patients_error(tmp_path: Path) -> None:
+    files = make.write_series(tmp_path, slices=4)
+    files[1].write_bytes(files[1].read_bytes()[:420])
+    error = refusal(tmp_path)
+    assert error.code == "undecodable"
+    assert "1 DICOM file is damaged" in str(error)
+
+
+def test_damage_in_a_series_that_is_not_the_scan_is_no_ones_concern(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "scan", slices=6)
+    other = make.write_series(tmp_path / "other", slices=4, series="2")
+    data = other[0].read_bytes()
+    other[0].write_bytes(data[: data.index(b"\x28\0\x10\0")])  # cut before Rows
+    other[1].write_bytes(data[:-100])
+    assert len(read_series(tmp_path)) == 6
+
+
+def test_cut_pixels_are_the_patients_error(tmp_path: Path) -> None:
+    files = make.write_series(tmp_path, slices=4)
+    files[1].write_bytes(files[1].read_bytes()[:-1000])
+    error = refusal(tmp_path)
+    assert error.code == "undecodable"
+    assert "7192 of 8192 bytes" in str(error)
+
+
+def test_faults_of_the_disk_are_not_the_patients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = make.write_series(tmp_path, slices=4)
+    real = os.pread
+
+    def failing(fd: int, count: int, offset: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{fd}") == os.fspath(files[2]):
+            raise OSError(5, "Input/output error")
+        return real(fd, count, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    with pytest.raises(StorageError, match="Input/output error") as caught:
+        read_series(tmp_path)
+    assert files[2].name not in str(caught.value)
+
+
+# --- geometry, alone ---
+
+
+def test_normals() -> None:
+    assert normal((1, 0, 0, 0, 1, 0)) == (0, 0, 1)
+    assert normal((-1, 0, 0, 0, 1, 0)) == (0, 0, 1)
+    assert normal((1, 0, 0, 0, 0, -1)) == (0, 1, 0)
+    assert plane_name(make.tilted(30)) == "axial"  # type: ignore[arg-type]
+    assert count_distinct([0.0, 0.001, 5.0, math.nan, math.nan]) == 4
+
+
+def test_headers_agree_with_pydicom(tmp_path: Path) -> None:
+    files = make.write_series(tmp_path, slices=3)
+    by_path = {piece.path: piece for piece in read_series(tmp_path).slices}
+    for path in files:
+        ds, piece = dcmread(path), by_path[os.fspath(path)]
+        assert piece.image_position == tuple(ds.ImagePositionPatient)
+        assert piece.orientation == tuple(ds.ImageOrientationPatient)
+        assert piece.instance_number == ds.InstanceNumber
+        assert piece.slice_thickness_mm == ds.SliceThickness
