@@ -1,8 +1,9 @@
 """The commands: each does one thing, calls the library, and prints one line of JSON on stdout.
 
-stdout is for results alone: file descriptor 1 is pointed at stderr for the whole of a command, because Ray's raylets,
-workers and C libraries write to it too, and a duplicate of it is kept for the result. Errors are one line on stderr
-and an exit code (`lungct.errors`).
+stdout is for results alone, and stderr for progress, warnings and errors of ours (one line each, and an exit code:
+`lungct.errors`). Ray's native code and C libraries write to file descriptors 1 and 2 whatever they are told, so for the
+whole of a command both descriptors lead nowhere (``--debug``: to stderr), and results and messages go through
+duplicates that were taken before.
 """
 
 from __future__ import annotations
@@ -57,16 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The command line without the program's name; None: this process's own.
 
     """
-    with _stdout_for_results() as results, _interruptible():
-        debug = False
+    line = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in line
+    if debug:
+        os.environ["LUNGCT_DEBUG"] = "1"
+    with _own_streams(debug=debug) as results, _interruptible():
         try:
-            options = _parser().parse_args(arguments)
-            debug = options.debug
-            if debug:
-                os.environ["LUNGCT_DEBUG"] = "1"
+            options = _parser().parse_args(line)
             with _plain_warnings():
                 code = options.run(options, results)
-            results.flush()
         except LungCTError as error:
             if debug:
                 raise
@@ -171,9 +171,15 @@ def _predict(options: argparse.Namespace, results: TextIO) -> int:
 
 
 def _inspect(options: argparse.Namespace, results: TextIO) -> int:
-    from lungct.inspection import inspect
+    from lungct.inspection import inspect, inspect_all
 
-    page = inspect(options.path, png=options.png)
+    if options.all and options.png:
+        raise UsageError("--png draws one patient and --all counts an archive: give one of them")
+    page = (
+        inspect_all(options.path, quiet=options.quiet)
+        if options.all
+        else inspect(options.path, png=options.png)
+    )
     print(json.dumps(page.as_dict()) if options.json else page.text(), file=results)
     return 0 if page.usable else 1
 
@@ -387,7 +393,10 @@ def _add_inspect(commands: Any) -> argparse.ArgumentParser:
     )
     p.add_argument("path", metavar="PATH", help="a patient's directory")
     p.add_argument(
-        "--png", metavar="FILE", help="a mid-lung slice and six triplets under each preset"
+        "--png", metavar="FILE", help="three views, HU, and six triplets under each preset"
+    )
+    p.add_argument(
+        "--all", action="store_true", help="PATH is an archive: count its patients by what they are"
     )
     p.add_argument("--json", action="store_true", help="JSON instead of text")
     p.set_defaults(run=_inspect)
@@ -473,18 +482,34 @@ def _add_pseudonyms(commands: Any) -> argparse.ArgumentParser:
 
 
 @contextlib.contextmanager
-def _stdout_for_results() -> Iterator[TextIO]:
-    """Keep a duplicate of stdout for the result and point file descriptor 1 at stderr meanwhile."""
+def _own_streams(*, debug: bool) -> Iterator[TextIO]:
+    """Keep stdout for the result and stderr for our messages, and hide what native code writes to either.
+
+    Gives the stream for results; ``sys.stderr`` is ours meanwhile.
+    """
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
+    sys.stderr.flush()
+    kept_out, kept_err = os.dup(1), os.dup(2)
+    python_err = sys.stderr
+    hidden = os.dup(2) if debug else os.open(os.devnull, os.O_WRONLY)
+    results = os.fdopen(kept_out, "w", encoding="utf-8", closefd=False)
     try:
-        with os.fdopen(kept, "w", encoding="utf-8", closefd=False) as results:
-            yield results
+        os.dup2(hidden, 1)
+        os.dup2(hidden, 2)
+        if not debug:
+            sys.stderr = os.fdopen(
+                kept_err, "w", buffering=1, errors="backslashreplace", closefd=False
+            )
+        yield results
+        results.flush()
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        sys.stderr.flush()
+        sys.stderr = python_err
+        os.dup2(kept_out, 1)
+        os.dup2(kept_err, 2)
+        for fd in (kept_out, kept_err, hidden):
+            os.close(fd)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +78,7 @@ def connect(address: str | None = None) -> Iterator[Session]:
     if ray.is_initialized():
         yield _session(local=False)
         return
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if local:
             ray.init(
@@ -96,6 +99,9 @@ def connect(address: str | None = None) -> Iterator[Session]:
                 "works with, or leave --address out to run on this machine"
             ) from error
         raise ClusterError(f"Ray did not start on this machine: {reason}") from error
+    if threading.current_thread() is threading.main_thread():
+        # ray.init puts in a handler of its own, which exits with 15 whatever was there before.
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield _session(local=local)
     except ray.exceptions.RayError as error:
@@ -126,9 +132,6 @@ def _object_store_bytes() -> int:
 def _quiet_environment() -> None:
     """Keep Ray from reporting usage over the network and from drawing its own bars and plans on our stderr."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not os.environ.get("LUNGCT_DEBUG"):
-        # Ray's own processes tell their errors on the driver's stderr, in pages; their logs keep them.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_TQDM", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     # Ray would otherwise tell of a coming change in how it treats GPUs that a task did not ask for.

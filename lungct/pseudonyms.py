@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lungct.errors import UsageError
-from lungct.storage import local_path, write_atomically
+from lungct.storage import local_path, output_file, write_atomically
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +41,9 @@ class Key:
 
     def pixel_hash(self, pixels: NDArray[Any]) -> str:
         """Give HMAC-SHA-256 of the pixels' bytes, 64 hex digits."""
-        return hmac.new(self.secret, memoryview(pixels).cast("B"), hashlib.sha256).hexdigest()
+        return hmac.new(
+            self.secret, np.ascontiguousarray(pixels).data.cast("B"), hashlib.sha256
+        ).hexdigest()
 
     @property
     def fingerprint(self) -> str:
@@ -90,7 +94,7 @@ def pseudonymise_csv(
         If the CSV cannot be read, lacks the column, or has a row of another length.
 
     """
-    source, target = local_path(labels, option="LABELS"), local_path(out, option="--out")
+    source, target = local_path(labels, option="LABELS"), output_file(out, option="--out")
     try:
         text = source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -114,8 +118,6 @@ def pseudonymise_csv(
 
 
 def _write(rows: list[list[str]], target: Path) -> None:
-    if not target.parent.is_dir():
-        raise UsageError(f"--out {target}: there is no directory {target.parent}")
     sink = io.StringIO(newline="")
     csv.writer(sink, lineterminator="\n").writerows(rows)
     write_atomically(target, sink.getvalue().encode())

@@ -318,7 +318,7 @@ def _reply(replies: int, reply: dict[str, Any], *parts: NDArray[Any]) -> None:
     _write_all(replies, memoryview(_HEADER.pack(len(text), size) + text))
     for part in parts:
         if part.size:
-            _write_all(replies, memoryview(part).cast("B"))
+            _write_all(replies, part.data.cast("B"))
 
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[NDArray[Any]]]:

@@ -78,6 +78,24 @@ def make_directory(path: Path, *, option: str) -> None:
         raise UsageError(f"{option} {path} cannot be written: {error.strerror}") from error
 
 
+def output_file(location: str | os.PathLike[str], *, option: str) -> Path:
+    """Turn what the user typed into a path that a file can be put at.
+
+    Raises
+    ------
+    UsageError
+        If it is a directory, or its own directory is not there or cannot be written.
+
+    """
+    path = local_path(location, option=option)
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a directory: give a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no directory {path.parent}")
+    make_directory(path.parent, option=option)
+    return path
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

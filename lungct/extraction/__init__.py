@@ -1,6 +1,5 @@
 """From an archive of patients to a feature table, through Ray Data.
 
-    patients.py    which patients SRC has, and which of them this run is asked for
     options.py     what the user asked for, the table's settings, and the defaults -> Settings
     pipeline.py    units of patients -> decoding tasks -> network actors -> staged files   (Ray Data)
     run.py         the whole of it: checks, ownership, commits, the summary

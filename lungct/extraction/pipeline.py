@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lungct.errors import ClusterError, SeriesError, StorageError, UsageError
-from lungct.extraction.patients import Patient
 from lungct.features import Row, Settings, Staged, stage_rows
+from lungct.patients import Patient
 from lungct.pseudonyms import Key
 from lungct.sandbox import Prepared, Sandbox
 

@@ -13,9 +13,9 @@ from typing import Any
 from lungct.cluster import connect
 from lungct.errors import NothingUsableError, StorageError, UsageError
 from lungct.extraction.options import Asked, at_least_one, check_key, check_same, settle
-from lungct.extraction.patients import Patient, list_patients, named_patients, read_ids
 from lungct.extraction.pipeline import UnitResult, run_units
 from lungct.features import Known, Settings, TableWriter, index, read_settings, remove_table
+from lungct.patients import Patient, list_patients, named_patients, read_ids
 from lungct.progress import Progress
 from lungct.pseudonyms import read_key
 from lungct.storage import local_path, make_directory, own

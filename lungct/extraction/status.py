@@ -10,8 +10,8 @@ from typing import Any
 
 from lungct.errors import StorageError
 from lungct.extraction.options import check_key
-from lungct.extraction.patients import list_patients
 from lungct.features import Settings, read_settings, schema, shard_name
+from lungct.patients import list_patients
 from lungct.pseudonyms import read_key
 from lungct.storage import local_path
 
@@ -156,10 +156,10 @@ def _shard_problems(name: str, shard: Any, settings: Settings) -> list[str]:
         problems.append(f"{name} is not ordered by patient_id")
     if name != shard_name(settings, ids):
         problems.append(f"{name} does not fit its contents")
-    errors, codes, features = (
-        shard.column(n).is_valid().to_pylist() for n in ("error", "error_code", "features")
+    error, code, features = (
+        shard.column(n).is_valid().to_numpy() for n in ("error", "error_code", "features")
     )
-    if any(e != c or e == f for e, c, f in zip(errors, codes, features, strict=True)):
+    if (error != code).any() or (error == features).any():
         problems.append(f"{name} has a row with neither features nor an error, or with both")
     return problems
 

@@ -1,0 +1,85 @@
+"""An archive -> how many of its patients are usable, and how many of each problem, without reading a pixel."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from lungct.dicom.description import describe
+from lungct.patients import list_patients
+from lungct.progress import Progress
+from lungct.storage import local_path
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A cohort, counted.
+
+    Attributes
+    ----------
+    patients
+        ``(id, slices, error_code, text)``: slices 0 and the sentence where unusable, else the chosen series' reason.
+
+    """
+
+    patients: list[tuple[str, int, str | None, str]]
+
+    @property
+    def usable(self) -> bool:
+        """Whether anybody is usable."""
+        return any(code is None for _, _, code, _ in self.patients)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Patients of each error code."""
+        counts = Counter(code for _, _, code, _ in self.patients if code is not None)
+        return dict(sorted(counts.items()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the table for machines."""
+        names = ("patient_id", "slices", "error_code", "text")
+        return {
+            "command": "inspect",
+            "usable": len(self.patients) - sum(self.reasons.values()),
+            "unusable": self.reasons,
+            "patients": [dict(zip(names, patient, strict=True)) for patient in self.patients],
+        }
+
+    def text(self) -> str:
+        """Give the table for a person, the counts last."""
+        width = max((len(patient[0]) for patient in self.patients), default=0)
+        width = min(max(width, 7), 32)
+        room = 80 - width - 24
+        lines = [f"{'patient':<{width}} {'slices':>6}  {'problem':<14} why"]
+        for name, slices, code, text in self.patients:
+            said = text if len(text) <= room else text[: room - 1] + "…"
+            lines.append(f"{name[:width]:<{width}} {slices:>6}  {code or '-':<14} {said}".rstrip())
+        failed = sum(self.reasons.values())
+        lines.append(f"{len(self.patients) - failed} of {len(self.patients)} patients usable")
+        lines += [f"{count:>6}  {code}" for code, count in self.reasons.items()]
+        return "\n".join(lines)
+
+
+def inspect_all(src: str | os.PathLike[str], *, depth: int = 1, quiet: bool = True) -> Archive:
+    """Look at every patient's headers, and say of each whether extraction would take it.
+
+    A damaged pixel is only found by extraction, which reads them.
+
+    Raises
+    ------
+    UsageError
+        If SRC is not there or has no patient.
+
+    """
+    root = local_path(src, option="PATH")
+    rows: list[tuple[str, int, str | None, str]] = []
+    patients = list_patients(root, depth=depth, without=root)
+    with Progress(len(patients), noun="patients", quiet=quiet) as progress:
+        for patient in patients:
+            found = describe(patient.location)
+            slices = len(found.chosen) if found.chosen is not None else 0
+            rows.append((patient.id, slices, found.error_code, found.error or found.reason or ""))
+            progress.advance(failed=int(found.error is not None))
+    return Archive(rows)

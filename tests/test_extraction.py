@@ -1,0 +1,296 @@
+"""The pipeline on real Ray, real files and a real (random) ResNet-18."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import lungct as run
+from commands import refused, start
+from ct_files import write_series
+
+import lungct
+from lungct.cluster import Session
+from lungct.errors import NothingUsableError, StorageError, UsageError
+
+NETWORK: dict[str, Any] = {"backbone": "resnet18", "weights": "random:3"}
+FLAGS = ("--backbone", "resnet18", "--weights", "random:3")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten patients, the fourth of them with nothing but text."""
+    src = tmp_path_factory.mktemp("cohort")
+    for i in range(10):
+        directory = src / f"p{i}"
+        if i == 4:
+            directory.mkdir()
+            (directory / "readme.txt").write_text("no scan")
+        else:
+            write_series(directory, slices=10 + i, rows=64, columns=64, seed=i)
+    return src
+
+
+@pytest.fixture(scope="module")
+def table(cohort: Path, ray_session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed table of that cohort; tests only read it."""
+    out = tmp_path_factory.mktemp("table")
+    summary = lungct.extract(cohort, out, shard_patients=4, **NETWORK)
+    assert (summary.patients, summary.extracted, summary.failed, summary.skipped) == (10, 9, 1, 0)
+    return out
+
+
+def state(directory: Path) -> dict[str, tuple[int, int]]:
+    """Tell every visible file's inode and time of change."""
+    return {
+        str(path.relative_to(directory)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in directory.rglob("*")
+        if path.is_file() and ".lungct" not in path.parts
+    }
+
+
+def rows(directory: Path) -> dict[str, dict[str, Any]]:
+    return {row["patient_id"]: row for row in lungct.read_features(directory).to_pylist()}
+
+
+@pytest.mark.ray
+def test_rows_are_what_the_stages_give_alone(cohort: Path, table: Path) -> None:
+    from lungct.backbone import Backbone, load_weights, parse_weights
+
+    weights = load_weights("resnet18", parse_weights("random:3"))
+    alone = Backbone("resnet18", weights, device="cpu", precision="fp32", batch_size=16, threads=1)
+    have = rows(table)
+    assert sorted(have) == [f"p{i}" for i in range(10)]
+    for i in (0, 5, 9):
+        triplets, series = lungct.triplets(cohort / f"p{i}"), lungct.read_series(cohort / f"p{i}")
+        row = have[f"p{i}"]
+        assert np.array_equal(
+            np.array(row["features"], np.float32), alone.features(triplets.pixels)
+        )
+        assert row["positions_mm"] == triplets.positions_mm.tolist()
+        assert row["pixel_hash"] == triplets.pixel_hash
+        assert row["slices"] == len(series) == 10 + i
+        assert tuple(row["spacing_mm"]) == series.spacing_mm
+        assert row["error"] is None
+    failed = have["p4"]
+    assert failed["error_code"] == "no_images"
+    assert all(
+        failed[name] is None for name in failed if name not in ("patient_id", "error", "error_code")
+    )
+    settings = json.loads((table / "settings.json").read_text())
+    assert settings["weights_sha256"] == weights.sha256
+    assert (settings["preset"], settings["precision"], settings["dim"]) == ("dsb2017", "fp32", 512)
+
+
+@pytest.mark.ray
+def test_workers_and_shards_change_no_byte_of_a_row(
+    cohort: Path, table: Path, tmp_path: Path
+) -> None:
+    lungct.extract(cohort, tmp_path, shard_patients=4, workers=2, **NETWORK)
+    shards = {path.name: path.read_bytes() for path in (table / "features").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "features").iterdir()} == shards
+
+
+@pytest.mark.ray
+def test_a_second_run_writes_nothing(cohort: Path, table: Path) -> None:
+    before = state(table)
+    summary = lungct.extract(cohort, table)
+    assert (summary.extracted, summary.failed, summary.skipped) == (0, 0, 10)
+    assert summary.usable == 9
+    assert state(table) == before
+
+
+@pytest.mark.ray
+def test_a_table_grows_to_the_same_rows_from_any_parts(
+    cohort: Path, table: Path, tmp_path: Path
+) -> None:
+    ids = tmp_path / "ids.csv"
+    ids.write_text("note,id\nx,p7\ny,p2\n")
+    out = tmp_path / "out"
+    first = lungct.extract(cohort, out, patients=ids, **NETWORK)
+    assert (first.patients, first.extracted) == (2, 2)
+    before = state(out)
+    assert lungct.extract(cohort, out, limit=3, shard_patients=2).extracted == 2
+    assert lungct.extract(cohort, out, shard_patients=3).skipped == 4
+    assert before.items() <= state(out).items()
+    assert rows(out) == rows(table)
+
+
+@pytest.mark.ray
+def test_error_rows_are_done_again_only_when_asked(
+    cohort: Path, table: Path, tmp_path: Path
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(cohort, src)
+    shutil.copytree(table, out)
+    write_series(src / "p4", slices=9, rows=64, columns=64, seed=4)
+    assert lungct.extract(src, out).skipped == 10
+    names = {path.name for path in (out / "features").iterdir()}
+    summary = lungct.extract(src, out, retry_errors=True)
+    assert (summary.extracted, summary.failed, summary.skipped) == (1, 0, 9)
+    assert {path.name for path in (out / "features").iterdir()} == names
+    assert rows(out)["p4"]["slices"] == 9
+    assert {k: v for k, v in rows(out).items() if k != "p4"} == {
+        k: v for k, v in rows(table).items() if k != "p4"
+    }
+
+
+@pytest.mark.ray
+def test_overwriting_begins_anew_and_touches_only_ours(cohort: Path, tmp_path: Path) -> None:
+    lungct.extract(cohort, tmp_path, limit=2, **NETWORK)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="does not exist"):
+        lungct.extract(cohort / "missing", tmp_path, overwrite=True, **NETWORK)
+    assert sorted(rows(tmp_path)) == ["p0", "p1"]
+    lungct.extract(
+        cohort, tmp_path, limit=1, overwrite=True, preset="lung", max_errors=2, **NETWORK
+    )
+    assert list(rows(tmp_path)) == ["p0"]
+    assert rows(tmp_path)["p0"]["error_code"] == "no_lungs"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.ray
+def test_other_settings_than_the_tables_are_refused_with_both(cohort: Path, table: Path) -> None:
+    before = state(table)
+    for option, values in {
+        "preset": ("lung", "'dsb2017' against 'lung'"),
+        "backbone": ("resnet34", "'resnet18' against 'resnet34'"),
+        "weights": ("random:4", "weights_sha256"),
+        "batch_size": (8, "16 against 8"),
+        "precision": ("bf16", "'fp32' against 'bf16'"),
+    }.items():
+        with pytest.raises(UsageError, match=values[1]):
+            lungct.extract(cohort, table, **{option: values[0]})
+    assert state(table) == before
+
+
+@pytest.mark.ray
+def test_a_cohort_broken_as_a_whole_says_so_early(tmp_path: Path, ray_session: Session) -> None:
+    for i in range(6):
+        (tmp_path / "src" / f"p{i}").mkdir(parents=True)
+    with pytest.raises(NothingUsableError, match="2 patients gave error rows"):
+        lungct.extract(
+            tmp_path / "src", tmp_path / "out", max_errors=2, shard_patients=2, **NETWORK
+        )
+    summary = lungct.extract(tmp_path / "src", tmp_path / "out")
+    assert summary.failed + summary.skipped == 6
+    assert summary.usable == 0
+
+
+@pytest.mark.ray
+def test_pseudonyms_leave_no_directory_name(cohort: Path, table: Path, tmp_path: Path) -> None:
+    from lungct.pseudonyms import read_key
+
+    keyfile = tmp_path / "key"
+    keyfile.write_bytes(b"k" * 32)
+    out = tmp_path / "out"
+    lungct.extract(cohort, out, limit=3, pseudonyms=keyfile, **NETWORK)
+    key = read_key(keyfile)
+    names = {key.pseudonym(f"p{i}"): f"p{i}" for i in range(10)}
+    for pseudonym, row in rows(out).items():
+        assert row["features"] == rows(table)[names[pseudonym]]["features"]
+        assert row["pixel_hash"] != rows(table)[names[pseudonym]]["pixel_hash"]
+    for refusal in ({}, {"pseudonyms": tmp_path / "other"}):
+        (tmp_path / "other").write_bytes(b"o" * 32)
+        with pytest.raises(UsageError, match="pseudonym"):
+            lungct.extract(cohort, out, **refusal)
+
+
+@pytest.mark.ray
+def test_a_fault_of_the_storage_is_nobodys_error_row(
+    cohort: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    src.mkdir()
+    for i in range(3):
+        shutil.copytree(cohort / f"p{i}", src / f"p{i}")
+    lost = next((src / "p1").iterdir())
+    lost.unlink()
+    lost.symlink_to("/proc/self/mem")  # opens, and every read of its start is EIO
+    with pytest.raises(StorageError, match=r"a patient could not be read .*first p1"):
+        lungct.extract(src, out, shard_patients=1, **NETWORK)
+    assert sorted(rows(out)) == ["p0", "p2"]
+    shutil.rmtree(src / "p1")
+    shutil.copytree(cohort / "p1", src / "p1")
+    assert lungct.extract(src, out).extracted == 1
+    assert rows(out) == {k: v for k, v in rows(table).items() if k in ("p0", "p1", "p2")}
+
+
+def test_a_killed_run_goes_on_to_the_same_table(cohort: Path, table: Path, tmp_path: Path) -> None:
+    command = ("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
+    process = start(*command)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("features/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = state(tmp_path)
+    assert any(name.startswith("features/") for name in done)
+    ran = run(*command, "--quiet")
+    assert ran.code == 0, ran
+    assert ran.stderr == ""
+    line = ran.line
+    assert line["extracted"] + line["failed"] + line["skipped"] == line["patients"] == 10
+    assert line["skipped"] == len(done) - 1
+    assert done.items() <= state(tmp_path).items()
+    assert rows(tmp_path) == rows(table)
+
+
+def test_sigterm_ends_cleanly_in_time(cohort: Path, tmp_path: Path) -> None:
+    process = start("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("features/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert stdout == ""
+    assert stderr.splitlines()[-1].startswith("lungct: stopped by a signal")
+    assert not (tmp_path / ".lungct" / "owner.json").exists()
+
+
+def test_nothing_usable_is_exit_1_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "src" / "p").mkdir(parents=True)
+    ran = run("extract", tmp_path / "src", "--out", tmp_path / "out", *FLAGS)
+    assert ran.code == 1
+    assert ran.line["failed"] == ran.line["patients"] == 1
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_what_the_user_must_change_is_one_line_and_exit_2(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "file").write_text("not a directory")
+    (tmp_path / "ids").write_text("p1\nnobody\n")
+    for arguments, sentence in (
+        ((tmp_path / "missing", "--out", out), "does not exist"),
+        ((tmp_path / "file", "--out", out), "is not a directory"),
+        ((empty, "--out", out), "has no patient"),
+        ((cohort, "--out", tmp_path / "file", *FLAGS), "a file is in the way"),
+        ((cohort, "--out", out, "--backbone", "vgg16"), "vgg16"),
+        ((cohort, "--out", out, "--preset", "2017"), "--preset 2017 is unknown"),
+        ((cohort, "--out", out, "--weights", tmp_path / "missing.pt"), "missing.pt"),
+        ((cohort, "--out", out, "--limit", "0"), "--limit 0"),
+        ((cohort, "--out", out, "--limit", "many"), "--limit"),
+        ((cohort, "--out", out, "--depth", "4"), "4 levels below"),
+        ((cohort, "--out", out, "--patients", tmp_path / "ids"), "no patient nobody"),
+        ((cohort, "--out", out, "--patients", tmp_path / "none"), "cannot be read"),
+        ((cohort, "--out", out, "--unknown"), "--unknown"),
+        ((cohort, "--out", "s3://bucket/x"), "s3://"),
+        ((cohort,), "--out"),
+    ):
+        assert sentence in refused("extract", *arguments)
+        assert not out.exists()
+
+
+def test_help_and_version_are_on_stdout() -> None:
+    assert run("--version").stdout == f"lungct {lungct.__version__}\n"
+    assert "example: lungct extract" in run("extract", "--help").stdout

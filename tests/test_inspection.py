@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import lungct as run
+from commands import refused
+from ct_files import write_series
+
+from lungct.errors import UsageError
+from lungct.inspection import inspect, inspect_all
+from lungct.inspection.montage import spread, views
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    src = tmp_path_factory.mktemp("archive")
+    write_series(src / "scan", slices=12, rows=64, columns=64)
+    (src / "scan" / "report.txt").write_text("text")
+    (src / "text").mkdir()
+    (src / "text" / "readme").write_text("no scan")
+    (src / "empty").mkdir()
+    return src
+
+
+def test_the_page_says_what_the_series_is(archive: Path) -> None:
+    page = inspect(archive / "scan")
+    text = page.text()
+    assert page.usable
+    assert "12 of 64 x 64" in text
+    assert "why        the only CT series" in text
+    assert "13 looked into; passed over: 1 files that are not DICOM" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    values = json.loads(json.dumps(page.as_dict(), allow_nan=False))
+    assert values["slices"] == 12
+    assert values["error"] is None
+
+
+def test_an_unusable_directory_says_why(archive: Path) -> None:
+    for name, code in (("text", "no_images"), ("empty", "empty")):
+        page = inspect(archive / name)
+        assert not page.usable
+        assert page.error_code == code
+        assert page.text().splitlines()[-1].startswith("unusable")
+
+
+def test_the_archive_is_counted(archive: Path) -> None:
+    found = inspect_all(archive)
+    assert found.reasons == {"empty": 1, "no_images": 1}
+    assert "1 of 3 patients usable" in found.text()
+    assert max(len(line) for line in found.text().splitlines()) <= 80
+
+
+def test_the_command_prints_text_json_and_a_picture(archive: Path, tmp_path: Path) -> None:
+    png = tmp_path / "scan.png"
+    ran = run("inspect", archive / "scan", "--png", png, "--json")
+    assert ran.code == 0
+    assert ran.stderr == ""
+    assert ran.line["slices"] == 12
+    import cv2
+
+    picture = cv2.imread(str(png))
+    assert picture is not None
+    assert picture.shape[1] == 1500
+    assert picture.std() > 20
+    assert run("inspect", archive / "text").code == 1
+    assert "--png draws one patient" in refused("inspect", archive, "--all", "--png", png)
+    assert "no such directory" in refused("inspect", archive / "missing")
+
+
+def test_the_same_directory_gives_the_same_picture(archive: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        inspect(archive / "scan", png=tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_views_are_cut_through_the_middle_feet_below() -> None:
+    volume = np.arange(4 * 6 * 8, dtype=np.float32).reshape(4, 6, 8)
+    axial, coronal, sagittal = views(volume, (5.0, 0.5, 1.0))
+    assert np.array_equal(axial.pixels, volume[2])
+    assert np.array_equal(coronal.pixels[-1], volume[0, 3])
+    assert np.array_equal(sagittal.pixels[-1], volume[0, :, 4])
+    assert (axial.aspect, coronal.aspect, sagittal.aspect) == (0.5, 5.0, 10.0)
+
+
+def test_six_are_spread_over_all() -> None:
+    assert spread(3) == [0, 1, 2]
+    assert spread(100) == [0, 20, 40, 59, 79, 99]
+
+
+def test_a_picture_that_cannot_be_written_is_refused(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--png"):
+        inspect(archive / "scan", png=tmp_path / "missing" / "scan.png")

@@ -1,0 +1,81 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lungct.errors import UsageError
+from lungct.patients import list_patients, named_patients, printable, read_ids
+
+
+def ids(src: Path, **named: object) -> list[str]:
+    named = {"depth": 1, "without": src / "none"} | named
+    return [patient.id for patient in list_patients(src, **named)]  # type: ignore[arg-type]
+
+
+def test_each_directory_is_a_patient(tmp_path: Path) -> None:
+    for name in ("b/deep/er", "a", ".git", "out"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "labels.csv").write_text("id,cancer\n")
+    assert ids(tmp_path, without=tmp_path / "out") == ["a", "b"]
+    assert ids(tmp_path, depth=2) == ["b/deep"]
+
+
+def test_files_alone_are_one_patient_by_the_directorys_name(tmp_path: Path) -> None:
+    (tmp_path / "0042").mkdir()
+    (tmp_path / "0042" / "slice").write_bytes(b"")
+    assert ids(tmp_path / "0042") == ["0042"]
+
+
+def test_volume_files_are_patients_of_their_own(tmp_path: Path) -> None:
+    for name in ("one.nii.gz", "two.mhd", "two.raw"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "three").mkdir()
+    assert ids(tmp_path) == ["one", "three", "two"]
+    (tmp_path / "one").mkdir()
+    with pytest.raises(UsageError, match="two patients called one"):
+        ids(tmp_path)
+
+
+def test_names_that_are_not_utf8_become_text(tmp_path: Path) -> None:
+    os.mkdir(os.fsencode(tmp_path) + b"/M\xfcller")
+    (patient,) = list_patients(tmp_path, depth=1, without=tmp_path / "none")
+    assert patient.id == "M\\xfcller"
+    assert os.path.isdir(patient.location)
+    assert printable("Müller") == "Müller"
+
+
+def test_named_patients_are_looked_up_without_a_listing(tmp_path: Path) -> None:
+    for name in ("a/1", "b"):
+        (tmp_path / name).mkdir(parents=True)
+    assert [p.id for p in named_patients(tmp_path, ["b", "a/1", "b"])] == ["a/1", "b"]
+    for name in ("c", "/etc", "..", "a/../b", ""):
+        with pytest.raises(UsageError, match="has no patient"):
+            named_patients(tmp_path, [name, "b"])
+
+
+@given(st.lists(st.from_regex(r"[A-Za-z0-9_.-]{1,12}", fullmatch=True), min_size=1, unique=True))
+def test_ids_are_read_from_lines_and_from_a_column(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    names = [name for name in names if name != "id"] or ["x"]
+    path = tmp_path_factory.mktemp("ids") / "ids"
+    path.write_text("\ufeff" + "\r\n".join(names) + "\n\n")
+    assert read_ids(path) == names
+    path.write_text("note,id\n" + "".join(f"x,{name}\n" for name in names))
+    assert read_ids(path) == names
+
+
+def test_a_file_of_ids_that_has_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ids"
+    for data, sentence in (
+        (b"", "has no id"),
+        (b"a,b\n", "none is called id"),
+        (b"\xff\xfe\0", "UTF-8"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(UsageError, match=sentence):
+            read_ids(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_ids(tmp_path)
