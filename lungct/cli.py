@@ -219,6 +219,19 @@ def _phantom(options: argparse.Namespace, results: TextIO) -> int:
     return 0
 
 
+def _doctor(options: argparse.Namespace, results: TextIO) -> int:
+    from lungct.checks import examine
+
+    found = examine(
+        device=options.device,
+        backbone=options.backbone,
+        weights=options.weights,
+        address=options.address,
+    )
+    print(json.dumps(found.as_dict()) if options.json else found.text(), file=results)
+    return 0 if found.ready else 1
+
+
 def _status(options: argparse.Namespace, results: TextIO) -> int:
     from lungct.extraction.status import status
 
@@ -255,6 +268,7 @@ def _parser() -> _Parser:
         _add_train,
         _add_predict,
         _add_status,
+        _add_doctor,
         _add_pseudonyms,
         _add_inspect,
         _add_report,
@@ -436,6 +450,23 @@ def _add_phantom(commands: Any) -> argparse.ArgumentParser:
     )
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     p.set_defaults(run=_phantom)
+    return p
+
+
+def _add_doctor(commands: Any) -> argparse.ArgumentParser:
+    p: argparse.ArgumentParser = commands.add_parser(
+        "doctor",
+        help="is everything here that a job needs",
+        description="Check packages, decoders, device, weights, room and Ray before a long job: a line each, with "
+        "the fix.",
+        epilog="example: lungct doctor --device cuda --weights imagenet",
+    )
+    p.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    p.add_argument("--backbone", default="resnet152", metavar="NAME", help="default resnet152")
+    p.add_argument("--weights", metavar="W", help="load these too: imagenet, random:SEED or a file")
+    p.add_argument("--address", help="a Ray cluster (default: Ray in this process)")
+    p.add_argument("--json", action="store_true", help="JSON instead of text")
+    p.set_defaults(run=_doctor)
     return p
 
 

@@ -69,7 +69,7 @@ def test_a_death_is_tried_again_and_two_are_the_patients(patient: Path) -> None:
     assert len(killed) == 1
     with Sandbox() as sandbox, killer(sandbox, times=2):
         with pytest.raises(
-            SeriesError, match="ended its process .by signal SIGKILL., twice"
+            SeriesError, match=r"ended its process .by signal SIGKILL., twice"
         ) as death:
             sandbox.prepare(str(patient), "dsb2017")
         assert death.value.code == "undecodable"

@@ -116,8 +116,8 @@ def status(
         }
         for code, sentences in sorted(codes.items())
     ]
-    done = len(rows) - sum(reason["patients"] for reason in failed)
-    return Status(str(table), done, failed, left, problems)
+    error_rows = sum(sum(sentences.values()) for sentences in codes.values())
+    return Status(str(table), len(rows) - error_rows, failed, left, problems)
 
 
 def check_files(table: Path, settings: Settings) -> list[str]:
@@ -159,7 +159,7 @@ def _shard_problems(name: str, shard: Any, settings: Settings) -> list[str]:
     error, code, features = (
         shard.column(n).is_valid().to_numpy() for n in ("error", "error_code", "features")
     )
-    if (error != code).any() or (error == features).any():
+    if bool((error != code).any()) or bool((error == features).any()):
         problems.append(f"{name} has a row with neither features nor an error, or with both")
     return problems
 

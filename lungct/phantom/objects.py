@@ -1,0 +1,193 @@
+"""Slices in Hounsfield units -> CT Image Storage objects (PS3.3 A.3), the same bytes every time.
+
+Explicit VR little endian, int16, slope 1 and intercept -1024; outside the circle of the field of
+view the stored value is -2000, and PixelPaddingValue says so. No date, no time and no name of
+anybody is in them. UIDs are derived from the cohort's settings under the 2.25 root (PS3.5 B.2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+
+from lungct.phantom.anatomy import SIDE, Field, Mask
+
+PADDING = -2000
+INTERCEPT = -1024
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a patient's objects say.
+
+    Attributes
+    ----------
+    name
+        The patient's id.
+    key
+        What UIDs are derived from: the cohort's settings and the patient.
+    spacing, thickness
+        Between pixels and between slices, in mm.
+    origin
+        ImagePositionPatient x and y of the first pixel, and z where the chest's z is 0.
+    head_first
+        Whether instance numbers run from the head to the feet.
+    kvp, current
+        KVP and XRayTubeCurrent (mA).
+
+    """
+
+    name: str
+    key: str
+    spacing: float
+    thickness: float
+    origin: tuple[float, float, float]
+    head_first: bool
+    kvp: int
+    current: int
+
+
+def write_objects(
+    folder: Path, header: Header, count: int, slices: Iterable[tuple[float, Field]], padding: Mask
+) -> None:
+    """Write a patient's slices, given from the feet to the head as (z in mm, HU), into a folder.
+
+    `padding` is a bool (SIDE, SIDE): where nothing was reconstructed. File names say nothing about
+    the order.
+    """
+    fixed = {element.tag: _encoded(element) for element in _dataset(header)}
+    stored = np.empty((SIDE, SIDE), "<i2")
+    # PixelData's header: tag, VR, two reserved bytes, length (PS3.5 7.1.2).
+    pixel_data = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, stored.nbytes)
+    for k, (z, hu) in enumerate(slices):
+        number = count - k if header.head_first else k + 1
+        np.rint(hu, out=hu)
+        np.clip(hu, -1024.0, 3071.0, out=hu)
+        hu -= INTERCEPT
+        np.copyto(stored, hu, casting="unsafe")
+        np.copyto(stored, PADDING, where=padding)
+        position = round(header.origin[2] + z, 3)
+        own = Dataset()
+        own.SOPInstanceUID = derived_uid(header.key, f"instance {number}")
+        own.InstanceNumber = number
+        own.ImagePositionPatient = [header.origin[0], header.origin[1], position]
+        own.SliceLocation = position
+        elements = fixed | {element.tag: _encoded(element) for element in own}
+        name = hashlib.sha256(own.SOPInstanceUID.encode()).hexdigest()[:32]
+        with (folder / f"{name}.dcm").open("wb") as file:
+            file.write(b"\0" * 128 + b"DICM" + _file_meta(own.SOPInstanceUID))
+            file.writelines(elements[tag] for tag in sorted(elements))
+            file.write(pixel_data)
+            file.write(stored.data)
+
+
+def _encoded(element: DataElement) -> bytes:
+    """Encode one element; most are alike in all of a patient's files, and are encoded once."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_data_element(buffer, element)
+    return buffer.getvalue()
+
+
+def derived_uid(key: str, what: str) -> UID:
+    """Return a UID under 2.25 that depends on nothing but its arguments (a UUID of version 5)."""
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, f'lungct phantom {key} {what}').int}")
+
+
+def _file_meta(instance: UID) -> bytes:
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = instance
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = derived_uid("", "implementation")
+    meta.ImplementationVersionName = "LUNGCT"
+    buffer = DicomBytesIO()
+    write_file_meta_info(buffer, meta)
+    return buffer.getvalue()
+
+
+def _dataset(header: Header) -> Dataset:
+    """Return everything that a patient's objects have in common."""
+    ds = Dataset()
+    _identity(ds, header)
+    _acquisition(ds, header)
+    _pixels(ds, header)
+    return ds
+
+
+def _identity(ds: Dataset, header: Header) -> None:
+    """Modules Patient, General Study, General Series, Frame of Reference, Equipment, SOP Common."""
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    ds.SOPClassUID = CTImageStorage
+    ds.PatientName = header.name
+    ds.PatientID = header.name
+    ds.PatientBirthDate = ""
+    ds.PatientSex = "O"
+    ds.PatientIdentityRemoved = "YES"
+    ds.DeidentificationMethod = "Synthetic phantom: there is no such person"
+    ds.StudyInstanceUID = derived_uid(header.key, "study")
+    ds.StudyDate = ""
+    ds.StudyTime = ""
+    ds.StudyID = "1"
+    ds.AccessionNumber = ""
+    ds.ReferringPhysicianName = ""
+    ds.StudyDescription = "Synthetic chest phantom"
+    ds.Modality = "CT"
+    ds.SeriesInstanceUID = derived_uid(header.key, "series")
+    ds.SeriesNumber = 1
+    ds.SeriesDescription = "Synthetic chest phantom"
+    ds.BodyPartExamined = "CHEST"
+    ds.PatientPosition = "HFS"
+    ds.FrameOfReferenceUID = derived_uid(header.key, "frame of reference")
+    ds.PositionReferenceIndicator = ""
+    ds.Manufacturer = "lungct"
+    ds.ManufacturerModelName = "chest phantom"
+
+
+def _acquisition(ds: Dataset, header: Header) -> None:
+    """Modules General Image, General Acquisition, Image Plane and CT Image."""
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.AcquisitionNumber = 1
+    ds.ContentDate = ""
+    ds.ContentTime = ""
+    ds.PatientOrientation = ""
+    ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    ds.PixelSpacing = [header.spacing, header.spacing]
+    ds.SliceThickness = header.thickness
+    ds.SpacingBetweenSlices = header.thickness
+    ds.KVP = header.kvp
+    ds.XRayTubeCurrent = header.current
+    ds.ConvolutionKernel = "PHANTOM"
+    ds.GantryDetectorTilt = 0
+    ds.DataCollectionDiameter = 500
+    ds.ReconstructionDiameter = round(header.spacing * SIDE, 3)
+
+
+def _pixels(ds: Dataset, header: Header) -> None:
+    """Modules Image Pixel, VOI LUT, and the rest of CT Image."""
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.Rows = SIDE
+    ds.Columns = SIDE
+    ds.BitsAllocated = 16
+    ds.BitsStored = 16
+    ds.HighBit = 15
+    ds.PixelRepresentation = 1
+    ds.add_new("PixelPaddingValue", "SS", PADDING)
+    ds.RescaleIntercept = INTERCEPT
+    ds.RescaleSlope = 1
+    ds.RescaleType = "HU"
+    ds.WindowCenter = [-500, 40]
+    ds.WindowWidth = [1500, 400]

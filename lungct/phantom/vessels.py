@@ -1,0 +1,160 @@
+"""A lung's shape -> trees of vessels and airways in it, and their cut through a slice.
+
+A tree grows from the root of a lung: points are drawn in the lung, and from the root outwards each
+is joined to the node that keeps both the new branch and the way from the root short. A branch is as
+thick as the number of twigs that it feeds asks for (Murray's law, with an exponent a little below
+the cube root).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungct.phantom.anatomy import SIDE, Anatomy, Field
+
+Points = NDArray[np.float64]
+"""(n, 3): x, y, z in mm."""
+
+_FINE = (
+    2  # lines are drawn on a canvas of twice the image's size, so that widths come in half pixels
+)
+_FRACTION = 4  # and with coordinates in sixteenths of a pixel
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Straight pieces: ends (n, 2, 3) in mm (x, y, z) and radii (n,) in mm."""
+
+    ends: NDArray[np.float64]
+    radii: NDArray[np.float64]
+
+    @staticmethod
+    def join(parts: list[Branches]) -> Branches:
+        """Put several into one."""
+        ends = [part.ends for part in parts] or [np.empty((0, 2, 3))]
+        radii = [part.radii for part in parts] or [np.empty(0)]
+        return Branches(np.concatenate(ends), np.concatenate(radii))
+
+
+def draw_trees(
+    rng: np.random.Generator, anatomy: Anatomy, depth: Field, heights: NDArray[np.float64]
+) -> tuple[Branches, Branches]:
+    """Grow arteries and veins, and airways, in both lungs.
+
+    Parameters
+    ----------
+    rng
+        The patient's own.
+    anatomy
+        The chest.
+    depth
+        The lungs' depth at each slice, (slices, COARSE, COARSE).
+    heights
+        z of each slice in mm, (slices,).
+
+    Returns
+    -------
+    vessels, airways
+
+    """
+    vessels: list[Branches] = []
+    airways: list[Branches] = []
+    step = float(np.median(np.diff(heights)))
+    for side in (-1, 1):
+        k, i, j = np.nonzero((depth > 3.0) & (np.sign(anatomy.x) == side))
+        if len(k) < 100:
+            continue
+        hilum = anatomy.carina - 22.0
+
+        lung = np.stack([anatomy.x[0, j], anatomy.y[i, 0], heights[k]], axis=1)
+        jitter = np.array([1.0, 1.0, step / 2])
+        arteries, veins, bronchi = (
+            _grow(rng, root, _points(rng, lung, count, jitter), twig)
+            for root, count, twig in (
+                ((30.0 * side, 2.0, hilum + 4.0), 360, 0.45),
+                ((26.0 * side, 4.0, hilum - 16.0), 280, 0.45),
+                ((30.0 * side, 11.0, hilum), 26, 0.9),
+            )
+        )
+        vessels += [arteries, veins]
+        wide = bronchi.radii > 1.6  # narrower ones are lost between the vessels
+        airways.append(Branches(bronchi.ends[wide], bronchi.radii[wide]))
+    return Branches.join(vessels), Branches.join(airways)
+
+
+def _points(
+    rng: np.random.Generator, lung: Points, count: int, jitter: NDArray[np.float64]
+) -> Points:
+    """Draw points of a lung, a little off the grid of its points that are given."""
+    picked = lung[rng.integers(len(lung), size=count)]
+    return np.asarray(picked + rng.uniform(-1.0, 1.0, (count, 3)) * jitter, np.float64)
+
+
+def _grow(
+    rng: np.random.Generator, root: tuple[float, float, float], targets: Points, twig: float
+) -> Branches:
+    targets = targets[np.argsort(np.linalg.norm(targets - root, axis=1), kind="stable")]
+    nodes = np.vstack([[root], targets])
+    way = np.zeros(len(nodes))
+    parent = np.zeros(len(nodes), int)
+    for n in range(1, len(nodes)):
+        away = np.sqrt(((nodes[:n] - nodes[n]) ** 2).sum(axis=1))
+        best = int((away + 0.4 * way[:n]).argmin())
+        parent[n], way[n] = best, way[best] + away[best]
+    twigs = np.zeros(len(nodes))
+    for n in range(len(nodes) - 1, 0, -1):
+        twigs[n] += 1.0
+        twigs[parent[n]] += twigs[n]
+    starts, stops = nodes[parent[1:]], nodes[1:]
+    length = np.linalg.norm(stops - starts, axis=1, keepdims=True)
+    bent = (starts + stops) / 2 + rng.normal(0, 0.07, starts.shape) * length
+    radii = twig * twigs**0.36
+    thick = np.minimum(radii[parent[1:]], 1.5 * radii[1:])  # they taper on their way
+    ends = np.concatenate([np.stack([starts, bent], 1), np.stack([bent, stops], 1)])
+    return Branches(ends, np.concatenate([(thick + radii[1:]) / 2, radii[1:]]))
+
+
+def draw_cut(
+    branches: Branches, z: float, thickness: float, spacing: float, *, wider: float = 0.0
+) -> NDArray[np.uint8] | None:
+    """Draw what a slice of some thickness sees of the branches.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        uint8 (SIDE, SIDE), the share of a pixel's volume that is branch in 255ths; None where none
+        is near.
+
+    """
+    low, high = z - thickness / 2, z + thickness / 2
+    za, zb = branches.ends[:, 0, 2], branches.ends[:, 1, 2]
+    near = (np.minimum(za, zb) < high) & (np.maximum(za, zb) > low)
+    if not near.any():
+        return None
+    ends, radii = branches.ends[near], branches.radii[near]
+    za, rise = ends[:, 0, 2], ends[:, 1, 2] - ends[:, 0, 2]
+    flat = np.abs(rise) < 1e-6
+    safe = np.where(flat, 1.0, rise)
+    s, e = np.where(flat, 0.0, (low - za) / safe), np.where(flat, 1.0, (high - za) / safe)
+    s, e = np.clip(np.minimum(s, e), 0, 1), np.clip(np.maximum(s, e), 0, 1)
+    run = ends[:, 1] - ends[:, 0]
+    a, b = ends[:, 0] + s[:, None] * run, ends[:, 0] + e[:, None] * run
+    # A branch along the slice fills as much of its thickness as it is wide; one across fills all of
+    # it.
+    filled = np.minimum((np.abs(b[:, 2] - a[:, 2]) + 2 * radii) / thickness, 1.0)
+    scale = _FINE << _FRACTION
+    pixel = np.stack([a[:, :2], b[:, :2]], 1) / spacing + (SIDE - 1) / 2
+    pixels = np.rint(((pixel + 0.5) * scale) - (1 << (_FRACTION - 1))).astype(int)
+    widths = np.maximum(np.rint((radii + wider) * 2 * _FINE / spacing), 1).astype(int)
+    canvas = np.zeros((SIDE * _FINE, SIDE * _FINE), np.uint8)
+    for n in np.argsort(filled, kind="stable").tolist():
+        (x0, y0), (x1, y1) = pixels[n].tolist()
+        cv2.line(
+            canvas, (x0, y0), (x1, y1), int(255 * filled[n]), int(widths[n]), cv2.LINE_8, _FRACTION
+        )
+    small = cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(small, (3, 3), 0.6))

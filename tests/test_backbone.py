@@ -1,0 +1,455 @@
+"""lungct.backbone: what features are, that nothing but pixels and weights decides their bytes, what weights are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from lungct import backbone as bb
+from lungct.backbone import network
+from lungct.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL = "resnet50-imagenet.fp16.safetensors"
+
+
+def pixels(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 3, 224, 224), dtype=np.uint8)
+
+
+def plain(
+    name: str, state: dict[str, torch.Tensor] | None, x: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """The penultimate features as torchvision itself gives them: no folding, no batches, no threads of ours."""
+    torch.manual_seed(seed)
+    model = getattr(torchvision.models, name)(weights=None)
+    model.fc = torch.nn.Identity()
+    if state is not None:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+        assert all(key.endswith("num_batches_tracked") for key in missing)
+    normalise = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several would wait for each other on a busy machine
+    with torch.no_grad():
+        found = model.eval()(normalise(torch.from_numpy(x.copy()).float() / 255)).numpy()
+    torch.set_num_threads(threads)
+    return found
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def resnet18() -> bb.Weights:
+    return bb.load_weights("resnet18", "random:7")
+
+
+@pytest.fixture(scope="module")
+def full_state() -> dict[str, torch.Tensor]:
+    """What ``torchvision.models.resnet18().state_dict()`` is, classifier and counters included."""
+    torch.manual_seed(7)
+    return torchvision.models.resnet18(weights=None).state_dict()
+
+
+# What features are.
+
+
+@pytest.mark.parametrize("name", bb.BACKBONES)
+def test_features_are_torchvisions_input_to_fc_and_threads_do_not_change_a_byte(name: str) -> None:
+    x = pixels(2)
+    weights = bb.load_weights(name, "random:7")
+    one = bb.Backbone(name, weights, batch_size=1, threads=1).features(x)
+    two = bb.Backbone(name, weights, batch_size=1, threads=2).features(x)
+    assert one.dtype == np.float32
+    assert one.shape == (2, bb.BACKBONES[name])
+    assert relative(one, plain(name, None, x, seed=7)) < 1e-5
+    assert one.tobytes() == two.tobytes()
+
+
+def test_folded_normalisation_is_right_when_its_numbers_are_not_trivial(
+    full_state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    draw = torch.Generator().manual_seed(1)
+    state = {
+        key: torch.rand(value.shape, generator=draw) + 0.5
+        if ".bn" in key or key.startswith("bn1")
+        else value
+        for key, value in full_state.items()
+    }
+    torch.save(state, tmp_path / "w.pt")
+    x = pixels(2)
+    weights = bb.load_weights("resnet18", tmp_path / "w.pt")
+    found = bb.Backbone("resnet18", weights, batch_size=2).features(x)
+    assert relative(found, plain("resnet18", state, x)) < 1e-5
+
+
+def test_bf16_is_close_to_fp32_and_float32(resnet18: bb.Weights) -> None:
+    x = pixels(2)
+    found = bb.Backbone("resnet18", resnet18, precision="bf16", batch_size=2).features(x)
+    assert found.dtype == np.float32
+    difference = relative(found, plain("resnet18", None, x, seed=7))
+    assert 1e-5 < difference < 3e-2
+
+
+def test_real_weights_in_half_precision_are_widened() -> None:
+    places = [ROOT / "data" / "weights" / REAL, ROOT.parent / "shared" / "weights" / REAL]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return  # no part of the repository
+    x = pixels(2)
+    weights = bb.load_weights("resnet50", path)
+    state = {
+        key: value.float() for key, value in load_file(path).items() if not key.startswith("fc.")
+    }
+    assert weights.sha256 == independent_sha256(state)
+    found = bb.Backbone("resnet50", weights, batch_size=2).features(x)
+    assert relative(found, plain("resnet50", state, x)) < 1e-5
+
+
+def test_no_triplets_give_no_features(resnet18: bb.Weights) -> None:
+    assert bb.Backbone("resnet18", resnet18).features(pixels(0)).shape == (0, 512)
+
+
+# What decides their bytes.
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_threads_do_not_change_a_byte_at_the_batch_size_that_ships(name: str) -> None:
+    x = pixels(17)
+    weights = bb.load_weights(name, "random:1")
+    two = bb.Backbone(name, weights, threads=2).features(x)  # two batches at the same time
+    one = bb.Backbone(name, weights, threads=1).features(x[1:])
+    assert one.tobytes() == two[1:].tobytes()
+    assert len(np.unique(two[:, :8], axis=0)) == len(x)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_batch_mates_and_place_do_not_change_a_byte(resnet18: bb.Weights, precision: str) -> None:
+    net = bb.Backbone("resnet18", resnet18, precision=precision, batch_size=2, threads=2)
+    x, others = pixels(2), pixels(3, seed=1)
+    expected = net.features(x)
+    others[[2, 1]] = x
+    assert net.features(others)[[2, 1]].tobytes() == expected.tobytes()
+    alone = np.concatenate([net.features(x[i : i + 1]) for i in range(2)])
+    assert alone.tobytes() == expected.tobytes()
+
+
+PROGRAM = """
+import threading, hashlib, numpy as np
+from lungct import backbone as bb
+net = bb.Backbone("resnet18", bb.load_weights("resnet18", "random:7"), batch_size=2, threads=2)
+x = np.random.default_rng(0).integers(0, 256, (3, 3, 224, 224), dtype=np.uint8)
+x.flags.writeable = False
+found = []
+thread = threading.Thread(target=lambda: found.append(net.features(x)))
+thread.start(); thread.join()
+print(hashlib.sha256(found[0].tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("omp", ["1", "4"])
+def test_another_process_its_environment_and_calling_thread_do_not_change_a_byte(
+    resnet18: bb.Weights, omp: str
+) -> None:
+    here = bb.Backbone("resnet18", resnet18, batch_size=2).features(pixels(3))
+    environment = {**os.environ, "OMP_NUM_THREADS": omp}
+    there = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
+    assert there.stdout.strip() == hashlib.sha256(here.tobytes()).hexdigest()
+    assert there.stderr == ""
+
+
+def test_the_callers_own_torch_is_left_as_it_was(resnet18: bb.Weights) -> None:
+    before = torch.get_num_threads()
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    bb.load_weights("resnet18", "random:99")
+    bb.Backbone("resnet18", resnet18, batch_size=2).features(pixels(1))
+    assert torch.equal(torch.rand(4), expected)
+    assert torch.get_num_threads() == before
+
+
+@given(st.integers(0, 5), st.integers(0, 255))
+def test_fill_writes_the_batch_and_zeros_behind_it(n: int, value: int) -> None:
+    whole = np.full((5, 2), 77, np.uint8)
+    network.fill(whole, np.full((n, 2), value, np.uint8))
+    assert whole.tolist() == [[value] * 2] * n + [[0] * 2] * (5 - n)
+
+
+def test_exact_convolutions_restores_what_it_found() -> None:
+    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = flags[0].benchmark, flags[0].deterministic, flags[0].allow_tf32, flags[1].allow_tf32
+    with network.exact_convolutions():
+        inside = (
+            flags[0].benchmark,
+            flags[0].deterministic,
+            flags[0].allow_tf32,
+            flags[1].allow_tf32,
+        )
+        assert inside == (False, True, False, False)
+    assert before == (
+        flags[0].benchmark,
+        flags[0].deterministic,
+        flags[0].allow_tf32,
+        flags[1].allow_tf32,
+    )
+
+
+# What weights are.
+
+
+def independent_sha256(state: dict[str, torch.Tensor]) -> str:
+    parts = []
+    for key in sorted(state):
+        if not key.startswith("fc.") and not key.endswith("num_batches_tracked"):
+            values = state[key].double().numpy().ravel().tolist()
+            parts.append(key.encode("utf-8") + struct.pack(f"<{len(values)}f", *values))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def test_random_weights_are_the_constructors_after_manual_seed(
+    resnet18: bb.Weights, full_state: dict[str, torch.Tensor]
+) -> None:
+    assert all(torch.equal(resnet18.state[key], full_state[key]) for key in resnet18.state)
+    assert resnet18.sha256 == independent_sha256(full_state)
+    assert resnet18.sha256 != bb.load_weights("resnet18", "random:8").sha256
+
+
+def test_the_hash_does_not_depend_on_the_files_format(
+    resnet18: bb.Weights, full_state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    save_file(full_state, tmp_path / "with_fc.safetensors")
+    save_file(dict(resnet18.state), tmp_path / "without_fc.safetensors")
+    torch.save(full_state, tmp_path / "zip.pth")
+    torch.save(full_state, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
+    found = {path.name: bb.load_weights("resnet18", path).sha256 for path in tmp_path.iterdir()}
+    assert found == dict.fromkeys(found, resnet18.sha256)
+    assert len(found) == 4
+
+
+def test_half_precision_is_widened(resnet18: bb.Weights, tmp_path: Path) -> None:
+    half = {key: value.half() for key, value in resnet18.state.items()}
+    save_file(half, tmp_path / "half.safetensors")
+    weights = bb.load_weights("resnet18", tmp_path / "half.safetensors")
+    assert {value.dtype for value in weights.state.values()} == {torch.float32}
+    assert weights.sha256 == independent_sha256({key: value.float() for key, value in half.items()})
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, ("harm-done",)
+
+
+def changed(state: dict[str, torch.Tensor], key: str, value: object) -> dict[str, object]:
+    return {**state, key: value}
+
+
+def test_bad_files_are_refused_with_the_reason_and_the_way_out(
+    full_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("w")
+    save_file(full_state, "good.safetensors")
+    good = Path("good.safetensors").read_bytes()
+    torch.save(full_state, "good.pth")
+    nan = full_state["conv1.weight"].clone()
+    nan[0, 0, 0, 0] = torch.nan
+    header = json.dumps(
+        {"x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}
+    ).encode()
+    cases: list[tuple[object, str]] = [
+        (b"", "neither|no safetensors"),
+        (b"not weights at all", "torch.save"),
+        (good[:4], "torch.save"),
+        (good[:100], "truncated"),
+        (good[:-1], "truncated"),
+        (struct.pack("<Q", len(header)) + header, "truncated"),
+        (struct.pack("<Q", 1 << 62) + b"{", "truncated"),
+        (Path("good.pth").read_bytes()[:-1000], "torch.save"),
+        (pickle.dumps(Harmful()), "only pickle"),
+        (Harmful(), "only pickle"),
+        (torch.nn.Linear(1, 1), "only pickle"),
+        ([torch.zeros(1)], "no state dict"),
+        ({1: torch.zeros(1)}, "no state dict"),
+        ({"state_dict": full_state}, "state_dict is no tensor"),
+        (
+            changed(full_state, "conv1.weight", torch.zeros(64, 3, 7, 7, dtype=torch.int8)),
+            "conv1.weight is no",
+        ),
+        (
+            changed(full_state, "conv1.weight", torch.zeros(64, 1, 7, 7)),
+            r"1 of another shape \(conv1.weight\)",
+        ),
+        (changed(full_state, "head.weight", torch.zeros(1)), r"1 surplus \(head.weight\)"),
+        (
+            {k: v for k, v in full_state.items() if k != "bn1.bias"},
+            r"resnet18: 1 missing \(bn1.bias\)",
+        ),
+        (changed(full_state, "conv1.weight", nan), "conv1.weight holds NaN"),
+        (changed(full_state, "bn1.running_var", -torch.ones(64)), "variance below 0"),
+    ]
+    for content, reason in cases:
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        else:
+            torch.save(content, file)
+        with pytest.raises(UsageError, match=reason) as caught:
+            bb.load_weights("resnet18", file)
+        assert "\n" not in str(caught.value)
+        assert str(file) in str(caught.value)
+    assert not Path("harm-done").exists()
+
+
+def test_weights_of_another_backbone_are_named(
+    full_state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    save_file(full_state, tmp_path / "w")
+    with pytest.raises(
+        UsageError, match=r"not the weights of resnet34: 80 missing .*use --backbone resnet18"
+    ):
+        bb.load_weights("resnet34", tmp_path / "w")
+    with pytest.raises(
+        UsageError, match=r"not the weights of resnet50: .*shape.*use --backbone resnet18"
+    ):
+        bb.load_weights("resnet50", tmp_path / "w")
+    with pytest.raises(UsageError, match="weights of resnet18, not of resnet50"):
+        bb.Backbone("resnet50", bb.load_weights("resnet18", tmp_path / "w"))
+
+
+def test_imagenet_without_a_network_says_where_the_file_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    said: list[str] = []
+    with pytest.raises(UsageError, match="no download from https") as caught:
+        bb.load_weights("resnet18", "imagenet", say=said.append)
+    assert str(cached) in str(caught.value)
+    assert "--weights FILE" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(said) == 1
+    assert capfd.readouterr() == ("", "")
+    assert list(cached.parent.iterdir()) == []
+
+
+def test_a_file_in_torchs_cache_is_trusted_only_by_its_hash(
+    full_state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    cached.parent.mkdir(parents=True)
+    torch.save(full_state, cached)
+    with pytest.raises(
+        UsageError, match=r"f37072fd\.pth is not the file that its name says"
+    ) as caught:
+        bb.load_weights("resnet18", "imagenet")
+    assert "remove it" in str(caught.value)
+
+
+# Names and options.
+
+
+def test_options_are_checked_without_torch() -> None:
+    program = (
+        "import sys; from lungct import backbone as b; b.check_backbone('resnet152'); b.parse_weights('random:1');"
+        "b.resolve_device('cpu'); b.resolve_precision('auto', 'cpu'); b.default_batch_size('cuda');"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_parse_weights(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    assert bb.parse_weights("imagenet") == bb.WeightsSource("imagenet")
+    assert bb.parse_weights("random:12").seed == 12
+    assert bb.parse_weights(tmp_path / "w.safetensors").path == tmp_path / "w.safetensors"
+
+
+@given(st.text(max_size=12))
+def test_parse_weights_takes_a_seed_or_says_how(text: str) -> None:
+    typed = f"random:{text}"
+    if text.isascii() and text.isdigit():
+        assert bb.parse_weights(typed).seed == int(text)
+    else:
+        with pytest.raises(UsageError, match="random:0"):
+            bb.parse_weights(typed)
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda: bb.check_backbone("vgg16"), "resnet18, resnet34, resnet50, resnet101, resnet152"),
+        (lambda: bb.load_weights("vgg16", "random:0"), "vgg16: unknown"),
+        (lambda: bb.parse_weights("/nowhere/w.pth"), "/nowhere/w.pth: no such file; give imagenet"),
+        (lambda: bb.parse_weights(""), "--weights is empty"),
+        (lambda: bb.parse_weights("s3://bucket/w.pth"), "--weights s3://"),
+        (lambda: bb.parse_weights("random"), "seed"),
+        (lambda: bb.parse_weights(f"random:{2**64}"), "seed"),
+        (lambda: bb.resolve_device("tpu"), "auto, cpu, cuda"),
+        (lambda: bb.resolve_precision("fp16", "cpu"), "auto, fp32, bf16"),
+    ],
+)
+def test_bad_options_are_refused(call, reason: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=reason):
+        call()
+
+
+def test_cuda_that_is_not_there_is_refused_and_auto_settles() -> None:
+    if torch.cuda.is_available():
+        assert bb.resolve_device("auto") == "cuda"
+        return
+    assert bb.resolve_device("auto") == "cpu"
+    assert bb.resolve_precision("auto", "cpu") == "fp32"
+    assert bb.resolve_precision("bf16", "cpu") == "bf16"
+    with pytest.raises(UsageError, match=r"finds no GPU here.*--device cpu"):
+        bb.resolve_device("cuda")
+
+
+def test_bad_triplets_and_numbers_are_refused(resnet18: bb.Weights) -> None:
+    net = bb.Backbone("resnet18", resnet18)
+    for wrong in (pixels(1).astype(np.float32), pixels(1)[0], pixels(1)[:, :, :100]):
+        with pytest.raises(UsageError, match=r"uint8 \(N, 3, 224, 224\)"):
+            net.features(wrong)
+    with pytest.raises(UsageError, match="--batch-size 0"):
+        bb.Backbone("resnet18", resnet18, batch_size=0)
+    with pytest.raises(UsageError, match="threads 0"):
+        bb.Backbone("resnet18", resnet18, threads=0)
+
+
+def test_weights_that_overflow_are_refused(resnet18: bb.Weights) -> None:
+    state = {
+        key: value * 1e30 if key.endswith("weight") else value
+        for key, value in resnet18.state.items()
+    }
+    net = bb.Backbone("resnet18", bb.Weights("resnet18", "made up", "", state), batch_size=1)
+    with pytest.raises(UsageError, match="not finite"):
+        net.features(pixels(1))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_gives_the_same_features(resnet18: bb.Weights, precision: str) -> None:
+    x = pixels(150)
+    net = bb.Backbone("resnet18", resnet18, device="cuda", precision=precision)
+    found = net.features(x)
+    expected = bb.Backbone("resnet18", resnet18, precision="fp32").features(x)
+    assert relative(found, expected) < (1e-4 if precision == "fp32" else 3e-2)
+    assert net.features(x[77:78]).tobytes() == found[77:78].tobytes()

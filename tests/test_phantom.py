@@ -1,0 +1,336 @@
+"""Phantoms: valid DICOM, seeded to the byte, like a chest to both presets, with nodules where nodules belong."""
+
+from __future__ import annotations
+
+import csv
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+import lungct
+from lungct.errors import UsageError
+from lungct.phantom import CohortSummary, write_cohort
+from lungct.phantom.anatomy import draw_anatomy
+from lungct.phantom.nodules import LOBES, Nodule, draw_nodules
+from lungct.preprocess import PRESETS
+from lungct.preprocess.lung import find_lungs
+from lungct.progress import Progress
+
+SETTINGS: dict[str, Any] = {"patients": 5, "slices": 36, "nodules": 2, "diameter": (30.0, 40.0)}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> CohortSummary:
+    return write_cohort(tmp_path_factory.mktemp("phantom") / "cohort", seed=11, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def scans(cohort: CohortSummary) -> dict[str, list[pydicom.Dataset]]:
+    """Every patient's files, read by pydicom, in order of their names."""
+    return {
+        folder.name: [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+        for folder in sorted(cohort.out.iterdir())
+    }
+
+
+def labels(path: Path) -> dict[str, int]:
+    with path.open(newline="") as file:
+        return {row["id"]: int(row["cancer"]) for row in csv.DictReader(file)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_is_written_is_what_the_summary_says(cohort: CohortSummary) -> None:
+    names = sorted(p.name for p in cohort.out.iterdir())
+    assert names == [f"phantom-{n:04d}" for n in range(1, 6)]
+    counts = [len(list((cohort.out / name).iterdir())) for name in names]
+    assert cohort.patients == 5
+    assert cohort.slices == sum(counts)
+    assert all(27 <= count <= 36 for count in counts)  # 0.75 N ... N
+    assert len(set(counts)) > 1
+    assert cohort.labels == cohort.out.with_name("cohort.csv")
+    assert cohort.labels.read_text().startswith("id,cancer\nphantom-0001,")
+    given = labels(cohort.labels)
+    assert list(given) == names
+    assert sum(given.values()) == 2  # half of 5, rounded down
+
+
+def test_the_seed_decides_every_byte(tmp_path: Path) -> None:
+    few = {"patients": 3, "slices": 6, "seed": 5}
+    for name in ("a", "b"):
+        write_cohort(tmp_path / name, **few)
+    write_cohort(tmp_path / "other", **(few | {"seed": 6}))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert not set(contents(tmp_path / "a").values()) & set(contents(tmp_path / "other").values())
+
+
+def test_one_thread_and_two_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"patients": 4, "slices": 4, "seed": 5}
+    write_cohort(tmp_path / "all", **few)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    write_cohort(tmp_path / "one", **few)
+    assert contents(tmp_path / "all") == contents(tmp_path / "one")
+
+
+def test_only_the_nodules_tell_the_classes_apart(tmp_path: Path) -> None:
+    """The same seed with other nodules: negatives keep their pixels; positives change near the nodules alone."""
+    few = {"patients": 4, "slices": 30, "seed": 3}
+    write_cohort(tmp_path / "small", nodules=1, diameter=(20, 21), **few)
+    write_cohort(tmp_path / "large", nodules=2, diameter=(50, 60), **few)
+    given = labels(tmp_path / "small.csv")
+    assert given == labels(tmp_path / "large.csv")
+    for name, label in given.items():
+        a, b = (lungct.read_series(tmp_path / cohort / name) for cohort in ("small", "large"))
+        changed = [float((a.stored(i) != b.stored(i)).mean()) for i in range(len(a))]
+        if label:
+            assert 0 < max(changed) < 0.2
+            assert min(changed) == 0
+        else:
+            assert max(changed) == 0
+
+
+# --- DICOM -------------------------------------------------------------------------------------------------
+
+
+def test_files_are_ct_image_storage_objects(scans: dict[str, list[pydicom.Dataset]]) -> None:
+    for name, files in scans.items():
+        for file in files:
+            assert file.preamble == b"\0" * 128
+            assert file.file_meta.MediaStorageSOPClassUID == file.SOPClassUID == CTImageStorage
+            assert file.file_meta.MediaStorageSOPInstanceUID == file.SOPInstanceUID
+            assert file.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+            assert file.Modality == "CT"
+            assert file.PatientID == file.PatientName == name
+            assert file.PatientIdentityRemoved == "YES"
+            assert (file.Rows, file.Columns) == (512, 512)
+            assert (file.RescaleSlope, file.RescaleIntercept) == (1, -1024)
+            assert list(file.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0]
+            assert file["PixelPaddingValue"].VR == "SS"
+            assert file.pixel_array.dtype == np.int16
+            uids = (file.StudyInstanceUID, file.SeriesInstanceUID, file.FrameOfReferenceUID)
+            assert all(u.is_valid and u.startswith("2.25.") for u in (*uids, file.SOPInstanceUID))
+
+
+# Type 1 and 2 of the modules that PS3.3 A.3 makes mandatory, but for those tested above.
+MANDATORY = """
+    PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber
+    SeriesNumber PatientPosition PositionReferenceIndicator Manufacturer InstanceNumber ImageType
+    AcquisitionNumber KVP PixelSpacing SliceThickness ImagePositionPatient SamplesPerPixel
+    PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation
+    DeidentificationMethod
+"""
+
+
+def test_mandatory_attributes_are_there(scans: dict[str, list[pydicom.Dataset]]) -> None:
+    for file in (file for files in scans.values() for file in files):
+        assert [keyword for keyword in MANDATORY.split() if keyword not in file] == []
+
+
+def test_no_time_and_no_uid_twice(scans: dict[str, list[pydicom.Dataset]]) -> None:
+    files = [file for files in scans.values() for file in files]
+    dated = [e for file in files for e in file if e.VR in ("DA", "TM", "DT") and e.value]
+    assert dated == []
+    assert len({file.SOPInstanceUID for file in files}) == len(files)
+    for uid in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert len({file[uid].value for file in files}) == len(scans)
+
+
+def test_elements_stand_in_order_and_round_trip(
+    scans: dict[str, list[pydicom.Dataset]], cohort: CohortSummary, tmp_path: Path
+) -> None:
+    """What is written piece by piece is what pydicom writes of the same data set."""
+    file = scans["phantom-0001"][0]
+    original = sorted((cohort.out / "phantom-0001").iterdir())[0]
+    file.save_as(tmp_path / "again.dcm", enforce_file_format=True)
+    assert (tmp_path / "again.dcm").read_bytes() == original.read_bytes()
+
+
+def test_names_hide_the_order_and_numbers_run_along_the_body(
+    scans: dict[str, list[pydicom.Dataset]],
+) -> None:
+    directions = set()
+    for files in scans.values():
+        heights = np.array([float(file.ImagePositionPatient[2]) for file in files])
+        numbers = np.array([int(file.InstanceNumber) for file in files])
+        assert not (np.diff(heights) > 0).all()
+        assert abs(np.corrcoef(np.arange(len(files)), heights)[0, 1]) < 0.6
+        assert sorted(numbers) == list(range(1, len(files) + 1))
+        along = heights[np.argsort(numbers)]
+        steps = np.diff(along)
+        assert np.ptp(steps) < 1e-6
+        assert abs(steps[0]) == pytest.approx(float(files[0].SliceThickness))
+        directions.add(np.sign(steps[0]))
+    assert directions == {-1, 1}
+
+
+def test_spacing_varies_and_is_plausible(scans: dict[str, list[pydicom.Dataset]]) -> None:
+    spacings = {float(files[0].PixelSpacing[0]) for files in scans.values()}
+    assert len(spacings) > 2
+    assert all(0.6 <= spacing <= 0.9 for spacing in spacings)
+    assert all(float(files[0].SliceThickness) <= 10 for files in scans.values())
+
+
+# --- anatomy -----------------------------------------------------------------------------------------------
+
+
+def test_padding_is_outside_the_circle_only(scans: dict[str, list[pydicom.Dataset]]) -> None:
+    y, x = np.mgrid[:512, :512] - 255.5
+    outside = np.hypot(x, y) > 256
+    for files in scans.values():
+        assert ((files[0].pixel_array == -2000) == outside).all()
+
+
+def test_hounsfield_units_are_those_of_a_chest(cohort: CohortSummary) -> None:
+    for folder in sorted(cohort.out.iterdir()):
+        series = lungct.read_series(folder).by_position()
+        lungs = find_lungs(series)
+        assert 2.3 < lungs.litres < 6.5
+        hu = series.hu(int(np.abs(series.positions_mm - lungs.positions_mm[lungs.middle]).argmin()))
+        inside = hu[hu > -2000]
+        assert inside.min() >= -1024
+        assert -1010 < np.median(inside[inside < -930]) < -930  # air around
+        assert 0.10 < np.mean((inside > -930) & (inside < -700)) < 0.45  # parenchyma
+        assert np.mean((inside > -140) & (inside < -60)) > 0.08  # fat
+        assert np.mean((inside > 0) & (inside < 100)) > 0.06  # muscle, blood
+        assert 0.005 < np.mean(inside > 300) < 0.06  # bone
+        # Both lungs are there: each half of the image has a fair share.
+        halves = [part.sum() for part in np.array_split(lungs.mask[lungs.middle], 2, axis=1)]
+        assert min(halves) > 0.25 * sum(halves)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_both_presets_take_them(preset: str, cohort: CohortSummary) -> None:
+    for folder in cohort.out.iterdir():
+        triplets = lungct.triplets(folder, preset)
+        assert len(triplets) >= 8
+        assert np.isfinite(triplets.positions_mm).all()
+        assert all(picture.std() > 20 for picture in triplets.pixels)
+
+
+@pytest.mark.parametrize("slices", [4, 5, 150])
+def test_few_slices_and_many(slices: int, tmp_path: Path) -> None:
+    write_cohort(tmp_path / "c", patients=1, slices=slices, seed=2)
+    series = lungct.read_series(tmp_path / "c" / "phantom-0001")
+    assert -(-3 * slices // 4) <= len(series) <= slices
+    assert series.spacing_mm[0] <= 10
+    if slices >= 150:
+        assert len(lungct.triplets(tmp_path / "c" / "phantom-0001", "lung")) > 25
+
+
+# --- nodules -----------------------------------------------------------------------------------------------
+
+
+def drawn(seed: int, count: int, diameter: tuple[float, float]) -> tuple[list[Nodule], Any, Any]:
+    """Nodules of a patient with slices 2.5 mm apart; also the lungs' depth and the heights."""
+    anatomy = draw_anatomy(np.random.default_rng([seed, 2, 0]))
+    heights = np.arange(-20.0, anatomy.height + 15.0, 2.5)
+    depth = np.stack([anatomy.lung_depth(z) for z in heights.tolist()])
+    rng = np.random.default_rng(seed)
+    nodules, _ = draw_nodules(rng, anatomy, depth, heights, count=count, diameter_mm=diameter)
+    return nodules, depth, (heights, anatomy)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nodules_lie_wholly_in_a_lung_and_apart(seed: int) -> None:
+    nodules, depth, (heights, anatomy) = drawn(seed, 3, (8.0, 30.0))
+    assert len(nodules) == 3
+    for nodule in nodules:
+        assert 8 <= nodule.diameter <= 30
+        for z, lung in zip(heights, depth, strict=True):
+            inside = nodule.depth(anatomy.x[0], anatomy.y[:, 0], float(z)) > 0
+            assert (lung[inside] > -1.0).all()
+    for a in range(3):
+        for b in range(a):
+            apart = float(np.linalg.norm(nodules[a].centre - nodules[b].centre))
+            assert apart > (nodules[a].diameter + nodules[b].diameter) / 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lobes_stay_within_their_share_of_the_radius(seed: int) -> None:
+    nodule = drawn(seed, 1, (20.0, 30.0))[0][0]
+    away = np.random.default_rng(0).normal(size=(500, 3))
+    radius = nodule.radius(away / np.linalg.norm(away, axis=1, keepdims=True))
+    assert np.abs(radius / (nodule.diameter / 2) - 1).max() <= LOBES + 1e-9
+    assert radius.std() > 0.02 * nodule.diameter  # not a ball
+
+
+def test_a_mass_that_fits_nowhere_goes_where_the_lung_is_deepest() -> None:
+    nodules, depth, (heights, anatomy) = drawn(1, 1, (120.0, 120.0))
+    k = int(np.abs(heights - nodules[0].centre[2]).argmin())
+    i, j = (int(np.abs(axis - nodules[0].centre[n]).argmin())
+            for n, axis in ((1, anatomy.y[:, 0]), (0, anatomy.x[0])))  # fmt: skip
+    assert depth[k, i, j] > 15
+
+
+def test_a_nodule_is_soft_tissue_in_the_files(tmp_path: Path) -> None:
+    """Positive and negative twins: where they differ, lung has become soft tissue of the volume asked for."""
+    few = {"patients": 2, "slices": 100, "seed": 9}
+    write_cohort(tmp_path / "tiny", nodules=1, diameter=(1e-3, 1e-3), **few)
+    write_cohort(tmp_path / "real", nodules=1, diameter=(28, 30), **few)
+    (name,) = (n for n, label in labels(tmp_path / "real.csv").items() if label)
+    a, b = (lungct.read_series(tmp_path / c / name).by_position() for c in ("tiny", "real"))
+    before = np.stack([a.hu(i) for i in range(len(a))])
+    after = np.stack([b.hu(i) for i in range(len(b))])
+    new = (after > -400) & (before < -600)
+    volume = new.sum() * np.prod(a.spacing_mm)
+    assert 0.5 < volume / (np.pi / 6 * 29**3) < 1.3
+    assert 10 < np.median(after[new]) < 70
+
+
+# --- what a user can get wrong -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"patients": 0}, "patients must be at least 1, not 0"),
+        ({"slices": 3}, "slices must be at least 4, not 3"),
+        ({"nodules": 0}, "nodules must be at least 1"),
+        ({"diameter": (0.0, 5.0)}, "diameter must be two numbers of mm"),
+        ({"diameter": (30.0, 8.0)}, "diameter must be two numbers of mm"),
+        ({"diameter": (8.0, float("nan"))}, "diameter must be two numbers of mm"),
+        ({"seed": -1}, "seed must not be negative"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    wrong: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        write_cohort(tmp_path / "c", **wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_already_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="full is not empty"):
+        write_cohort(tmp_path / "full", patients=1, slices=4)
+    (tmp_path / "c.csv").write_text("mine")
+    with pytest.raises(UsageError, match=r"c\.csv is there already"):
+        write_cohort(tmp_path / "c", patients=1, slices=4)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="cannot write to"):
+        write_cohort(tmp_path / "file", patients=1, slices=4)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["c.csv", "file", "full", "notes.txt"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(UsageError, match="cannot write to"):
+        write_cohort(tmp_path / "c", patients=1, slices=4)
+
+
+def test_progress_counts_patients(tmp_path: Path) -> None:
+    with Progress(3, noun="phantoms", quiet=True) as progress:
+        write_cohort(tmp_path / "deep" / "er" / "c", patients=3, slices=4, progress=progress)
+    assert progress.done == 3

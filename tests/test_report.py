@@ -1,0 +1,450 @@
+"""lungct.report: the page says what it must, says it to everybody, and believes nothing that it is handed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from lungct import metrics, report
+from lungct.csvfile import csv_bytes
+from lungct.errors import UsageError
+
+HOSTILE = "</script><img src=x onerror=alert(1)>&\"'\n\u202eevil"
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags in their nesting, attributes and text of a page; fails on a tag that is closed wrongly."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.parts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.parts).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.parts.append(data)
+
+    def values(self, *names: str) -> list[str]:
+        return [attrs[name] or "" for _, attrs in self.tags for name in names if name in attrs]
+
+
+def write_run(
+    run: Path,
+    *,
+    n: int = 60,
+    folds: int = 3,
+    inner: bool = False,
+    weights: str = "imagenet",
+    left_out: list[tuple[str, str]] | None = None,
+    label_of: Callable[[int], int] = lambda i: int(i % 3 == 0),
+    curve_rounds: int = 40,
+    twins: bool = False,
+) -> Path:
+    """A run directory as `lungct.training` writes it, of made-up scores."""
+    rng = np.random.default_rng(0)
+    y = np.array([label_of(i) for i in range(n)])
+    fold = np.arange(n) * folds // n
+    score = 0.3 + 0.2 * y + rng.normal(0, 0.2, n)
+    optimistic = None if inner else score + 0.05 * (y - 0.5)
+    measured = metrics.evaluate(y, fold, score, optimistic)
+    rounds = [curve_rounds // 2 + k for k in range(folds)]
+    measured["folds"] = [
+        {
+            "repeat": 0,
+            "fold": k,
+            "patients": int((fold == k).sum()),
+            "positives": int(y[fold == k].sum()),
+            "rounds": rounds[k],
+            "best_iteration": rounds[k] + (0 if inner else 3),
+            **metrics.evaluate_fold(y[fold == k], score[fold == k]),
+        }
+        for k in range(folds)
+    ]
+    pairs = [] if left_out is None else left_out
+    measured |= {
+        "schema": 1,
+        "patients": n,
+        "positives": int(y.sum()),
+        "left_out": [{"patient_id": name, "why": why} for name, why in pairs],
+        "seconds": 12.5,
+    }
+    table = {
+        "schema": 1,
+        "revision": 1,
+        "lungct": "0.1.0",
+        "preset": "dsb2017",
+        "backbone": "resnet18",
+        "weights": weights,
+        "weights_sha256": "ab" * 32,
+        "precision": "fp32",
+        "device": "cpu",
+        "batch_size": 16,
+        "depth": 1,
+        "pseudonym_key": None,
+        "dim": 512,
+    }
+    settings = {
+        "schema": 1,
+        "kind": "run",
+        "lungct": "0.1.0",
+        "table": {"path": "/data/features", "settings": table},
+        "labels": {"path": "/data/labels.csv", "sha256": "cd" * 32},
+        "id_column": "id",
+        "label_column": "cancer",
+        "pooling": "mean",
+        "objective": "l2",
+        "params": {"num_leaves": 21},
+        "folds": folds,
+        "repeats": 1,
+        "grouped": False,
+        "rounds": 5000,
+        "early_stopping": 300,
+        "inner": inner,
+        "seed": 42,
+        "versions": {"python": "3.11.0", "lightgbm": "4.7.0"},
+    }
+    run.mkdir()
+    rows = [
+        (
+            HOSTILE if i == 0 else f"p{i:03d}",
+            int(y[i]),
+            int(fold[i]),
+            float(score[i]),
+            None if optimistic is None else float(optimistic[i]),
+            f"{i // 2 if twins else i:064x}",
+        )
+        for i in range(n)
+    ]
+    header = ("patient_id", "label", "fold", "score", "optimistic_score", "pixel_hash")
+    (run / "scores.csv").write_bytes(csv_bytes(header, rows))
+    curves = [
+        (0, k, r, 0.25 + 1e-4 * (r / curve_rounds - 0.5 - 0.02 * k) ** 2)
+        for k in range(folds)
+        for r in range(1, curve_rounds + 1)
+    ]
+    (run / "curves.csv").write_bytes(csv_bytes(("repeat", "fold", "round", "loss"), curves))
+    (run / "settings.json").write_text(json.dumps(settings))
+    (run / "metrics.json").write_text(json.dumps(measured))
+    return run
+
+
+def change(run: Path, name: str, edit: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads((run / name).read_text())
+    edit(values)
+    (run / name).write_text(json.dumps(values))
+
+
+def page_of(run: Path) -> Page:
+    path = report.write_report(run)
+    assert path == run / "report.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+# What it says.
+
+
+def test_the_page_says_what_every_report_must(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run"))
+    for sentence in (
+        "This is not a medical device.",
+        "The intervals hold for these boosters and this cohort , "
+        "and do not count what another training set would change",
+        "AUC compares patients within a fold only",
+        "These are optimistic because each fold's booster stops at the round that was best on that very fold",
+        "60 patients",
+        "Nobody: every patient with features has a label",
+    ):
+        assert sentence in page.text
+    assert "weights are random" not in page.text
+
+
+def test_each_metric_stands_with_its_interval_beside_the_baseline_the_optimistic_one_second(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "run")
+    measured = json.loads((run / "metrics.json").read_text())
+    text = page_of(run).text
+
+    def row(name: str, part: dict[str, Any], key: str) -> str:
+        value, low, high = (f"{part[key][which]:.3f}" for which in ("value", "low", "high"))
+        constant = (
+            "0.5 by definition" if key == "auc" else f"{measured['baseline'][key]['value']:.3f}"
+        )
+        return f"{name} {value} {low} to {high} {constant}"
+
+    for key, name in (("auc", "AUC"), ("log_loss", "Log loss"), ("brier", "Brier score")):
+        first = text.index(row(name, measured, key))
+        assert first < text.index(row(f"{name} (optimistic)", measured["optimistic"], key))
+
+
+def test_random_weights_are_said(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", weights="random:5"))
+    assert "The network's weights are random ( random:5 )" in page.text
+
+
+def test_inner_has_no_optimistic_score(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", inner=True))
+    assert "There is no optimistic score" in page.text
+    assert "(optimistic)" not in page.text
+
+
+def test_folds_their_rounds_and_who_was_left_out_are_listed(tmp_path: Path) -> None:
+    left_out = [("a1", "no CT image"), ("a2", "no CT image"), ("b", "features, but no label")]
+    page = page_of(write_run(tmp_path / "run", left_out=left_out))
+    assert "22 rounds used, best iteration 25" in page.text
+    assert "3 patients were left out; 60 took part" in page.text
+    assert page.text.index("2 patients: no CT image a1 a2") < page.text.index(
+        "1 patient: features, but no label b"
+    )
+
+
+def test_scans_under_several_ids_are_said(tmp_path: Path) -> None:
+    assert (
+        "30 scans stand under more than one id"
+        in page_of(write_run(tmp_path / "run", twins=True)).text
+    )
+
+
+def test_measured_numbers_are_taken_while_metrics_json_is_not_there_yet(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    expected = report.write_report(run).read_bytes()
+    measured = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").unlink()
+    assert report.write_report(run, measured).read_bytes() == expected
+
+
+def test_folds_of_one_class_have_no_curves_and_say_so(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", n=30, label_of=lambda i: int(i >= 20)))
+    assert "there are no ROC and precision-recall curves" in page.text
+    assert "AUC cannot be told" in page.text
+
+
+@pytest.mark.parametrize(
+    ("auc", "loss", "sentences"),
+    [
+        ((0.6, 0.8), (0.3, 0.4), ("more often than chance", "better than the constant")),
+        ((0.4, 0.8), (0.5, 0.7), ("no better than chance", "cannot be told apart")),
+        ((0.1, 0.4), (0.7, 0.8), ("worse than chance", "worse than the constant")),
+    ],
+)
+def test_words_follow_the_intervals(
+    auc: tuple[float, float], loss: tuple[float, float], sentences: tuple[str, str]
+) -> None:
+    measured = {
+        "auc": {"value": 0.5, "low": auc[0], "high": auc[1]},
+        "log_loss": {"value": 0.6, "low": loss[0], "high": loss[1]},
+        "baseline": {"log_loss": {"value": 0.6}},
+    }
+    for said, expected in zip(report.in_words(measured), sentences, strict=True):
+        assert expected in said
+
+
+# Whom it serves, and what it refuses to do.
+
+
+def test_nothing_comes_from_outside_and_no_id_is_twice(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run"))
+    assert all(
+        value.startswith("#")
+        for value in page.values("src", "href", "xlink:href", "data", "action")
+    )
+    assert not {tag for tag, _ in page.tags} & {
+        "script",
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "embed",
+        "image",
+    }
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "@import" not in text
+    assert re.findall(r"url\((?!#)", text) == []
+    ids = page.values("id")
+    assert [name for name, count in Counter(ids).items() if count > 1] == []
+    referred = set(re.findall(r"url\(#([^)]*)\)", text))
+    referred |= {value[1:] for value in page.values("href", "xlink:href")} | set(
+        page.values("aria-labelledby")
+    )
+    assert referred <= set(ids)
+
+
+def test_pictures_have_words(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run"))
+    pictures = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
+    assert len(pictures) == 4 + 3
+    assert all(attrs["aria-label"] for attrs in pictures)
+    assert sum(tag == "svg" for tag, _ in page.tags) == len(pictures)
+    assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
+
+
+def test_ids_reasons_and_settings_are_text_whatever_they_hold(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", left_out=[(HOSTILE, HOSTILE), ("\ud800", "lone surrogate")])
+    change(run, "settings.json", lambda s: s["params"].update({HOSTILE: [HOSTILE]}))
+    change(run, "settings.json", lambda s: s["table"].update(path=HOSTILE))
+    page = page_of(run)
+    assert page.text.count("</script><img src=x onerror=alert(1)>&") >= 4
+    assert not {tag for tag, _ in page.tags} & {"script", "img"}
+
+
+def test_the_page_is_the_same_each_time_and_under_a_megabyte_for_a_large_cohort(
+    tmp_path: Path,
+) -> None:
+    left_out = [(f"patient-{i:06d}", f"reason {i % 7}") for i in range(20_000)]
+    run = write_run(tmp_path / "run", n=5000, folds=24, left_out=left_out, curve_rounds=1000)
+    first = report.write_report(run).read_bytes()
+    assert report.write_report(run).read_bytes() == first
+    assert len(first) < 1_000_000
+    text = Page(first.decode()).text
+    assert "2858 patients: reason 0" in text
+    assert "The first 20 of 24 are drawn" in text
+
+
+# What is drawn.
+
+
+def random_run(tmp_path: Path) -> report.Run:
+    return report.read_run(write_run(tmp_path / "run", n=200, folds=4))
+
+
+def test_the_area_under_the_mean_roc_is_the_auc(tmp_path: Path) -> None:
+    run = random_run(tmp_path)
+    curves = report.roc_curves(run)
+    assert curves is not None
+    assert report._area(curves.mean) == pytest.approx(run.measured["auc"]["value"], abs=1e-12)
+    for k, curve in enumerate(curves.folds):
+        mine = run.fold == k
+        assert report._area(curve) == pytest.approx(roc_auc_score(run.y[mine], run.score[mine]))
+
+
+def test_the_area_under_the_mean_precision_recall_curve_is_average_precision(
+    tmp_path: Path,
+) -> None:
+    run = random_run(tmp_path)
+    curves = report.pr_curves(run)
+    assert curves is not None
+    folds = [run.fold == k for k in range(4)]
+    expected = [average_precision_score(run.y[mine], run.score[mine]) for mine in folds]
+    assert [report._area(curve) for curve in curves.folds] == pytest.approx(expected)
+    weights = [run.y[mine].sum() for mine in folds]
+    assert report._area(curves.mean) == pytest.approx(np.average(expected, weights=weights))
+
+
+heights = st.floats(0, 1, allow_subnormal=False)
+jumpy = st.lists(st.tuples(st.integers(1, 7), heights), max_size=8).map(
+    lambda points: np.array(
+        [(0, 0.0), *((x / 8, y) for x, y in sorted(points, key=lambda p: p[0])), (1, 1.0)]
+    )
+)
+
+
+@given(st.lists(jumpy, min_size=1, max_size=4))
+def test_a_mean_curves_area_is_the_mean_of_the_areas(curves: list[np.ndarray]) -> None:
+    weights = list(range(1, len(curves) + 1))
+    areas = [report._area(curve) for curve in curves]
+    mean = report.mean_curve(curves, weights)
+    assert report._area(mean) == pytest.approx(np.average(areas, weights=weights))
+    assert (np.diff(mean[:, 0]) >= 0).all()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=80),
+    st.booleans(),
+)
+def test_bins_and_histogram_count_every_patient_once(
+    pairs: list[tuple[int, float]], ties: bool
+) -> None:
+    y = np.array([label for label, _ in pairs])
+    score = np.array([round(value, 1) if ties else value for _, value in pairs])
+    bins = report.reliability(y, score)
+    assert sum(b.patients for b in bins) == len(y)
+    assert sum(b.positives for b in bins) == y.sum()
+    assert all(b.low - 1e-12 <= b.share <= b.high + 1e-12 for b in bins)
+    assert [b.score for b in bins] == sorted(b.score for b in bins)
+    (negatives, positives), _ = report.histogram(y, score)
+    assert (negatives.sum(), positives.sum()) == ((y == 0).sum(), y.sum())
+
+
+def test_wilsons_interval_is_the_textbooks() -> None:
+    assert report.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert report.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+
+
+def test_thinning_keeps_the_ends() -> None:
+    curve = np.column_stack([np.arange(5000), np.arange(5000)])
+    thin = report.thinned(curve)
+    assert len(thin) == report.POINTS
+    assert (thin[0] == curve[0]).all()
+    assert (thin[-1] == curve[-1]).all()
+
+
+# What is no run.
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no directory"):
+        report.write_report(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"no metrics\.json, so it is no finished run"):
+        report.write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: (run / "metrics.json").write_text("{"),
+        lambda run: (run / "metrics.json").write_text("[]"),
+        lambda run: (run / "settings.json").unlink(),
+        lambda run: (run / "scores.csv").unlink(),
+        lambda run: (run / "curves.csv").write_text("repeat,fold,round,loss\n"),
+        lambda run: (run / "curves.csv").write_text("repeat,fold,round,loss\n0,0,1,x\n"),
+        lambda run: (run / "scores.csv").write_text("patient_id,label,fold,score,pixel_hash\n"),
+        lambda run: (run / "scores.csv").write_text(
+            "patient_id,label,fold,score,pixel_hash\na,1,0,0.5,\n"
+        ),
+        lambda run: (run / "scores.csv").write_text(
+            (run / "scores.csv").read_text().replace(",0.", ",nan0.")
+        ),
+        lambda run: change(run, "metrics.json", lambda m: m.pop("auc")),
+        lambda run: change(run, "metrics.json", lambda m: m["folds"][0].pop("rounds")),
+        lambda run: change(run, "settings.json", lambda s: s.pop("pooling")),
+        lambda run: change(run, "settings.json", lambda s: s.update(table=None)),
+    ],
+)
+def test_a_damaged_run_is_refused_and_the_old_page_stays(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "report.html").write_text("old")
+    damage(run)
+    with pytest.raises(UsageError, match="RUN") as caught:
+        report.write_report(run)
+    assert "\n" not in str(caught.value)
+    assert (run / "report.html").read_text() == "old"
