@@ -117,6 +117,7 @@ def _extract(options: argparse.Namespace, results: TextIO) -> int:
         workers=options.workers,
         shard_patients=options.shard_patients,
         depth=options.depth,
+        by_patient_id=options.by_patient_id,
         patients=options.patients,
         limit=options.limit,
         pseudonyms=options.pseudonyms,
@@ -327,6 +328,9 @@ def _add_extract(commands: Any) -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--depth", type=int, metavar="N", help="directory levels down to a patient (default 1)"
+    )
+    p.add_argument(
+        "--by-patient-id", action="store_true", help="group files by PatientID, not by directory"
     )
     p.add_argument(
         "--patients", metavar="FILE", help="only these ids: one a line, or a CSV with a column id"

@@ -21,10 +21,10 @@ VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mhd", ".mha")
 
 @dataclass(frozen=True)
 class Patient:
-    """A patient to extract: its id in the table and where its files are."""
+    """A patient to extract: its id in the table, and where its files are (a directory, a file, or a list of files)."""
 
     id: str
-    location: str
+    location: str | tuple[str, ...]
 
 
 def list_patients(src: Path, *, depth: int, without: Path) -> list[Patient]:
@@ -45,7 +45,7 @@ def list_patients(src: Path, *, depth: int, without: Path) -> list[Patient]:
         If SRC is not there, is no directory, or has no patient.
 
     """
-    _check_src(src)
+    check_src(src)
     inside = os.path.realpath(without)
     found = [
         Patient(printable(name), str(src / name))
@@ -72,7 +72,7 @@ def named_patients(src: Path, ids: Iterable[str]) -> list[Patient]:
         If SRC lacks one; the sentence names it.
 
     """
-    _check_src(src)
+    check_src(src)
     found, missing = [], []
     for patient_id in sorted(set(ids)):
         location = _locate(src, patient_id)
@@ -118,7 +118,8 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _check_src(src: Path) -> None:
+def check_src(src: Path) -> None:
+    """Refuse an archive that is not there or is no directory."""
     with storage_faults(f"SRC {src} cannot be read"):
         if not os.path.lexists(src):
             raise UsageError(

@@ -64,6 +64,9 @@ class Prepared:
         Between slices, rows and columns.
     pixel_hash
         SHA-256 of the pixels' bytes.
+    identified
+        Whether the directory is named after the person whom the files name, and they do not say that they were
+        de-identified.
 
     """
 
@@ -75,6 +78,7 @@ class Prepared:
     kernel: str | None
     series_reason: str
     pixel_hash: str
+    identified: bool = False
 
 
 class Sandbox:
@@ -285,6 +289,7 @@ def _read_reply(reply: dict[str, Any], body: bytearray) -> Prepared:
         kernel=reply["kernel"],
         series_reason=str(reply["series_reason"]),
         pixel_hash=str(reply["pixel_hash"]),
+        identified=bool(reply["identified"]),
     )
 
 
@@ -337,6 +342,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[NDArray[Any]]
             "kernel": series.kernel,
             "series_reason": series.reason,
             "pixel_hash": triplets.pixel_hash,
+            "identified": request["single"] and series.names_person(os.path.basename(names[0])),
         }
         pixels = np.ascontiguousarray(triplets.pixels)
         return reply, [triplets.positions_mm.astype(np.float64), pixels]

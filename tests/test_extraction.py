@@ -17,7 +17,7 @@ from ct_files import write_series
 
 import lungct
 from lungct.cluster import Session
-from lungct.errors import NothingUsableError, StorageError, UsageError
+from lungct.errors import LungCTWarning, NothingUsableError, StorageError, UsageError
 
 NETWORK: dict[str, Any] = {"backbone": "resnet18", "weights": "random:3"}
 FLAGS = ("--backbone", "resnet18", "--weights", "random:3")
@@ -294,3 +294,42 @@ def test_what_the_user_must_change_is_one_line_and_exit_2(cohort: Path, tmp_path
 def test_help_and_version_are_on_stdout() -> None:
     assert run("--version").stdout == f"lungct {lungct.__version__}\n"
     assert "example: lungct extract" in run("extract", "--help").stdout
+
+
+@pytest.mark.ray
+def test_files_are_grouped_by_the_person_they_name(tmp_path: Path, ray_session: Session) -> None:
+    src, out = tmp_path / "export", tmp_path / "out"
+    src.mkdir()
+    for person in ("A1", "B2"):
+        made = tmp_path / person
+        write_series(made, slices=10, rows=64, columns=64, seed=ord(person[0]), patient_id=person)
+        for i, path in enumerate(sorted(made.iterdir())):
+            path.rename(src / f"IM{i:03d}{'x' if person == 'A1' else 'y'}")
+    (src / "notes.txt").write_text("text")
+    mixed = lungct.extract(src, tmp_path / "mixed", **NETWORK)
+    assert (mixed.extracted, mixed.failed) == (0, 1)
+    assert "--by-patient-id" in rows(tmp_path / "mixed")["export"]["error"]
+    with pytest.warns(LungCTWarning, match="2 patients' ids are the names or PatientIDs"):
+        summary = lungct.extract(src, out, by_patient_id=True, **NETWORK)
+    assert (summary.patients, summary.extracted) == (2, 2)
+    assert {name: row["slices"] for name, row in rows(out).items()} == {"A1": 10, "B2": 10}
+    assert json.loads((out / "settings.json").read_text())["depth"] == "patient-id"
+    assert lungct.extract(src, out).skipped == 2
+    with pytest.raises(UsageError, match="leave --depth out"):
+        lungct.extract(src, out, by_patient_id=True, depth=2)
+
+
+@pytest.mark.ray
+def test_directories_named_after_people_are_warned_of_once(
+    tmp_path: Path, ray_session: Session
+) -> None:
+    for name, tags in (("Doe_Jane", {}), ("coded", {"PatientIdentityRemoved": "YES"})):
+        write_series(
+            tmp_path / "src" / name,
+            slices=6,
+            rows=64,
+            columns=64,
+            tags={"PatientName": "Doe^Jane", **tags},
+        )
+    with pytest.warns(LungCTWarning, match="1 patients' ids"):
+        lungct.extract(tmp_path / "src", tmp_path / "out", **NETWORK)

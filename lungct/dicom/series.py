@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from lungct.dicom import decoding, discovery, volumes
 from lungct.dicom.decoding import Stored
 from lungct.dicom.geometry import SAME_POSITION_MM, slice_spacing
-from lungct.dicom.headers import read_header
+from lungct.dicom.headers import identity_of, read_header
 from lungct.dicom.selection import Candidate, candidates, choose
 from lungct.dicom.slices import Header, Kind, Person, Slice
 from lungct.errors import SeriesError
@@ -135,6 +136,17 @@ class Series:
     def positions_mm(self) -> NDArray[np.float64]:
         """Positions along the normal in the series' order, float64 (N,); NaN where the files do not say."""
         return np.array([piece.position_mm for piece in self.slices], np.float64)
+
+    def names_person(self, name: str) -> bool:
+        """Whether a name is the PatientID of the files, or holds a part of PatientName.
+
+        False where the files say that they were de-identified (PatientIdentityRemoved).
+        """
+        person = identity_of(self.slices[0].path) if self.pixels.has_instances else None
+        if person is None or person.removed:
+            return False
+        parts = [part for part in re.split(r"[\W_]+", person.name.casefold()) if len(part) > 2]
+        return name == person.patient_id or any(part in name.casefold() for part in parts)
 
     def by_position(self) -> Series:
         """Return the slices from the feet to the head.

@@ -23,6 +23,7 @@ from lungct.pseudonyms import Key
 DEFAULT_PRESET = "dsb2017"
 DEFAULT_BACKBONE = "resnet152"
 DEFAULT_WEIGHTS = "imagenet"
+BY_PATIENT_ID = "patient-id"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Asked:
     device: str | None = None
     precision: str | None = None
     batch_size: int | None = None
-    depth: int | None = None
+    depth: int | str | None = None
     key: Key | None = None
 
     def __post_init__(self) -> None:
@@ -44,7 +45,8 @@ class Asked:
         _one_of(self.device, DEVICES, "--device")
         _one_of(self.precision, PRECISIONS, "--precision")
         at_least_one(self.batch_size, "--batch-size")
-        at_least_one(self.depth, "--depth")
+        if self.depth != BY_PATIENT_ID:
+            at_least_one(self.depth, "--depth")
         if self.backbone is not None:
             check_backbone(self.backbone)
         if self.weights is not None:
@@ -59,7 +61,7 @@ class Asked:
             device=_given(self.device) or (table.device if table else "auto"),
             precision=_given(self.precision) or (table.precision if table else "auto"),
             batch_size=self.batch_size or (table.batch_size if table else None),
-            depth=self.depth or self._table_depth(table),
+            depth=self.depth or (table.depth if table else 1),
             key=self.key,
         )
 
@@ -78,16 +80,6 @@ class Asked:
         return self.weights is not None or any(
             value is not None and value != have[name] for name, value in given.items()
         )
-
-    @staticmethod
-    def _table_depth(table: Settings | None) -> int:
-        if table is None:
-            return 1
-        if not isinstance(table.depth, int):
-            raise UsageError(
-                "the table was made with --by-patient-id, which this version does not have"
-            )
-        return table.depth
 
 
 def settle(asked: Asked) -> Settings:
@@ -139,9 +131,9 @@ def check_same(table: Settings, wanted: Settings, where: str) -> None:
         )
 
 
-def at_least_one(value: int | None, option: str) -> None:
-    """Refuse a count below one."""
-    if value is not None and (isinstance(value, bool) or value < 1):
+def at_least_one(value: object, option: str) -> None:
+    """Refuse what is no count from one."""
+    if value is not None and (type(value) is not int or value < 1):
         raise UsageError(f"{option} {value} makes no sense: give a whole number from 1")
 
 

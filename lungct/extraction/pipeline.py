@@ -45,6 +45,8 @@ class UnitResult:
         The file to commit; None where no patient of it gave a row.
     failed
         How many of its rows are error rows.
+    identified
+        How many patients' directories are named after the person whom their files name.
     slices, triplets
         Counted over the rows with features.
     faults
@@ -54,6 +56,7 @@ class UnitResult:
 
     staged: Staged | None
     failed: int
+    identified: int
     slices: int
     triplets: int
     faults: list[tuple[str, str]]
@@ -94,7 +97,8 @@ def run_units(
         raise ClusterError("the table is made on cuda and Ray sees no GPU here")
     size = min(workers or (session.gpus if on_gpu else 1), len(units))
     rows = [
-        {"ids": [p.id for p in unit], "locations": [p.location for p in unit]} for unit in units
+        {"ids": [p.id for p in unit], "locations": [json.dumps(p.location) for p in unit]}
+        for unit in units
     ]
     results = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
@@ -132,7 +136,7 @@ def decode_unit(unit: pa.Table, *, preset: str, key: Key | None) -> Iterator[pa.
         *(unit.column(n).to_pylist() for n in ("ids", "locations")), strict=True
     ):
         for patient_id, location in zip(ids, locations, strict=True):
-            yield _patient_table(patient_id, _prepare(location, preset), key)
+            yield _patient_table(patient_id, _prepare(json.loads(location), preset), key)
 
 
 class NetworkActor:
@@ -189,7 +193,8 @@ class NetworkActor:
             triplets += len(block)
         staged = stage_rows(rows, self._settings, self._staging) if rows else None
         failed = sum(row.error is not None for row in rows)
-        text = _result_to_json(UnitResult(staged, failed, slices, triplets, faults))
+        identified = sum(bool(patient.meta.get("identified")) for patient in patients)
+        text = _result_to_json(UnitResult(staged, failed, identified, slices, triplets, faults))
         return pa.table({"result": [text]})
 
 
@@ -198,7 +203,7 @@ class NetworkActor:
 _sandbox: Sandbox | None = None
 
 
-def _prepare(location: str, preset: str) -> Prepared | SeriesError | StorageError:
+def _prepare(location: str | list[str], preset: str) -> Prepared | SeriesError | StorageError:
     """Prepare one patient in this worker's child process, which outlives the task."""
     global _sandbox
     _sandbox = _sandbox or Sandbox()
@@ -236,6 +241,7 @@ def _patient_table(
             "series_reason": outcome.series_reason,
             "pixel_hash": key.pixel_hash(outcome.pixels) if key else outcome.pixel_hash,
         }
+        meta["identified"] = outcome.identified and key is None
         pixels, positions = pa.py_buffer(outcome.pixels), outcome.positions_mm.tobytes()
     return pa.table(
         {
@@ -305,7 +311,7 @@ def _result_from_json(text: str) -> UnitResult:
     values = json.loads(text)
     staged = Staged(**values["staged"]) if values["staged"] else None
     faults = [(patient_id, sentence) for patient_id, sentence in values["faults"]]
-    return UnitResult(staged, values["failed"], values["slices"], values["triplets"], faults)
+    return UnitResult(**values | {"staged": staged, "faults": faults})
 
 
 def _configure_ray_data() -> None:

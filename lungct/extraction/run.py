@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -11,8 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from lungct.cluster import connect
-from lungct.errors import NothingUsableError, StorageError, UsageError
-from lungct.extraction.options import Asked, at_least_one, check_key, check_same, settle
+from lungct.csvfile import named
+from lungct.errors import LungCTWarning, NothingUsableError, StorageError, UsageError
+from lungct.extraction.grouping import group_by_person
+from lungct.extraction.options import (
+    BY_PATIENT_ID,
+    Asked,
+    at_least_one,
+    check_key,
+    check_same,
+    settle,
+)
 from lungct.extraction.pipeline import UnitResult, run_units
 from lungct.features import Known, Settings, TableWriter, index, read_settings, remove_table
 from lungct.patients import Patient, list_patients, named_patients, read_ids
@@ -64,6 +74,7 @@ class Tally:
 
     rows: int = 0
     failed: int = 0
+    identified: int = 0
     slices: int = 0
     triplets: int = 0
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -72,6 +83,7 @@ class Tally:
         """Count one unit's result."""
         self.rows += len(result.staged.ids) if result.staged else 0
         self.failed += result.failed
+        self.identified += result.identified
         self.slices += result.slices
         self.triplets += result.triplets
         self.faults += result.faults
@@ -90,6 +102,7 @@ def extract(
     workers: int | None = None,
     shard_patients: int = 8,
     depth: int | None = None,
+    by_patient_id: bool = False,
     patients: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     pseudonyms: str | os.PathLike[str] | None = None,
@@ -126,6 +139,8 @@ def extract(
         Patients a file.
     depth
         Directory levels from SRC down to a patient (default 1).
+    by_patient_id
+        Group SRC's files by (PatientID, IssuerOfPatientID) from their headers; directories mean nothing.
     patients
         A file of ids: only these.
     limit
@@ -161,7 +176,12 @@ def extract(
     """
     begun = time.monotonic()
     key = read_key(pseudonyms) if pseudonyms is not None else None
-    asked = Asked(preset, backbone, weights, device, precision, batch_size, depth, key)
+    if by_patient_id and depth is not None:
+        raise UsageError(
+            "--by-patient-id looks at every file, whatever its depth: leave --depth out"
+        )
+    level = BY_PATIENT_ID if by_patient_id else depth
+    asked = Asked(preset, backbone, weights, device, precision, batch_size, level, key)
     for value, option in (
         (workers, "--workers"),
         (shard_patients, "--shard-patients"),
@@ -178,13 +198,13 @@ def extract(
     if table:
         check_key(table, key, str(directory))
     wanted = asked.over(table)
-    selected = _select_patients(source, directory, wanted, patients, limit)
     known = index(directory) if table else {}
-    if table and not asked.contradicts(table) and not _pending(selected, known, retry_errors):
-        return _summary(directory, selected, known, Tally(), begun)
-
     with ExitStack() as stack:
-        session = stack.enter_context(connect(address))
+        session = stack.enter_context(connect(address)) if wanted.depth == BY_PATIENT_ID else None
+        selected = _select_patients(source, directory, wanted, patients, limit)
+        if table and not asked.contradicts(table) and not _pending(selected, known, retry_errors):
+            return _summary(directory, selected, known, Tally(), begun)
+        session = session or stack.enter_context(connect(address))
         settings = settle(wanted)
         if table:
             check_same(table, settings, str(directory))
@@ -208,6 +228,7 @@ def extract(
             ):
                 _take(result, tally, writer, progress, max_errors)
         summary = _summary(directory, selected, writer.known, tally, begun)
+    _warn_of_names(tally, selected if wanted.depth == BY_PATIENT_ID and not key else [])
     _refuse_faults(tally, directory)
     return summary
 
@@ -232,6 +253,19 @@ def _take(
         )
     if len(tally.faults) >= MOST_FAULTS:
         _refuse_faults(tally, writer.directory)
+
+
+def _warn_of_names(tally: Tally, grouped: Sequence[Patient]) -> None:
+    """Warn once that ids are people's own."""
+    if tally.identified or (grouped and tally.rows):
+        count = len(grouped) or tally.identified
+        warnings.warn(
+            LungCTWarning(
+                f"{count} patients' ids are the names or PatientIDs that their files hold: give --pseudonyms KEYFILE, "
+                "if nobody may read them in the table"
+            ),
+            stacklevel=3,
+        )
 
 
 def _refuse_faults(tally: Tally, directory: Path) -> None:
@@ -263,14 +297,28 @@ def _select_patients(
     patients: str | os.PathLike[str] | None,
     limit: int | None,
 ) -> list[Patient]:
-    if patients is not None:
-        found = named_patients(src, read_ids(local_path(patients, option="--patients")))
+    ids = None if patients is None else read_ids(local_path(patients, option="--patients"))
+    if wanted.depth == BY_PATIENT_ID:
+        found = _named(group_by_person(src, without=directory), ids, src)
+    elif ids is not None:
+        found = named_patients(src, ids)
     else:
-        found = list_patients(src, depth=wanted.depth or 1, without=directory)
+        assert isinstance(wanted.depth, int)
+        found = list_patients(src, depth=wanted.depth, without=directory)
     if wanted.key:
         found = [Patient(wanted.key.pseudonym(p.id), p.location) for p in found]
         found.sort(key=lambda patient: patient.id)
     return found[:limit]
+
+
+def _named(found: list[Patient], ids: Sequence[str] | None, src: Path) -> list[Patient]:
+    """Keep the patients of some ids, all of which must be there."""
+    if ids is None:
+        return found
+    missing = sorted(set(ids) - {patient.id for patient in found})
+    if missing:
+        raise UsageError(f"--patients: SRC {src} has no patient {named(missing)}")
+    return [patient for patient in found if patient.id in set(ids)]
 
 
 def _pending(selected: Sequence[Patient], known: dict[str, Known], retry: bool) -> bool:

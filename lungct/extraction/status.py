@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lungct.cluster import connect
 from lungct.errors import StorageError
+from lungct.extraction.grouping import group_by_person
 from lungct.extraction.options import check_key
 from lungct.features import Settings, read_settings, schema, shard_name
-from lungct.patients import list_patients
+from lungct.patients import Patient, list_patients
 from lungct.pseudonyms import read_key
 from lungct.storage import local_path
 
@@ -104,8 +106,7 @@ def status(
     if src is not None:
         key = read_key(pseudonyms) if pseudonyms is not None else None
         check_key(settings, key, str(directory))
-        depth = settings.depth if isinstance(settings.depth, int) else 1
-        found = list_patients(local_path(src, option="SRC"), depth=depth, without=table)
+        found = _patients(local_path(src, option="SRC"), settings, table)
         ids = {key.pseudonym(p.id) if key else p.id for p in found}
         left = len(ids - rows)
     failed = [
@@ -118,6 +119,13 @@ def status(
     ]
     error_rows = sum(sum(sentences.values()) for sentences in codes.values())
     return Status(str(table), len(rows) - error_rows, failed, left, problems)
+
+
+def _patients(src: Path, settings: Settings, table: Path) -> list[Patient]:
+    if isinstance(settings.depth, int):
+        return list_patients(src, depth=settings.depth, without=table)
+    with connect():
+        return group_by_person(src, without=table)
 
 
 def check_files(table: Path, settings: Settings) -> list[str]:

@@ -78,6 +78,7 @@ def inspect_all(src: str | os.PathLike[str], *, depth: int = 1, quiet: bool = Tr
     patients = list_patients(root, depth=depth, without=root)
     with Progress(len(patients), noun="patients", quiet=quiet) as progress:
         for patient in patients:
+            assert isinstance(patient.location, str)
             found = describe(patient.location)
             slices = len(found.chosen) if found.chosen is not None else 0
             rows.append((patient.id, slices, found.error_code, found.error or found.reason or ""))
