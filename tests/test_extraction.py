@@ -309,7 +309,7 @@ def test_files_are_grouped_by_the_person_they_name(tmp_path: Path, ray_session: 
     mixed = lungct.extract(src, tmp_path / "mixed", **NETWORK)
     assert (mixed.extracted, mixed.failed) == (0, 1)
     assert "--by-patient-id" in rows(tmp_path / "mixed")["export"]["error"]
-    with pytest.warns(LungCTWarning, match="2 patients' ids are the names or PatientIDs"):
+    with pytest.warns(LungCTWarning, match="name people in the table: 2"):
         summary = lungct.extract(src, out, by_patient_id=True, **NETWORK)
     assert (summary.patients, summary.extracted) == (2, 2)
     assert {name: row["slices"] for name, row in rows(out).items()} == {"A1": 10, "B2": 10}
@@ -331,5 +331,5 @@ def test_directories_named_after_people_are_warned_of_once(
             columns=64,
             tags={"PatientName": "Doe^Jane", **tags},
         )
-    with pytest.warns(LungCTWarning, match="1 patients' ids"):
+    with pytest.warns(LungCTWarning, match="name people in the table: 1"):
         lungct.extract(tmp_path / "src", tmp_path / "out", **NETWORK)

@@ -261,8 +261,8 @@ def _warn_of_names(tally: Tally, grouped: Sequence[Patient]) -> None:
         count = len(grouped) or tally.identified
         warnings.warn(
             LungCTWarning(
-                f"{count} patients' ids are the names or PatientIDs that their files hold: give --pseudonyms KEYFILE, "
-                "if nobody may read them in the table"
+                f"ids that name people in the table: {count} (PatientID, or a name, as in the files); "
+                "give --pseudonyms KEYFILE if nobody may read them there"
             ),
             stacklevel=3,
         )
