@@ -58,6 +58,7 @@ def plain(X, y, splits, params, rounds, early_stopping):
                     lightgbm.early_stopping(early_stopping, verbose=False),
                     lightgbm.record_evaluation(history),
                 ],
+                keep_training_booster=True,  # every round, not only those up to the best
             )
         )
         curves.append(history["valid_0"][params["metric"]])
@@ -334,3 +335,18 @@ def test_bad_input_is_refused_in_a_line(X, y, options, words):
 def test_text_that_is_no_booster_is_refused(text):
     with pytest.raises(UsageError, match="LightGBM"):
         boosting.load_booster(text)
+
+
+def test_a_score_may_use_rounds_beyond_its_own_folds_best():
+    X, y = planted()
+    result = boosting.cross_validate(X, y, rounds=200, early_stopping=40, params=FAST)
+    beyond = [k for k in range(5) if result.rounds[k] > result.best_iteration[k]]
+    assert beyond, "the data must make the case that is tested"
+    assert result.optimistic_score is not None
+    for k, booster in enumerate(result.boosters):
+        assert booster.num_trees() == len(result.curves[k])
+        held = result.fold == k
+        score = booster.predict(X[held], num_iteration=result.rounds[k])
+        np.testing.assert_array_equal(result.score[held], score)
+        if k in beyond:
+            assert not np.array_equal(score, result.optimistic_score[held])

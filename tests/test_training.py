@@ -341,6 +341,7 @@ def test_files_equal_plain_lightgbm_and_scikit_learn(table, trained):
                 lightgbm.early_stopping(15, verbose=False),
                 lightgbm.record_evaluation(history),
             ],
+            keep_training_booster=True,
         )
         told = metrics["folds"][k]
         assert told["best_iteration"] == booster.best_iteration

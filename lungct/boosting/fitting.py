@@ -93,6 +93,8 @@ def _stop_early(
             lightgbm.early_stopping(learner.early_stopping, verbose=False),
             lightgbm.record_evaluation(history),
         ],
+        # Otherwise LightGBM hands back a booster that was cut to its best iteration, which the held-out fold chose.
+        keep_training_booster=True,
     )
     curve = np.array(history["valid"][learner.metric])
     if not np.isfinite(curve).all():

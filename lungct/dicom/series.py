@@ -381,7 +381,7 @@ def assemble(contents: Contents) -> Series:
         return series.by_position()
     if len(slices) > 1 and any(piece.instance_number is None for piece in slices):
         raise SeriesError(
-            f"{len(slices)} slices have neither a position nor an InstanceNumber to order them",
+            f"neither position nor InstanceNumber is known for all of {len(slices)} slices, so nothing orders them",
             code="geometry",
         )
     return replace(series, slices=tuple(sorted(slices, key=_by_instance)))
