@@ -95,7 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """Run as a program: the exit code is the process's."""
     code = main()
+    sys.stdout.flush()
     sys.stderr.flush()
+    if code > 128:
+        # Whoever sent the signal waits: nothing that libraries do at exit may take longer.
+        os._exit(code)
     sys.exit(code)
 
 
