@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from lungct.errors import ClusterError, LungCTError, UsageError
 
@@ -78,19 +79,19 @@ def connect(address: str | None = None) -> Iterator[Session]:
     if ray.is_initialized():
         yield _session(local=False)
         return
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        if local:
-            ray.init(
-                address="local",
-                num_cpus=usable_cpus(),
-                include_dashboard=False,
-                object_store_memory=_object_store_bytes(),
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _own_sigterm():
+            if local:
+                ray.init(
+                    address="local",
+                    num_cpus=usable_cpus(),
+                    include_dashboard=False,
+                    object_store_memory=_object_store_bytes(),
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+            else:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address:
@@ -99,15 +100,31 @@ def connect(address: str | None = None) -> Iterator[Session]:
                 "works with, or leave --address out to run on this machine"
             ) from error
         raise ClusterError(f"Ray did not start on this machine: {reason}") from error
-    if threading.current_thread() is threading.main_thread():
-        # ray.init puts in a handler of its own, which exits with 15 whatever was there before.
-        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield _session(local=local)
     except ray.exceptions.RayError as error:
         raise _from_ray(error) from error
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep ray.init from replacing a handler of SIGTERM: its own exits with 15, whatever was there before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    install = signal.signal
+    before = signal.getsignal(signal.SIGTERM)
+
+    def refuse(number: int, handler: Any) -> Any:
+        return before if number == signal.SIGTERM else install(number, handler)
+
+    signal.signal = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = install
 
 
 def _session(*, local: bool) -> Session:

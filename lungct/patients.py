@@ -11,7 +11,7 @@ import csv
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lungct.errors import UsageError
 from lungct.storage import storage_faults, subdirectories
@@ -63,7 +63,7 @@ def list_patients(src: Path, *, depth: int, without: Path) -> list[Patient]:
     return sorted(found, key=lambda patient: patient.id)
 
 
-def named_patients(src: Path, ids: Iterable[str]) -> list[Patient]:
+def named_patients(src: Path, ids: Iterable[str], *, depth: int) -> list[Patient]:
     """Look up patients by id without listing SRC, ordered by id.
 
     Raises
@@ -75,7 +75,7 @@ def named_patients(src: Path, ids: Iterable[str]) -> list[Patient]:
     check_src(src)
     found, missing = [], []
     for patient_id in sorted(set(ids)):
-        location = _locate(src, patient_id)
+        location = _locate(src, patient_id, depth)
         if location is None:
             missing.append(patient_id)
         else:
@@ -143,10 +143,10 @@ def _without_ending(name: str) -> str:
     return name
 
 
-def _locate(src: Path, patient_id: str) -> str | None:
-    parts = PurePosixPath(patient_id).parts
-    if not parts or patient_id.startswith("/") or ".." in parts:
-        return None
+def _locate(src: Path, patient_id: str, depth: int) -> str | None:
+    parts = patient_id.split("/")
+    if not all(parts) or "." in parts or ".." in parts or len(parts) != depth:
+        return None  # only the very path that listing gives is an id: a scan has one
     with storage_faults(f"SRC {src} cannot be read"):
         if (src / patient_id).is_dir():
             return str(src / patient_id)

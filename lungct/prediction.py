@@ -28,7 +28,7 @@ import numpy as np
 from lungct.csvfile import csv_bytes, named, read_columns
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import Settings, pooled, read_features, read_settings
-from lungct.storage import local_path, make_directory, write_atomically
+from lungct.storage import local_path, make_directory, output_file, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,13 +146,11 @@ def predict_to_csv(
 
     """
     begun = time.monotonic()
-    path = local_path(out, option="--out")
-    if path.is_dir():
-        raise UsageError(f"--out {out} is a directory: give a CSV file")
     loaded = read_run(run)
     wanted = None if ids is None else _read_ids(ids, loaded.id_column)
     table = _predict(loaded, dir, wanted, ids_name=os.fspath(ids or ""))
-    make_directory(path.parent, option="--out")
+    make_directory(local_path(out, option="--out").parent, option="--out")
+    path = output_file(out, option="--out")
     columns = (column.to_pylist() for column in table.columns)
     write_atomically(path, csv_bytes(table.column_names, zip(*columns, strict=True)))
     return PredictSummary(str(out), table.num_rows, round(time.monotonic() - begun, 3))

@@ -95,6 +95,10 @@ def pseudonymise_csv(
 
     """
     source, target = local_path(labels, option="LABELS"), output_file(out, option="--out")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UsageError(f"--out {target} is LABELS itself: give another file")
+    if target.exists() and target.read_bytes() == key.secret:
+        raise UsageError(f"--out {target} is the key: give another file")
     try:
         text = source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

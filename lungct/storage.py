@@ -79,17 +79,22 @@ def make_directory(path: Path, *, option: str) -> None:
 
 
 def output_file(location: str | os.PathLike[str], *, option: str) -> Path:
-    """Turn what the user typed into a path that a file can be put at.
+    """Turn what the user typed into a path that a file can be put at: behind a link, what it leads to.
 
     Raises
     ------
     UsageError
-        If it is a directory, or its own directory is not there or cannot be written.
+        If it is anything but a file (a directory, a device, a pipe), or its own directory is not there or cannot be
+        written.
 
     """
-    path = local_path(location, option=option)
+    path = local_path(location, option=option).resolve()
     if path.is_dir():
         raise UsageError(f"{option} {path} is a directory: give a file")
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"{option} {path} is a device or a pipe, which a file would replace: give a file"
+        )
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no directory {path.parent}")
     make_directory(path.parent, option=option)
@@ -148,7 +153,7 @@ def subdirectories(root: Path, depth: int = 1) -> list[str]:
     def descend(directory: Path, prefix: str, left: int) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or not entry.is_dir():
+                if entry.name.startswith(".") or not _is_directory(entry):
                     continue
                 relative = f"{prefix}{entry.name}"
                 if left == 1:
@@ -159,6 +164,16 @@ def subdirectories(root: Path, depth: int = 1) -> list[str]:
     with storage_faults(f"{root} cannot be listed"):
         descend(root, "", depth)
     return sorted(found)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a directory, or a link to one; a link that leads in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,11 @@ def test_names_that_are_not_utf8_become_text(tmp_path: Path) -> None:
 def test_named_patients_are_looked_up_without_a_listing(tmp_path: Path) -> None:
     for name in ("a/1", "b"):
         (tmp_path / name).mkdir(parents=True)
-    assert [p.id for p in named_patients(tmp_path, ["b", "a/1", "b"])] == ["a/1", "b"]
-    for name in ("c", "/etc", "..", "a/../b", ""):
+    assert [p.id for p in named_patients(tmp_path, ["b", "a", "b"], depth=1)] == ["a", "b"]
+    assert [p.id for p in named_patients(tmp_path, ["a/1"], depth=2)] == ["a/1"]
+    for name in ("c", "/etc", "..", "a/../b", "", "./b", "b/", "a/1"):
         with pytest.raises(UsageError, match="has no patient"):
-            named_patients(tmp_path, [name, "b"])
+            named_patients(tmp_path, [name, "b"], depth=1)
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z0-9_.-]{1,12}", fullmatch=True), min_size=1, unique=True))

@@ -11,6 +11,7 @@ from lungct.errors import StorageError, UsageError
 from lungct.storage import (
     local_path,
     make_directory,
+    output_file,
     own,
     publish,
     subdirectories,
@@ -117,6 +118,7 @@ def test_directories_are_listed_at_their_depth(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "circle").symlink_to("circle")
     assert subdirectories(tmp_path) == ["a", "b", "c", "loop"]
     (tmp_path / "loop").unlink()
     assert subdirectories(tmp_path, 2) == ["a/1", "b/2"]
@@ -136,3 +138,13 @@ def test_output_that_cannot_be_is_refused(tmp_path: Path) -> None:
         make_directory(tmp_path / "file" / "below", option="--out")
     with pytest.raises(UsageError, match="cannot be written"):
         make_directory(Path("/proc/lungct"), option="--out")
+
+
+def test_an_output_never_replaces_a_pipe_and_goes_through_a_link(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="device or a pipe"):
+        output_file(tmp_path / "pipe", option="--out")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "target.csv")
+    write_atomically(output_file(tmp_path / "link.csv", option="--out"), b"new")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "target.csv").read_bytes() == b"new"

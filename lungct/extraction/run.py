@@ -301,14 +301,18 @@ def _select_patients(
     if wanted.depth == BY_PATIENT_ID:
         found = _named(group_by_person(src, without=directory), ids, src)
     elif ids is not None:
-        found = named_patients(src, ids)
+        found = named_patients(src, ids, depth=_levels(wanted))
     else:
-        assert isinstance(wanted.depth, int)
-        found = list_patients(src, depth=wanted.depth, without=directory)
+        found = list_patients(src, depth=_levels(wanted), without=directory)
     if wanted.key:
         found = [Patient(wanted.key.pseudonym(p.id), p.location) for p in found]
         found.sort(key=lambda patient: patient.id)
     return found[:limit]
+
+
+def _levels(wanted: Asked) -> int:
+    assert isinstance(wanted.depth, int)
+    return wanted.depth
 
 
 def _named(found: list[Patient], ids: Sequence[str] | None, src: Path) -> list[Patient]:
