@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _parser().parse_args(line)
             with _plain_warnings():
                 code = options.run(options, results)
+            results.flush()
         except LungCTError as error:
             if debug:
                 raise
@@ -79,8 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "stopped by a signal; what is finished is kept, and the same command goes on from there"
             )
             return interrupt.exit_code
-        except BrokenPipeError:
-            return _say_error("nobody reads stdout any more: the result could not be printed", 3)
+        except OSError as error:
+            # Every file of ours has its own errors: what is left is stdout, full or unread.
+            if debug:
+                raise
+            return _say_error(f"the result could not be printed on stdout: {error.strerror}", 3)
         except Exception as error:
             if debug:
                 raise
@@ -94,13 +98,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """Run as a program: the exit code is the process's."""
+    for fd in (0, 1, 2):
+        _reopen(fd)
     code = main()
-    sys.stdout.flush()
     sys.stderr.flush()
     if code > 128:
         # Whoever sent the signal waits: nothing that libraries do at exit may take longer.
         os._exit(code)
     sys.exit(code)
+
+
+def _reopen(fd: int) -> None:
+    """Put /dev/null where the caller closed a standard stream, or the next file opened would take its number."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 # --- the commands ---
@@ -540,8 +557,9 @@ def _own_streams(*, debug: bool) -> Iterator[TextIO]:
                 kept_err, "w", buffering=1, errors="backslashreplace", closefd=False
             )
         yield results
-        results.flush()
     finally:
+        with contextlib.suppress(OSError):
+            results.close()
         sys.stdout.flush()
         sys.stderr.flush()
         sys.stderr = python_err

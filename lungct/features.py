@@ -379,12 +379,12 @@ def read_settings(directory: str | os.PathLike[str]) -> Settings:
     return Settings.from_json(text, where=str(path))
 
 
-def read_features(directory: str | os.PathLike[str]) -> pa.Table:
+def read_features(dir: str | os.PathLike[str]) -> pa.Table:
     """Read a whole feature table.
 
     Parameters
     ----------
-    directory
+    dir
         The ``--out`` of an extract.
 
     Returns
@@ -402,21 +402,21 @@ def read_features(directory: str | os.PathLike[str]) -> pa.Table:
     """
     import pyarrow as pa
 
-    settings = read_settings(directory)
-    shards = [_read_shard(path) for path in _shards(local_path(directory, option="DIR"))]
+    settings = read_settings(dir)
+    shards = [_read_shard(path) for path in _shards(local_path(dir, option="DIR"))]
     wanted = schema(settings.dim)
     table = pa.concat_tables([wanted.empty_table(), *(shard.cast(wanted) for shard in shards)])
     return table.sort_by("patient_id").combine_chunks()
 
 
 def pooled(
-    source: str | os.PathLike[str] | pa.Table, pooling: str = "mean"
+    dir_or_table: str | os.PathLike[str] | pa.Table, pooling: str = "mean"
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Pool each patient's features into one vector.
 
     Parameters
     ----------
-    source
+    dir_or_table
         A feature table's directory, or the table that `read_features` gives.
     pooling
         ``mean``, ``max``, ``meanmax`` (mean, then max) or ``meanstd`` (mean, then population standard deviation),
@@ -432,7 +432,9 @@ def pooled(
     """
     if pooling not in POOLINGS:
         raise UsageError(f"--pooling {pooling} is unknown: take one of {', '.join(POOLINGS)}")
-    table = read_features(source) if isinstance(source, str | os.PathLike) else source
+    table = (
+        read_features(dir_or_table) if isinstance(dir_or_table, str | os.PathLike) else dir_or_table
+    )
     import pyarrow.compute as pc
 
     table = table.filter(pc.is_valid(table.column("features"))).sort_by("patient_id")

@@ -194,6 +194,8 @@ def extract(
             "--overwrite begins anew, so --retry-errors has nothing to retry: give one of them"
         )
     source, directory = local_path(src, option="SRC"), local_path(out, option="--out")
+    if os.path.realpath(source) == os.path.realpath(directory):
+        raise UsageError(f"--out {directory} is SRC itself: give another directory")
     table = None if overwrite else _table_settings(directory)
     if table:
         check_key(table, key, str(directory))
