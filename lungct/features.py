@@ -328,13 +328,9 @@ def index(directory: Path) -> dict[str, Known]:
         If a shard cannot be read, or a patient stands in two.
 
     """
-    import pyarrow.parquet as pq
-
     known: dict[str, Known] = {}
     for path in _shards(directory):
-        with _unreadable(path):
-            table = pq.read_table(path, columns=["patient_id", "error_code"], partitioning=None)
-        for patient_id, code in zip(*(c.to_pylist() for c in table.columns), strict=True):
+        for patient_id, code in _error_codes(path):
             if patient_id in known:
                 raise StorageError(
                     f"{directory} has a patient in two shards, {known[patient_id].file} and {path.name}: "
@@ -472,11 +468,16 @@ def _read_shard(path: Path) -> pa.Table:
 
 
 def _failed_ids(path: Path) -> set[str]:
-    table = _read_shard(path)
-    pairs = zip(
-        table.column("patient_id").to_pylist(), table.column("error_code").to_pylist(), strict=True
-    )
-    return {patient_id for patient_id, code in pairs if code is not None}
+    return {patient_id for patient_id, code in _error_codes(path) if code is not None}
+
+
+def _error_codes(path: Path) -> list[tuple[str, str | None]]:
+    """Read a shard's ids and error codes, and none of its features: the driver asks at every commit."""
+    import pyarrow.parquet as pq
+
+    with _unreadable(path):
+        table = pq.read_table(path, columns=["patient_id", "error_code"], partitioning=None)
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def _select(table: pa.Table, ids: set[str]) -> pa.Table:

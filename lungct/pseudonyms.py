@@ -13,11 +13,11 @@ import hmac
 import io
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lungct.csvfile import csv_bytes
 from lungct.errors import UsageError
 from lungct.storage import local_path, output_file, write_atomically
 
@@ -117,11 +117,5 @@ def pseudonymise_csv(
                 f"LABELS {source}: row {number} has {len(row)} columns, not {len(rows[0])}"
             )
         row[column] = key.pseudonym(row[column])
-    _write(rows, target)
+    write_atomically(target, csv_bytes(rows[0], rows[1:]))
     return len(rows) - 1
-
-
-def _write(rows: list[list[str]], target: Path) -> None:
-    sink = io.StringIO(newline="")
-    csv.writer(sink, lineterminator="\n").writerows(rows)
-    write_atomically(target, sink.getvalue().encode())

@@ -119,7 +119,7 @@ def run_units(
             num_cpus=0,
             num_gpus=1 if on_gpu else 0,
             fn_constructor_kwargs={
-                "settings": settings.as_dict(),
+                "settings": settings,
                 "staging": staging,
                 "threads": max(1, session.cpus // (size * session.nodes)),
             },
@@ -145,7 +145,7 @@ class NetworkActor:
     Parameters
     ----------
     settings
-        The table's, as a dictionary.
+        The table's.
     staging
         The directory to write files to.
     threads
@@ -153,24 +153,22 @@ class NetworkActor:
 
     """
 
-    def __init__(self, settings: dict[str, Any], staging: str, threads: int) -> None:
+    def __init__(self, settings: Settings, staging: str, threads: int) -> None:
         from lungct.backbone import Backbone, load_weights, parse_weights
 
-        self._settings = Settings.from_json(json.dumps(settings), where="the run's settings")
-        self._staging = staging
-        made = self._settings
-        weights = load_weights(made.backbone, parse_weights(made.weights))
-        if weights.sha256 != made.weights_sha256:
+        self._settings, self._staging = settings, staging
+        weights = load_weights(settings.backbone, parse_weights(settings.weights))
+        if weights.sha256 != settings.weights_sha256:
             raise UsageError(
-                f"--weights {made.weights} gave other weights on a worker than on the driver: "
+                f"--weights {settings.weights} gave other weights on a worker than on the driver: "
                 "put the same file on every node"
             )
         self._backbone = Backbone(
-            made.backbone,
+            settings.backbone,
             weights,
-            device=made.device,
-            precision=made.precision,
-            batch_size=made.batch_size,
+            device=settings.device,
+            precision=settings.precision,
+            batch_size=settings.batch_size,
             threads=threads,
         )
 

@@ -321,10 +321,11 @@ def _named(found: list[Patient], ids: Sequence[str] | None, src: Path) -> list[P
     """Keep the patients of some ids, all of which must be there."""
     if ids is None:
         return found
-    missing = sorted(set(ids) - {patient.id for patient in found})
+    asked_for = set(ids)
+    missing = sorted(asked_for - {patient.id for patient in found})
     if missing:
         raise UsageError(f"--patients: SRC {src} has no patient {named(missing)}")
-    return [patient for patient in found if patient.id in set(ids)]
+    return [patient for patient in found if patient.id in asked_for]
 
 
 def _pending(selected: Sequence[Patient], known: dict[str, Known], retry: bool) -> bool:
