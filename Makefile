@@ -5,13 +5,16 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint format fuzz clean
+.PHONY: demo test test-faults lint format fuzz clean
 
 demo: .venv/installed  ## a synthetic cohort from DICOM to a report
 	$(BIN)/python scripts/demo.py demo
 
 test: .venv/installed-dev  ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-faults: .venv/installed-dev .venv/azurite/installed  ## things really killed, disks full, stores refusing: half an hour
+	$(BIN)/python -m pytest -m faults
 
 fuzz: .venv/installed-dev  ## 50,000 mutations of valid series: minutes to an hour
 	LUNGCT_FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/test_dicom_hostile.py -k mutations
@@ -37,6 +40,11 @@ format: .venv/installed-dev
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+# Azure's emulator; without it (npm) the tests of abfs:// are skipped.
+.venv/azurite/installed:
+	npm install --prefix .venv/azurite --no-audit --no-fund --silent azurite || echo "no npm: the tests of abfs:// are skipped" >&2
+	@mkdir -p $(@D) && touch $@
 
 clean:
 	rm -rf .venv demo build dist *.egg-info

@@ -14,9 +14,19 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from lungct.backbone import device_name, load_weights, parse_weights, resolve_device
-from lungct.cluster import connect
-from lungct.errors import LungCTError
+from lungct import __version__
+from lungct.backbone import (
+    DEVICES,
+    check_backbone,
+    device_name,
+    load_weights,
+    parse_weights,
+    resolve_device,
+)
+from lungct.cluster import connect, on_each_node
+from lungct.errors import LungCTError, UsageError
+from lungct.features import REVISION
+from lungct.storage import Owner, Place, locate, stage
 
 PACKAGES = (
     *("ray", "torch", "torchvision", "lightgbm", "scikit-learn", "pyarrow", "numpy"),
@@ -82,22 +92,90 @@ def examine(
     address
         A Ray cluster; None: Ray is started in this process for the check.
 
+    Raises
+    ------
+    UsageError
+        If there is no device or backbone of that name.
+
     """
+    if device not in DEVICES:
+        raise UsageError(f"--device {device} is unknown: take one of {', '.join(DEVICES)}")
+    check_backbone(backbone)
     checks = [_python(), *(_package(name) for name in PACKAGES), _decoders()]
     checks.append(_attempt("device", lambda: device_name(resolve_device(device))))
     if weights is not None:
         checks.append(_attempt("weights", lambda: _weights(backbone, weights)))
     checks += [_room("/tmp", LEAST_TEMPORARY_BYTES), _room("/dev/shm", LEAST_SHARED_BYTES)]
-    checks.append(_attempt("ray", lambda: _ray(address)))
+    try:
+        checks += _ray(address)
+    except LungCTError as error:
+        checks.append(_failure("ray", error))
     return Examination(checks)
 
 
+@dataclass(frozen=True)
+class Sight:
+    """What a node sees of a job: the versions it runs, and what of the job's places it does not see."""
+
+    lungct: str
+    revision: int
+    python: str
+    torch: str
+    unseen: tuple[str, ...] = ()
+
+
+def check_nodes(src: Place, owner: Owner) -> None:
+    """See that every node runs this lungct, and sees SRC and the table, before any work.
+
+    Raises
+    ------
+    UsageError
+        If one does not; the sentence names the node.
+
+    """
+    mark = owner.staging / "seen-from-every-node"
+    stage(mark, b"")
+    here = look(None, None)
+    for address, answer in on_each_node(look, str(src), str(mark)):
+        if isinstance(answer, LungCTError):
+            raise UsageError(
+                f"node {address} cannot take part ({answer}): install lungct there, or leave the node out"
+            )
+        if answer.unseen:
+            raise UsageError(
+                f"node {address} does not see {answer.unseen[0]}: give a path that every node sees in the same place, "
+                "or object storage that they all may use"
+            )
+        if (answer.lungct, answer.revision) != (here.lungct, here.revision):
+            raise UsageError(
+                f"node {address} runs lungct {answer.lungct} (revision {answer.revision}) and this one is "
+                f"{here.lungct} ({here.revision}): install the same on all nodes"
+            )
+
+
+def look(src: str | None, mark: str | None) -> Sight:
+    """Look around on the machine that this runs on."""
+    unseen = []
+    if src is not None and not locate(src, option="SRC").is_dir():
+        unseen.append(f"SRC {src}")
+    if mark is not None and not locate(mark, option="--out").is_file():
+        unseen.append(f"--out {mark.split('/.lungct/')[0]}")
+    python = ".".join(map(str, sys.version_info[:2]))
+    return Sight(__version__, REVISION, python, metadata.version("torch"), tuple(unseen))
+
+
 def _attempt(name: str, ask: Callable[[], str]) -> Check:
-    """Ask the code itself; its refusal names the way out already."""
+    """Ask the code itself; its refusal ends in the way out."""
     try:
         return Check(name, "pass", ask())
     except LungCTError as error:
-        return Check(name, "failure", str(error))
+        return _failure(name, error)
+
+
+def _failure(name: str, error: LungCTError) -> Check:
+    """Take a refusal apart: what is wrong, and after the last colon the way out."""
+    found, _, fix = str(error).rpartition(": ")
+    return Check(name, "failure", found or fix, fix if found else "")
 
 
 def _python() -> Check:
@@ -142,7 +220,26 @@ def _room(path: str, least: int) -> Check:
     )
 
 
-def _ray(address: str | None) -> str:
+def _ray(address: str | None) -> list[Check]:
+    """Ask Ray what it has, and every node of a cluster whether it is like the others."""
     with connect(address) as session:
         where = "started here" if session.local else f"{session.nodes} nodes"
-        return f"{where}: {session.cpus} CPUs, {session.gpus} GPUs"
+        ray = Check("ray", "pass", f"{where}: {session.cpus} CPUs, {session.gpus} GPUs")
+        if session.local:
+            return [ray]
+        return [ray, *_nodes(on_each_node(look, None, None))]
+
+
+def _nodes(answers: list[tuple[str, Any]]) -> list[Check]:
+    checks, seen = [], look(None, None)
+    for address, answer in answers:
+        name = f"node {address}"
+        if isinstance(answer, LungCTError):
+            checks.append(Check(name, "failure", str(answer), "install lungct there"))
+            continue
+        found = f"lungct {answer.lungct}, Python {answer.python}, torch {answer.torch}"
+        if answer == seen:
+            checks.append(Check(name, "pass", found))
+        else:
+            checks.append(Check(name, "failure", found, "make it like the others"))
+    return checks

@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,8 @@ from lungct.errors import ClusterError, LungCTError, UsageError
 # What is in flight between decoding and the network fits in far less; on a laptop Ray's own default (30 % of the
 # memory) would let Ray Data buffer gigabytes to no gain.
 LOCAL_OBJECT_STORE_BYTES = 4 << 30
+# A node that says nothing for so long is not there.
+NODE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,35 @@ def connect(address: str | None = None) -> Iterator[Session]:
         raise _from_ray(error) from error
     finally:
         ray.shutdown()
+
+
+def on_each_node(look: Callable[..., Any], *arguments: Any) -> list[tuple[str, Any]]:
+    """Call a function on every node that is alive, and give each node's address with what it returned.
+
+    A node's own failure is returned as the LungCTError that says it.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    task = ray.remote(num_cpus=0, max_retries=0)(look)
+    asked = [
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(*arguments)
+        for node in nodes
+    ]
+    ray.wait(asked, num_returns=len(asked), timeout=NODE_SECONDS)
+    answers: list[tuple[str, Any]] = []
+    for node, reference in zip(nodes, asked, strict=True):
+        try:
+            answer = ray.get(reference, timeout=0)
+        except ray.exceptions.GetTimeoutError:
+            answer = ClusterError(f"it did not answer within {NODE_SECONDS:g} s")
+        except ray.exceptions.RayError as error:
+            answer = _from_ray(error)
+        answers.append((str(node["NodeManagerAddress"]), answer))
+    return answers
 
 
 @contextmanager

@@ -13,13 +13,13 @@ import os
 from collections.abc import Iterable, Sequence
 
 from lungct.errors import UsageError
-from lungct.storage import local_path
+from lungct.storage import ObjectPath, locate
 
 SHOWN = 5  # ids, columns or lines that a sentence names before it only counts
 
 
 def read_columns(
-    path: str | os.PathLike[str], columns: Sequence[str], *, option: str
+    path: str | os.PathLike[str] | ObjectPath, columns: Sequence[str], *, option: str
 ) -> list[tuple[int, tuple[str, ...]]]:
     """Read some columns of a CSV.
 
@@ -44,11 +44,26 @@ def read_columns(
         If the file is missing, no UTF-8, no CSV, empty, or lacks a column.
 
     """
-    where = f"{option} {os.fspath(path)}"
+    header, rows = read_rows(path, option=option)
+    places = [place_of(header, column, f"{option} {path}") for column in columns]
+    return [(line, tuple(values[place] for place in places)) for line, values in rows]
+
+
+def read_rows(
+    path: str | os.PathLike[str] | ObjectPath, *, option: str
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read a whole CSV: its header, and (line, values) for each row that holds anything, a value for each column.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing, no UTF-8, no CSV, or empty.
+
+    """
+    where = f"{option} {path}"
     reader = csv.reader(io.StringIO(_text(path, option, where), newline=""), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        places = [_place(header, column, where) for column in columns]
         rows = []
         for fields in reader:
             values = [value.strip() for value in fields]
@@ -60,10 +75,10 @@ def read_columns(
                     "quote values that hold a comma"
                 )
             values += [""] * (len(header) - len(values))
-            rows.append((reader.line_num, tuple(values[place] for place in places)))
+            rows.append((reader.line_num, values[: len(header)]))
     except csv.Error as error:
         raise UsageError(f"{where}, line {reader.line_num}, is no CSV: {error}") from error
-    return rows
+    return header, rows
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -90,9 +105,9 @@ def _field(value: object) -> str:
     return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
 
 
-def _text(path: str | os.PathLike[str], option: str, where: str) -> str:
+def _text(path: str | os.PathLike[str] | ObjectPath, option: str, where: str) -> str:
     try:
-        text = local_path(path, option=option).read_bytes().decode("utf-8-sig")
+        text = locate(path, option=option).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"{where} is not there") from None
     except IsADirectoryError:
@@ -106,8 +121,8 @@ def _text(path: str | os.PathLike[str], option: str, where: str) -> str:
     return text
 
 
-def _place(header: Sequence[str], column: str, where: str) -> int:
-    """Find the one column of that name."""
+def place_of(header: Sequence[str], column: str, where: str) -> int:
+    """Find the one column of that name, or refuse the CSV that ``where`` names."""
     count = header.count(column)
     if count == 1:
         return header.index(column)

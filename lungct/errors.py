@@ -28,9 +28,20 @@ class UsageError(LungCTError):
 
 
 class NothingUsableError(LungCTError):
-    """The work ran to its end and left nothing to use."""
+    """The work ran to its end and left nothing to use.
+
+    Parameters
+    ----------
+    summary
+        What was done all the same, as the command prints it.
+
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, summary: object = None) -> None:
+        super().__init__(message)
+        self.summary = summary
 
 
 class SeriesError(LungCTError):

@@ -8,11 +8,17 @@ The protocol, which keeps the table right whatever process dies when:
 
 1. Whoever computes writes only below ``DIR/.lungct/staging/<run>/`` (`stage_rows`) and hands back the path and ids.
 2. The driver alone commits (`TableWriter.commit`), while the owner's record is its own: it knows every id in the
-   table, drops those that are there, and makes the file visible by one rename.
+   table, drops those that are there, and makes the file visible in one step: by a rename on a disk, by one copy that
+   the store makes itself in an object store.
 3. A shard's name is a function of the settings and of the ids in it, so the same file written twice is the same file.
    A row with features is never replaced by an error row; ``retry`` replaces a file by one with the same ids.
-4. The owner's record is the operating system's lock (`lungct.storage.own`); staging of other runs is removed by the
+4. The owner's record (`lungct.storage.ownership`) is the operating system's lock on a disk, and in a store an object
+   that is only ever written on the condition that it is still the owner's; staging of other runs is removed by the
    owner. A reader therefore never sees a torn file, nor a patient twice.
+
+What this gives, whatever dies when: an actor or a node, its units are done again by Ray and their old files stay
+unseen in staging; the driver, the same command again does what is missing; the storage, the run ends with exit 3 and
+what was committed stays.
 
 Nothing that varies from run to run is in a shard. Terms: a *row* is a patient, with features or with an *error* (a
 sentence) and its *error_code*; *pooling* turns a patient's T rows of D numbers into one vector.
@@ -23,9 +29,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +42,19 @@ import numpy as np
 
 from lungct import __version__
 from lungct.errors import StorageError, UsageError
-from lungct.storage import Owner, local_path, new_run_id, publish, storage_faults, write_synced
+from lungct.storage import (
+    ObjectPath,
+    Owner,
+    Place,
+    locate,
+    make_directory,
+    new_run_id,
+    open_parquet,
+    publish,
+    stage,
+    storage_faults,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +65,8 @@ SCHEMA = 1
 REVISION = 1
 POOLINGS = ("mean", "max", "meanmax", "meanstd")
 INFORMATION = ("lungct", "weights")
+# Files read from a store at the same time.
+READERS = 16
 
 
 @dataclass(frozen=True)
@@ -109,7 +132,11 @@ class Settings:
                 )
             names = {field.name for field in fields(cls)}
             return cls(**{name: values[name] for name in names})
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise UsageError(
+                f"{where} is not a feature table's settings.json (it has no {error})"
+            ) from error
+        except (TypeError, ValueError) as error:
             raise UsageError(f"{where} is not a feature table's settings.json ({error})") from error
 
     def differences(self, other: Settings) -> list[str]:
@@ -216,18 +243,21 @@ def shard_name(settings: Settings, ids: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Staged:
-    """A finished file in staging, not yet part of the table."""
+    """A finished file in staging, not yet part of the table: its patients, and which of them have error rows."""
 
     path: str
     ids: list[str]
+    failed: list[str]
 
 
 def stage_rows(rows: Iterable[Row], settings: Settings, staging: str) -> Staged:
     """Write rows as a whole file into a run's staging; for whoever computes, on any node."""
     table = rows_to_table(rows, settings.dim)
-    path = Path(staging) / f"{new_run_id()}.parquet"
-    write_synced(path, shard_bytes(table, settings))
-    return Staged(str(path), table.column("patient_id").to_pylist())
+    path = locate(staging, option="staging") / f"{new_run_id()}.parquet"
+    stage(path, shard_bytes(table, settings))
+    ids, codes = (table.column(name).to_pylist() for name in ("patient_id", "error_code"))
+    failed = [name for name, code in zip(ids, codes, strict=True) if code is not None]
+    return Staged(str(path), ids, failed)
 
 
 @dataclass
@@ -252,22 +282,19 @@ class TableWriter:
 
     """
 
-    def __init__(self, directory: Path, owner: Owner, settings: Settings) -> None:
+    def __init__(self, directory: Place, owner: Owner, settings: Settings) -> None:
         self.directory = directory
         self.owner = owner
         self.settings = settings
         self.known = index(directory)
-        self.staging = str(owner.control / "staging" / owner.run)
 
     def begin(self) -> None:
         """Write ``settings.json`` where there is none yet."""
         with self.owner.committing():
-            (self.directory / "features").mkdir(exist_ok=True)
+            make_directory(self.directory / "features", option="--out")
             path = self.directory / "settings.json"
             if not path.exists():
-                staged = Path(self.staging) / "settings.json"
-                write_synced(staged, self.settings.to_json().encode())
-                publish(staged, path)
+                write_atomically(path, self.settings.to_json().encode())
 
     def commit(self, staged: Staged) -> None:
         """Make a staged file part of the table, but for patients who are there already.
@@ -277,11 +304,11 @@ class TableWriter:
         with self.owner.committing():
             fresh = [name for name in staged.ids if name not in self.known]
             old = {self.known[name].file for name in staged.ids if self._replaceable(name)}
-            source = Path(staged.path)
+            source = locate(staged.path, option="staging")
             for file in sorted(old):
                 self._replace(file, source)
             if len(fresh) == len(staged.ids):
-                self._publish(source, fresh, _failed_ids(source))
+                self._publish(source, fresh, set(staged.failed))
             elif fresh:
                 rows = _select(_read_shard(source), set(fresh))
                 self._publish_table(rows)
@@ -290,7 +317,7 @@ class TableWriter:
     def _replaceable(self, patient_id: str) -> bool:
         return patient_id in self.known and self.known[patient_id].failed
 
-    def _replace(self, file: str, source: Path) -> None:
+    def _replace(self, file: str, source: Place) -> None:
         """Put the new rows of patients who have error rows in ``file`` in their places."""
         import pyarrow as pa
 
@@ -308,18 +335,20 @@ class TableWriter:
             self._publish_table(merged)
 
     def _publish_table(self, table: pa.Table) -> None:
-        staged = Path(self.staging) / f"{new_run_id()}.parquet"
-        write_synced(staged, shard_bytes(table, self.settings))
-        self._publish(staged, table.column("patient_id").to_pylist(), _failed_ids(staged))
+        staged = self.owner.staging / f"{new_run_id()}.parquet"
+        stage(staged, shard_bytes(table, self.settings))
+        ids, codes = (table.column(n).to_pylist() for n in ("patient_id", "error_code"))
+        failed = {name for name, code in zip(ids, codes, strict=True) if code is not None}
+        self._publish(staged, ids, failed)
 
-    def _publish(self, staged: Path, ids: list[str], failed: set[str]) -> None:
+    def _publish(self, staged: Place, ids: list[str], failed: set[str]) -> None:
         name = shard_name(self.settings, ids)
         publish(staged, self.directory / "features" / name)
         for patient_id in ids:
             self.known[patient_id] = Known(name, patient_id in failed)
 
 
-def index(directory: Path) -> dict[str, Known]:
+def index(directory: Place) -> dict[str, Known]:
     """Read which patients a table has, file by file.
 
     Raises
@@ -329,8 +358,8 @@ def index(directory: Path) -> dict[str, Known]:
 
     """
     known: dict[str, Known] = {}
-    for path in _shards(directory):
-        for patient_id, code in _error_codes(path):
+    for path, table in read_shards(directory, ["patient_id", "error_code"]):
+        for patient_id, code in zip(*(column.to_pylist() for column in table.columns), strict=True):
             if patient_id in known:
                 raise StorageError(
                     f"{directory} has a patient in two shards, {known[patient_id].file} and {path.name}: "
@@ -340,21 +369,21 @@ def index(directory: Path) -> dict[str, Known]:
     return known
 
 
-def remove_table(directory: Path) -> None:
+def remove_table(directory: Place) -> None:
     """Remove a table's shards and settings, and nothing that lungct did not write.
 
     ``settings.json`` goes last: a kill in between leaves a smaller table, never rows without settings.
     """
     with storage_faults(f"{directory} cannot be emptied"):
-        for path in _shards(directory):
+        for path in shards(directory):
             path.unlink()
         (directory / "settings.json").unlink(missing_ok=True)
         folder = directory / "features"
-        if folder.is_dir() and not any(folder.iterdir()):
+        if isinstance(folder, Path) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
-def read_settings(directory: str | os.PathLike[str]) -> Settings:
+def read_settings(directory: str | os.PathLike[str] | ObjectPath) -> Settings:
     """Read a table's settings.
 
     Raises
@@ -363,7 +392,7 @@ def read_settings(directory: str | os.PathLike[str]) -> Settings:
         If the directory is no feature table.
 
     """
-    path = local_path(directory, option="DIR") / "settings.json"
+    path = locate(directory, option="DIR") / "settings.json"
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -375,7 +404,7 @@ def read_settings(directory: str | os.PathLike[str]) -> Settings:
     return Settings.from_json(text, where=str(path))
 
 
-def read_features(dir: str | os.PathLike[str]) -> pa.Table:
+def read_features(dir: str | os.PathLike[str] | ObjectPath) -> pa.Table:
     """Read a whole feature table.
 
     Parameters
@@ -396,17 +425,25 @@ def read_features(dir: str | os.PathLike[str]) -> pa.Table:
         If a shard cannot be read.
 
     """
+    return read_columns(dir, None)
+
+
+def read_columns(
+    dir: str | os.PathLike[str] | ObjectPath, columns: Sequence[str] | None
+) -> pa.Table:
+    """Read some columns of a feature table (None: all of them), as `read_features` does."""
     import pyarrow as pa
 
-    settings = read_settings(dir)
-    shards = [_read_shard(path) for path in _shards(local_path(dir, option="DIR"))]
-    wanted = schema(settings.dim)
-    table = pa.concat_tables([wanted.empty_table(), *(shard.cast(wanted) for shard in shards)])
+    wanted = schema(read_settings(dir).dim)
+    if columns is not None:
+        wanted = pa.schema([wanted.field(name) for name in columns])
+    found = [table.cast(wanted) for _, table in read_shards(locate(dir, option="DIR"), columns)]
+    table = pa.concat_tables([wanted.empty_table(), *found])
     return table.sort_by("patient_id").combine_chunks()
 
 
 def pooled(
-    dir_or_table: str | os.PathLike[str] | pa.Table, pooling: str = "mean"
+    dir_or_table: str | os.PathLike[str] | ObjectPath | pa.Table, pooling: str = "mean"
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Pool each patient's features into one vector.
 
@@ -428,21 +465,39 @@ def pooled(
     """
     if pooling not in POOLINGS:
         raise UsageError(f"--pooling {pooling} is unknown: take one of {', '.join(POOLINGS)}")
-    table = (
-        read_features(dir_or_table) if isinstance(dir_or_table, str | os.PathLike) else dir_or_table
-    )
+    if isinstance(dir_or_table, str | os.PathLike | ObjectPath):
+        # Shard by shard: a programme's features do not fit in memory, their pooled ones do.
+        dim = read_settings(dir_or_table).dim
+        place = locate(dir_or_table, option="DIR")
+        parts = [
+            _pool_table(table, pooling)
+            for _, table in read_shards(place, ["patient_id", "features"])
+        ]
+    else:
+        dim = dir_or_table.schema.field("features").type.value_type.list_size
+        parts = [_pool_table(dir_or_table, pooling)]
+    ids = [patient_id for names, _ in parts for patient_id in names]
+    X = np.concatenate([np.empty((0, _width(dim, pooling)), np.float32), *(x for _, x in parts)])
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return [ids[i] for i in order], X[order]
+
+
+def _pool_table(table: pa.Table, pooling: str) -> tuple[list[str], NDArray[np.float32]]:
+    """Pool the patients of a table who have features, in its order."""
     import pyarrow.compute as pc
 
-    table = table.filter(pc.is_valid(table.column("features"))).sort_by("patient_id")
+    table = table.filter(pc.is_valid(table.column("features")))
     ids: list[str] = table.column("patient_id").to_pylist()
-    features = table.schema.field("features").type
-    dim = features.value_type.list_size
-    width = dim * (2 if pooling in ("meanmax", "meanstd") else 1)
-    out = np.empty((len(ids), width), dtype=np.float32)
+    dim = table.schema.field("features").type.value_type.list_size
+    out = np.empty((len(ids), _width(dim, pooling)), dtype=np.float32)
     for i, scalar in enumerate(table.column("features")):
         rows = scalar.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
         out[i] = _pool(rows.astype(np.float64), pooling)
     return ids, out
+
+
+def _width(dim: int, pooling: str) -> int:
+    return dim * (2 if pooling in ("meanmax", "meanstd") else 1)
 
 
 def _pool(rows: NDArray[np.float64], pooling: str) -> NDArray[np.float64]:
@@ -455,29 +510,65 @@ def _pool(rows: NDArray[np.float64], pooling: str) -> NDArray[np.float64]:
     return np.concatenate([rows.mean(axis=0), second])
 
 
-def _shards(directory: Path) -> list[Path]:
+def shards(directory: Place) -> list[Place]:
+    """List a table's files, by name."""
     with storage_faults(f"{directory} cannot be listed"):
-        return sorted((directory / "features").glob("part-*.parquet"))
+        return sorted((directory / "features").glob("part-*.parquet"), key=lambda path: path.name)
 
 
-def _read_shard(path: Path) -> pa.Table:
+def read_shards(
+    directory: Place, columns: Sequence[str] | None, *, tolerant: bool = False
+) -> Iterator[tuple[Place, pa.Table]]:
+    """Read some columns of each of a table's files (None: all of them), by name; from a store several at a time.
+
+    Parameters
+    ----------
+    tolerant
+        Pass over a file that cannot be read.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be read; the sentence says what to do about it.
+
+    """
+    paths = shards(directory)
+    if isinstance(directory, Path):
+        reads: Iterator[tuple[Place, Callable[[], pa.Table]]] = (
+            (path, partial(_read_shard, path, columns)) for path in paths
+        )
+    else:
+        reads = _several_at_a_time(paths, columns)
+    for path, read in reads:
+        try:
+            table = read()
+        except StorageError:
+            if tolerant:
+                continue
+            raise
+        yield path, table
+
+
+def _several_at_a_time(
+    paths: Sequence[Place], columns: Sequence[str] | None
+) -> Iterator[tuple[Place, Callable[[], pa.Table]]]:
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque[tuple[Place, Future[pa.Table]]] = deque()
+        for path in paths:
+            waiting.append((path, pool.submit(_read_shard, path, columns)))
+            if len(waiting) == 2 * READERS:
+                done, future = waiting.popleft()
+                yield done, future.result
+        for done, future in waiting:
+            yield done, future.result
+
+
+def _read_shard(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
     import pyarrow.parquet as pq
 
     with _unreadable(path):
-        return pq.ParquetFile(path).read().replace_schema_metadata(None)
-
-
-def _failed_ids(path: Path) -> set[str]:
-    return {patient_id for patient_id, code in _error_codes(path) if code is not None}
-
-
-def _error_codes(path: Path) -> list[tuple[str, str | None]]:
-    """Read a shard's ids and error codes, and none of its features: the driver asks at every commit."""
-    import pyarrow.parquet as pq
-
-    with _unreadable(path):
-        table = pq.read_table(path, columns=["patient_id", "error_code"], partitioning=None)
-    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        file = pq.ParquetFile(open_parquet(path))
+        return file.read(columns=columns).replace_schema_metadata(None)
 
 
 def _select(table: pa.Table, ids: set[str]) -> pa.Table:
@@ -488,7 +579,7 @@ def _select(table: pa.Table, ids: set[str]) -> pa.Table:
 
 
 @contextmanager
-def _unreadable(path: Path) -> Iterator[None]:
+def _unreadable(path: Place) -> Iterator[None]:
     """Turn what pyarrow raises over a broken file into a sentence."""
     import pyarrow as pa
 

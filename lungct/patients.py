@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lungct.errors import UsageError
-from lungct.storage import storage_faults, subdirectories
+from lungct.storage import Place, same_place, storage_faults, subdirectories
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mhd", ".mha")
 
@@ -27,7 +27,7 @@ class Patient:
     location: str | tuple[str, ...]
 
 
-def list_patients(src: Path, *, depth: int, without: Path) -> list[Patient]:
+def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
     """List every patient of SRC, ordered by id.
 
     Parameters
@@ -46,16 +46,22 @@ def list_patients(src: Path, *, depth: int, without: Path) -> list[Patient]:
 
     """
     check_src(src)
-    inside = os.path.realpath(without)
+    # A link to the table is looked through; nothing else could be the table, wherever it leads.
+    inside = without.name
     found = [
         Patient(printable(name), str(src / name))
         for name in subdirectories(src, depth)
-        if os.path.realpath(src / name) != inside
+        if not (
+            (name.rsplit("/", 1)[-1] == inside or _is_link(src / name))
+            and same_place(src / name, without)
+        )
     ]
-    volumes = [path for path in _files(src) if path.name.lower().endswith(VOLUME_ENDINGS)]
+    files = _files(src)
+    volumes = [path for path in files if path.name.lower().endswith(VOLUME_ENDINGS)]
     found += [Patient(printable(_without_ending(path.name)), str(path)) for path in volumes]
-    if not found and depth == 1 and _files(src):
-        found = [Patient(printable(src.resolve().name), str(src))]
+    if not found and depth == 1 and files:
+        own = src.resolve().name if isinstance(src, Path) else src.name
+        found = [Patient(printable(own), str(src))]
     if not found:
         level = "directly below it" if depth == 1 else f"{depth} levels below it (--depth {depth})"
         raise UsageError(f"SRC {src} has no patient: no directory {level}, and no file in it")
@@ -63,7 +69,7 @@ def list_patients(src: Path, *, depth: int, without: Path) -> list[Patient]:
     return sorted(found, key=lambda patient: patient.id)
 
 
-def named_patients(src: Path, ids: Iterable[str], *, depth: int) -> list[Patient]:
+def named_patients(src: Place, ids: Iterable[str], *, depth: int) -> list[Patient]:
     """Look up patients by id without listing SRC, ordered by id.
 
     Raises
@@ -86,7 +92,7 @@ def named_patients(src: Path, ids: Iterable[str], *, depth: int) -> list[Patient
     return found
 
 
-def read_ids(path: Path, *, option: str = "--patients") -> list[str]:
+def read_ids(path: Place, *, option: str = "--patients") -> list[str]:
     """Read patient ids: one a line, or the id column of a CSV.
 
     Raises
@@ -96,7 +102,7 @@ def read_ids(path: Path, *, option: str = "--patients") -> list[str]:
 
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UsageError(f"{option} {path} cannot be read: {reason}") from error
@@ -118,8 +124,17 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def check_src(src: Path) -> None:
+def on_one_line(name: str) -> str:
+    """Give a name as a person may see it in a table: what is no printable character, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def check_src(src: Place) -> None:
     """Refuse an archive that is not there or is no directory."""
+    if not isinstance(src, Path):
+        if not src.is_dir():
+            raise UsageError(f"SRC {src} has no object below it: give the prefix of the patients'")
+        return
     with storage_faults(f"SRC {src} cannot be read"):
         if not os.path.lexists(src):
             raise UsageError(
@@ -131,7 +146,13 @@ def check_src(src: Path) -> None:
             )
 
 
-def _files(src: Path) -> list[Path]:
+def _is_link(place: Place) -> bool:
+    return isinstance(place, Path) and place.is_symlink()
+
+
+def _files(src: Place) -> Sequence[Place]:
+    if not isinstance(src, Path):
+        return [place for place in src.entries()[1] if not place.name.startswith(".")]
     with storage_faults(f"SRC {src} cannot be listed"):
         return [path for path in src.iterdir() if path.is_file() and not path.name.startswith(".")]
 
@@ -143,7 +164,7 @@ def _without_ending(name: str) -> str:
     return name
 
 
-def _locate(src: Path, patient_id: str, depth: int) -> str | None:
+def _locate(src: Place, patient_id: str, depth: int) -> str | None:
     parts = patient_id.split("/")
     if not all(parts) or "." in parts or ".." in parts or len(parts) != depth:
         return None  # only the very path that listing gives is an id: a scan has one

@@ -20,15 +20,15 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lungct.csvfile import csv_bytes, named, read_columns
+from lungct import csvfile
+from lungct.csvfile import csv_bytes, named
 from lungct.errors import LungCTWarning, UsageError
-from lungct.features import Settings, pooled, read_features, read_settings
-from lungct.storage import local_path, make_directory, output_file, write_atomically
+from lungct.features import Settings, pooled, read_columns, read_settings
+from lungct.storage import Place, locate, make_directory, output_file, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +82,7 @@ class Run:
 
     """
 
-    path: Path
+    path: Place
     id_column: str
     label_column: str
     pooling: str
@@ -149,7 +149,7 @@ def predict_to_csv(
     loaded = read_run(run)
     wanted = None if ids is None else _read_ids(ids, loaded.id_column)
     table = _predict(loaded, dir, wanted, ids_name=os.fspath(ids or ""))
-    make_directory(local_path(out, option="--out").parent, option="--out")
+    make_directory(locate(out, option="--out").parent, option="--out")
     path = output_file(out, option="--out")
     columns = (column.to_pylist() for column in table.columns)
     write_atomically(path, csv_bytes(table.column_names, zip(*columns, strict=True)))
@@ -170,7 +170,7 @@ def read_run(run: str | os.PathLike[str]) -> Run:
     """
     from lungct.boosting import load_booster
 
-    path = local_path(run, option="RUN")
+    path = locate(run, option="RUN")
     if not path.is_dir():
         raise UsageError(f"RUN {run} is not there: give the --out of a train")
     settings = _read_json(path, "settings.json", run)
@@ -189,7 +189,7 @@ def read_run(run: str | os.PathLike[str]) -> Run:
             for entry in metrics["folds"]
         )
         columns = ("patient_id", "fold", "pixel_hash")
-        rows = read_columns(path / "scores.csv", columns, option="RUN")
+        rows = csvfile.read_columns(path / "scores.csv", columns, option="RUN")
         scored = tuple((name, int(fold), pixel_hash) for _, (name, fold, pixel_hash) in rows)
         table = Settings.from_json(
             json.dumps(settings["table"]["settings"]), where=f"{path}/settings.json"
@@ -205,11 +205,11 @@ def read_run(run: str | os.PathLike[str]) -> Run:
             scored=scored,
         )
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
-        reason = str(error) if isinstance(error, UsageError | OSError) else repr(error)
+        reason = f"no {error} in its files" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"RUN {run} is damaged ({reason}): train it again") from error
 
 
-def _read_json(path: Path, name: str, run: str | os.PathLike[str]) -> dict[str, Any]:
+def _read_json(path: Place, name: str, run: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         values = json.loads((path / name).read_bytes())
     except FileNotFoundError:
@@ -239,8 +239,8 @@ def _predict(
     import pyarrow as pa
 
     _refuse_other_settings(run, read_settings(dir), os.fspath(dir))
-    table = read_features(dir)
-    ids, X = pooled(table, run.pooling)
+    table = read_columns(dir, ("patient_id", "pixel_hash"))
+    ids, X = pooled(dir, run.pooling)
     hashes: dict[str, str | None] = dict(
         zip(*(table.column(name).to_pylist() for name in ("patient_id", "pixel_hash")), strict=True)
     )
@@ -336,7 +336,7 @@ def _refuse_other_settings(run: Run, settings: Settings, dir: str) -> None:
 
 def _read_ids(path: str | os.PathLike[str], id_column: str) -> list[str]:
     """Read the ids of ``--ids``, in their order."""
-    rows = read_columns(path, (id_column,), option="--ids")
+    rows = csvfile.read_columns(path, (id_column,), option="--ids")
     where = f"--ids {os.fspath(path)}"
     if not rows:
         raise UsageError(f"{where} has a header and no rows")

@@ -7,19 +7,17 @@ has a scan can still match its features.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import hmac
-import io
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lungct.csvfile import csv_bytes
+from lungct.csvfile import csv_bytes, place_of, read_rows
 from lungct.errors import UsageError
-from lungct.storage import local_path, output_file, write_atomically
+from lungct.storage import local_path, locate, output_file, same_place, write_atomically
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,31 +89,23 @@ def pseudonymise_csv(
     Raises
     ------
     UsageError
-        If the CSV cannot be read, lacks the column, or has a row of another length.
+        If the CSV cannot be read, lacks the column, or has a row without an id or an id twice.
 
     """
-    source, target = local_path(labels, option="LABELS"), output_file(out, option="--out")
-    if target.exists() and source.exists() and target.samefile(source):
+    source, target = locate(labels, option="LABELS"), output_file(out, option="--out")
+    if same_place(target, source):
         raise UsageError(f"--out {target} is LABELS itself: give another file")
     if target.exists() and target.read_bytes() == key.secret:
         raise UsageError(f"--out {target} is the key: give another file")
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UsageError(f"LABELS {source} cannot be read: {reason}") from error
-    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
-    if not rows or id_column not in rows[0]:
-        have = ", ".join(rows[0]) if rows else "none"
-        raise UsageError(
-            f"LABELS {source} has no column {id_column} (it has: {have}): give --id-column"
-        )
-    column = rows[0].index(id_column)
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(rows[0]):
-            raise UsageError(
-                f"LABELS {source}: row {number} has {len(row)} columns, not {len(rows[0])}"
-            )
-        row[column] = key.pseudonym(row[column])
-    write_atomically(target, csv_bytes(rows[0], rows[1:]))
-    return len(rows) - 1
+    header, rows = read_rows(source, option="LABELS")
+    column = place_of(header, id_column, f"LABELS {source}")
+    seen: set[str] = set()
+    for line, values in rows:
+        if not values[column] or values[column] in seen:
+            # The id itself may be a name: the line says enough.
+            what = "has an id for the second time" if values[column] else "has no id"
+            raise UsageError(f"LABELS {source}, line {line}, {what}: give each patient one row")
+        seen.add(values[column])
+        values[column] = key.pseudonym(values[column])
+    write_atomically(target, csv_bytes(header, [values for _, values in rows]))
+    return len(rows)

@@ -30,7 +30,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +38,7 @@ from numpy.typing import NDArray
 from lungct import metrics
 from lungct.csvfile import read_columns
 from lungct.errors import UsageError
-from lungct.storage import local_path, write_atomically
+from lungct.storage import ObjectPath, Place, locate, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +59,9 @@ METRICS = {"auc": "AUC", "log_loss": "Log loss", "brier": "Brier score"}
 CURVE_LOSS = {"l2": "mean squared error", "binary": "log loss"}
 
 
-def write_report(run: str | os.PathLike[str], measured: Mapping[str, Any] | None = None) -> Path:
+def write_report(
+    run: str | os.PathLike[str] | ObjectPath, measured: Mapping[str, Any] | None = None
+) -> Place:
     """Write RUN/report.html from what is in RUN.
 
     Parameters
@@ -72,7 +73,7 @@ def write_report(run: str | os.PathLike[str], measured: Mapping[str, Any] | None
 
     Returns
     -------
-    pathlib.Path
+    pathlib.Path or ObjectPath
         The page.
 
     Raises
@@ -83,7 +84,7 @@ def write_report(run: str | os.PathLike[str], measured: Mapping[str, Any] | None
         If the page cannot be written.
 
     """
-    path = local_path(run, option="RUN")
+    path = locate(run, option="RUN")
     page = render(read_run(path, measured))
     write_atomically(path / "report.html", page.encode("utf-8", "replace"))
     return path / "report.html"
@@ -123,7 +124,7 @@ class Run:
         return np.clip(self.score, 0.0, 1.0)
 
 
-def read_run(run: Path, measured: Mapping[str, Any] | None = None) -> Run:
+def read_run(run: Place, measured: Mapping[str, Any] | None = None) -> Run:
     """Read a run directory, or raise a UsageError that says what is wrong with it."""
     if not run.is_dir():
         raise UsageError(f"RUN {run} is no directory: give the --out of lungct train")
@@ -157,7 +158,7 @@ def read_run(run: Path, measured: Mapping[str, Any] | None = None) -> Run:
     return found
 
 
-def _read_json(run: Path, name: str) -> Mapping[str, Any]:
+def _read_json(run: Place, name: str) -> Mapping[str, Any]:
     try:
         values = json.loads((run / name).read_bytes())
     except FileNotFoundError:
@@ -173,7 +174,7 @@ def _read_json(run: Path, name: str) -> Mapping[str, Any]:
     return values
 
 
-def _unfit(run: Path, error: Exception) -> UsageError:
+def _unfit(run: Place, error: Exception) -> UsageError:
     reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
     return UsageError(
         f"RUN {run} has files that are damaged or not of one run ({reason}): train again"

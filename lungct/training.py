@@ -34,18 +34,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lungct import __version__
-from lungct.csvfile import csv_bytes, named, read_columns
+from lungct import __version__, csvfile
+from lungct.csvfile import csv_bytes, named
 from lungct.errors import LungCTError, LungCTWarning, UsageError
-from lungct.features import POOLINGS, Settings, pooled, read_features, read_settings
+from lungct.features import POOLINGS, Settings, pooled, read_columns, read_settings
 from lungct.progress import Progress
-from lungct.storage import local_path, make_directory, storage_faults, write_atomically
+from lungct.storage import (
+    Place,
+    check_directory,
+    locate,
+    make_directory,
+    storage_faults,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +60,7 @@ if TYPE_CHECKING:
     from lungct.cluster import Session
 
 SCHEMA = 1
-BeforeCommit = Callable[[Path, dict[str, Any]], object]
+BeforeCommit = Callable[[Place, dict[str, Any]], object]
 
 # What a RUN holds besides metrics.json, which goes first, and settings.json, which is replaced in one step.
 _WRITTEN = ("scores.csv", "curves.csv", "report.html", "models/repeat-*-fold-*.txt")
@@ -259,7 +265,7 @@ def read_labels(
     where = f"--labels {os.fspath(path)}"
     if id_column == label_column:
         raise UsageError(f"--id-column and --label-column are both {id_column!r}")
-    rows = read_columns(path, (id_column, label_column), option="--labels")
+    rows = csvfile.read_columns(path, (id_column, label_column), option="--labels")
     if not rows:
         raise UsageError(f"{where} has a header and no rows")
     nameless = [line for line, (patient_id, _) in rows if not patient_id]
@@ -307,7 +313,7 @@ def read_params(path: str | os.PathLike[str]) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        text = local_path(path, option="--params").read_bytes()
+        text = locate(path, option="--params").read_bytes()
         values = json.loads(text, object_pairs_hook=once)
     except OSError as error:
         raise UsageError(f"{where} cannot be read: {error.strerror}") from error
@@ -334,8 +340,8 @@ def gather(
         If no patient has both.
 
     """
-    table = read_features(dir)
-    ids, X = pooled(table, pooling)
+    table = read_columns(dir, ("patient_id", "error", "pixel_hash"))
+    ids, X = pooled(dir, pooling)
     errors = dict(_column_pairs(table, "error"))
     hashes = dict(_column_pairs(table, "pixel_hash"))
     keep = [i for i, patient_id in enumerate(ids) if patient_id in labels]
@@ -499,7 +505,7 @@ def _unwrapped() -> Iterator[None]:
 # --- the run directory ---
 
 
-def is_run(run: Path) -> bool:
+def is_run(run: Place) -> bool:
     """Whether a directory was written by ``train``, finished or not."""
     try:
         settings = json.loads((run / "settings.json").read_bytes())
@@ -508,13 +514,16 @@ def is_run(run: Path) -> bool:
     return isinstance(settings, dict) and settings.get("kind") == "run"
 
 
-def _usable_run(out: str | os.PathLike[str]) -> Path:
+def _usable_run(out: str | os.PathLike[str]) -> Place:
     """See that RUN is new, empty, or a run, without touching it."""
-    run = local_path(out, option="--out")
+    run = locate(out, option="--out")
+    check_directory(run, option="--out")
     try:
         if run.exists() and not run.is_dir():
             raise UsageError(f"--out {out} is a file: give a directory")
-        names = [name for name in os.listdir(run) if not _is_leftover(name)] if run.exists() else []
+        names = []
+        if run.exists():
+            names = [path.name for path in run.iterdir() if not _is_leftover(path.name)]
     except OSError as error:
         raise UsageError(f"--out {out} cannot be read: {error.strerror}") from error
     if names and not is_run(run):
@@ -530,19 +539,19 @@ def _is_leftover(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
 
 
-def _begin(run: Path, settings: Mapping[str, Any]) -> None:
+def _begin(run: Place, settings: Mapping[str, Any]) -> None:
     """Make RUN a run without metrics: the old one stops being a run before anything of it changes."""
     make_directory(run, option="--out")
     with storage_faults(f"{run} cannot be written"):
         (run / "metrics.json").unlink(missing_ok=True)
         write_atomically(run / "settings.json", _json(settings))
         for pattern in _WRITTEN:
-            folder, name = (run / pattern).parent, Path(pattern).name
+            folder, name = (run / pattern).parent, pattern.rsplit("/", 1)[-1]
             for path in [*folder.glob(name), *folder.glob(f".{name}.*.tmp")]:
                 path.unlink()
 
 
-def _write_results(run: Path, cohort: Cohort, result: CVResult) -> None:
+def _write_results(run: Place, cohort: Cohort, result: CVResult) -> None:
     """Write scores, curves and boosters."""
     optimistic = [None] * len(cohort.ids)
     if result.optimistic_score is not None:
@@ -586,11 +595,11 @@ def _metrics(cohort: Cohort, result: CVResult, *, seconds: float) -> dict[str, A
 
 
 def _describe_table(dir: str | os.PathLike[str], settings: Settings) -> dict[str, Any]:
-    return {"path": str(local_path(dir, option="DIR")), "settings": settings.as_dict()}
+    return {"path": str(locate(dir, option="DIR")), "settings": settings.as_dict()}
 
 
 def _describe_labels(labels: str | os.PathLike[str]) -> dict[str, str]:
-    path = local_path(labels, option="--labels")
+    path = locate(labels, option="--labels")
     with storage_faults(f"--labels {path} cannot be read"):
         return {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 

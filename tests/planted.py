@@ -57,7 +57,7 @@ def write_table(directory: Path, rows: Sequence[Row], **changes: object) -> Path
     try:
         writer = TableWriter(directory, owner, settings(**changes))
         writer.begin()
-        writer.commit(stage_rows(rows, writer.settings, writer.staging))
+        writer.commit(stage_rows(rows, writer.settings, str(writer.owner.staging)))
     finally:
         owner.release()
     return directory

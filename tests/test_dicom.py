@@ -602,3 +602,11 @@ def test_headers_agree_with_pydicom(tmp_path: Path) -> None:
         assert piece.orientation == tuple(ds.ImageOrientationPatient)
         assert piece.instance_number == ds.InstanceNumber
         assert piece.slice_thickness_mm == ds.SliceThickness
+
+
+def test_a_link_to_a_directory_above_brings_no_neighbour_in(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "a", slices=6, rows=32, columns=32)
+    make.write_series(tmp_path / "b", slices=9, rows=32, columns=32, seed=2)
+    (tmp_path / "a" / "up").symlink_to("..")
+    assert len(read_series(tmp_path / "a")) == 6
+    assert describe(tmp_path / "a").passed_over["links to a directory above"] == 1

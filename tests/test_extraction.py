@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from commands import lungct as run
-from commands import refused, start
+from commands import refused
 from ct_files import write_series
 
 import lungct
@@ -175,10 +173,12 @@ def test_other_settings_than_the_tables_are_refused_with_both(cohort: Path, tabl
 def test_a_cohort_broken_as_a_whole_says_so_early(tmp_path: Path, ray_session: Session) -> None:
     for i in range(6):
         (tmp_path / "src" / f"p{i}").mkdir(parents=True)
-    with pytest.raises(NothingUsableError, match="2 patients gave error rows"):
+    with pytest.raises(NothingUsableError, match="2 patients gave error rows") as caught:
         lungct.extract(
             tmp_path / "src", tmp_path / "out", max_errors=2, shard_patients=2, **NETWORK
         )
+    counted = caught.value.summary
+    assert (counted.patients, counted.failed, counted.skipped) == (2, 2, 0)
     summary = lungct.extract(tmp_path / "src", tmp_path / "out")
     assert summary.failed + summary.skipped == 6
     assert summary.usable == 0
@@ -223,47 +223,6 @@ def test_a_fault_of_the_storage_is_nobodys_error_row(
     assert rows(out) == {k: v for k, v in rows(table).items() if k in ("p0", "p1", "p2")}
 
 
-def test_a_killed_run_goes_on_to_the_same_table(cohort: Path, table: Path, tmp_path: Path) -> None:
-    command = ("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
-    process = start(*command)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("features/*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done = state(tmp_path)
-    assert any(name.startswith("features/") for name in done)
-    ran = run(*command, "--quiet")
-    assert ran.code == 0, ran
-    assert ran.stderr == ""
-    line = ran.line
-    assert line["extracted"] + line["failed"] + line["skipped"] == line["patients"] == 10
-    assert line["skipped"] == len(done) - 1
-    assert done.items() <= state(tmp_path).items()
-    assert rows(tmp_path) == rows(table)
-
-
-def test_sigterm_ends_cleanly_in_time(cohort: Path, tmp_path: Path) -> None:
-    process = start("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("features/*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143, stderr
-    assert stdout == ""
-    assert stderr.splitlines()[-1].startswith("lungct: stopped by a signal")
-    assert not (tmp_path / ".lungct" / "owner.json").exists()
-
-
-def test_nothing_usable_is_exit_1_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "src" / "p").mkdir(parents=True)
-    ran = run("extract", tmp_path / "src", "--out", tmp_path / "out", *FLAGS)
-    assert ran.code == 1
-    assert ran.line["failed"] == ran.line["patients"] == 1
-    assert len(ran.stderr.splitlines()) == 1
-
-
 def test_what_the_user_must_change_is_one_line_and_exit_2(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     empty = tmp_path / "empty"
@@ -284,6 +243,7 @@ def test_what_the_user_must_change_is_one_line_and_exit_2(cohort: Path, tmp_path
         ((cohort, "--out", out, "--patients", tmp_path / "ids"), "no patient nobody"),
         ((cohort, "--out", out, "--patients", tmp_path / "none"), "cannot be read"),
         ((cohort, "--out", out, "--unknown"), "--unknown"),
+        ((cohort, "--out", cohort / "p1" / "out"), "inside a patient"),
         ((cohort, "--out", "s3://bucket/x"), "s3://"),
         ((cohort,), "--out"),
     ):

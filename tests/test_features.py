@@ -68,7 +68,7 @@ class Table:
         self.writer.begin()
 
     def add(self, *rows: Row) -> None:
-        self.writer.commit(stage_rows(rows, SETTINGS, self.writer.staging))
+        self.writer.commit(stage_rows(rows, SETTINGS, str(self.writer.owner.staging)))
 
 
 def write(directory: Path, *units: list[Row]) -> None:

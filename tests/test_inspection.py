@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,13 @@ def test_six_are_spread_over_all() -> None:
 def test_a_picture_that_cannot_be_written_is_refused(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--png"):
         inspect(archive / "scan", png=tmp_path / "missing" / "scan.png")
+
+
+def test_names_of_any_bytes_are_shown_in_print(tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcl\nler\x1b[31m")
+    write_series(tmp_path / name, slices=6, rows=64, columns=64, seed=1)
+    for arguments in ((tmp_path / name,), (tmp_path, "--all")):
+        ran = run("inspect", *arguments)
+        assert ran.code == 0, ran
+        assert "M\\xfcl\\nler\\x1b[31m" in ran.stdout
+        assert json.loads(run("inspect", *arguments, "--json").stdout)["command"] == "inspect"

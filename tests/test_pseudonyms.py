@@ -54,8 +54,12 @@ def test_labels_are_written_again_with_pseudonyms(tmp_path: Path) -> None:
         [KEY.pseudonym("007"), "1", "a, b"],
         [KEY.pseudonym("x"), "0", ""],
     ]
-    assert "has no column person" in refused(
+    assert "has no column 'person'" in refused(
         "pseudonyms", labels, "--key", key, "--out", out, "--id-column", "person"
+    )
+    labels.write_text("id,cancer\nx,1\nx,0\n")
+    assert "line 3, has an id for the second time" in refused(
+        "pseudonyms", labels, "--key", key, "--out", out
     )
     assert "no directory" in refused(
         "pseudonyms", labels, "--key", key, "--out", tmp_path / "a" / "b"

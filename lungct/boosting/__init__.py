@@ -221,6 +221,8 @@ def _checked(X: ArrayLike, y: ArrayLike) -> tuple[Matrix, Floats]:
         raise UsageError(
             f"X must be a matrix of numbers, (patients, features), and has shape {X.shape} and dtype {X.dtype}"
         )
+    if X.dtype.kind == "f" and not np.isfinite(X).any(axis=1).all():
+        raise UsageError("X has a row without any finite number: leave such patients out")
     if y.shape != (len(X),):
         raise UsageError(
             f"y must be one label for each of the {len(X)} rows of X, and has shape {y.shape}"

@@ -24,6 +24,7 @@ MAX_DEPTH = 64
 HIDDEN = "hidden files"
 DICOMDIR = "DICOMDIR files"
 DANGLING = "links that lead nowhere"
+UPWARDS = "links to a directory above"
 SPECIAL = "pipes, sockets or devices"
 
 
@@ -58,6 +59,7 @@ def find_files(patient_dir: str | os.PathLike[str]) -> Found:
 
     """
     root = Path(patient_dir)
+    above = {os.fspath(parent) for parent in Path(os.path.realpath(root)).parents}
     try:
         if not root.is_dir():
             if root.is_file():
@@ -66,7 +68,7 @@ def find_files(patient_dir: str | os.PathLike[str]) -> Found:
         files: list[str] = []
         passed: Counter[str] = Counter()
         status = root.stat()
-        _descend(os.fspath(root), files, passed, {(status.st_dev, status.st_ino)}, 0)
+        _descend(os.fspath(root), files, passed, {(status.st_dev, status.st_ino)}, above, 0)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise StorageError(f"a directory of the patient cannot be listed: {reason}") from error
@@ -78,6 +80,7 @@ def _descend(
     files: list[str],
     passed: Counter[str],
     seen: set[tuple[int, int]],
+    above: set[str],
     depth: int,
 ) -> None:
     if depth > MAX_DEPTH:
@@ -94,9 +97,11 @@ def _descend(
         if stat.S_ISDIR(kind):
             status = os.stat(entry.path)
             identity = (status.st_dev, status.st_ino)
-            if identity not in seen:
+            if entry.is_symlink() and os.path.realpath(entry.path) in above:
+                passed[UPWARDS] += 1  # it would bring other patients in
+            elif identity not in seen:
                 seen.add(identity)
-                _descend(entry.path, files, passed, seen, depth + 1)
+                _descend(entry.path, files, passed, seen, above, depth + 1)
         elif not stat.S_ISREG(kind):
             passed[SPECIAL if kind else DANGLING] += 1
         elif entry.name.upper() == "DICOMDIR":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from lungct.dicom.headers import identity_of, read_header
 from lungct.dicom.selection import Candidate, candidates, choose
 from lungct.dicom.slices import Header, Kind, Person, Slice
 from lungct.errors import SeriesError
+from lungct.storage import is_remote, kept_copy
 
 MAX_SLICES = discovery.MAX_FILES
 """CT images of one patient, in all series."""
@@ -232,8 +234,8 @@ def read_series(patient_dir: str | os.PathLike[str]) -> Series:
     Parameters
     ----------
     patient_dir
-        A directory with one patient's files at any depth; or a single file, DICOM or a volume (``.nii.gz``, ``.nrrd``,
-        ``.mhd``).
+        A directory with one patient's files at any depth, also in an object store; or a single file, DICOM or a
+        volume (``.nii.gz``, ``.nrrd``, ``.mhd``).
 
     Returns
     -------
@@ -250,6 +252,18 @@ def read_series(patient_dir: str | os.PathLike[str]) -> Series:
         The disk refuses.
 
     """
+    location = os.fspath(patient_dir)
+    if is_remote(location):
+        copy, remove = kept_copy(location)
+        assert isinstance(copy, str)
+        try:
+            series = read_series(copy)
+        except BaseException:
+            remove()
+            raise
+        # Slices are read when they are asked for: the files stay as long as anything that reads them.
+        weakref.finalize(series.pixels, remove)
+        return series
     found = discovery.find_files(patient_dir)
     volume = volumes.only_volume(found.files)
     if volume is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lungct.errors import LungCTWarning, SeriesError, StorageError, UsageError
 from lungct.patients import Patient, check_src
-from lungct.storage import storage_faults
+from lungct.storage import ObjectPath, Place, lies_in, local_copy, storage_faults
 
 FILES_A_TASK = 512
 # Finished chunks wait in the driver until they are taken up; so many may be under way.
@@ -25,7 +25,7 @@ TASKS_IN_FLIGHT = 256
 Identity = tuple[str, str]
 
 
-def group_by_person(src: Path, *, without: Path) -> list[Patient]:
+def group_by_person(src: Place, *, without: Place) -> list[Patient]:
     """Group the files below SRC by the person that they name, ordered by id; needs a running Ray.
 
     Parameters
@@ -97,11 +97,12 @@ def identify(files: list[str]) -> list[Identity | None]:
     from lungct.dicom import person_of
 
     found: list[Identity | None] = []
-    for path in files:
-        try:
-            found.append(person_of(path))
-        except SeriesError:
-            found.append(("", ""))
+    with local_copy(files) as copies:
+        for path in copies:
+            try:
+                found.append(person_of(path))
+            except SeriesError:
+                found.append(("", ""))
     return found
 
 
@@ -124,10 +125,22 @@ def _identified(
             raise cause if isinstance(cause, StorageError) else error from None
 
 
-def _chunks(src: Path, without: Path) -> Iterator[list[str]]:
-    files = _files(src, os.path.realpath(without))
+def _chunks(src: Place, without: Place) -> Iterator[list[str]]:
+    files = (
+        _files(src, os.path.realpath(os.fspath(without)) if isinstance(without, Path) else "")
+        if isinstance(src, Path)
+        else _objects(src, without)
+    )
     while chunk := list(islice(files, FILES_A_TASK)):
         yield chunk
+
+
+def _objects(src: ObjectPath, without: Place) -> Iterator[str]:
+    """List every visible object below SRC that is not the table's."""
+    for place, _ in src.walk():
+        hidden = "/." in place.key[len(src.key) :]
+        if not (hidden or place.name.upper() == "DICOMDIR" or lies_in(place, without)):
+            yield str(place)
 
 
 def _files(src: Path, inside: str) -> Iterator[str]:

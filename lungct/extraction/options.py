@@ -12,10 +12,9 @@ from lungct.backbone import (
     default_batch_size,
     load_weights,
     parse_weights,
-    resolve_device,
-    resolve_precision,
 )
 from lungct.errors import UsageError
+from lungct.extraction.placement import Device
 from lungct.features import Settings
 from lungct.preprocess import PRESETS
 from lungct.pseudonyms import Key
@@ -82,29 +81,35 @@ class Asked:
         )
 
 
-def settle(asked: Asked) -> Settings:
-    """Find out what "auto" is here, load the weights once, and say what every row will be made with.
+def weights_sha256(asked: Asked) -> str:
+    """Load the weights once and say what they are.
 
     Raises
     ------
     UsageError
-        If there is no such device, or the weights cannot be loaded into that backbone.
+        If they cannot be loaded into that backbone.
 
     """
+    assert asked.backbone is not None
+    assert asked.weights is not None
+    return load_weights(asked.backbone, parse_weights(asked.weights)).sha256
+
+
+def settle(asked: Asked, sha256: str, found: Device) -> Settings:
+    """Say what every row will be made with, on the device that was found for it."""
     preset, backbone, weights, depth = asked.preset, asked.backbone, asked.weights, asked.depth
     assert preset is not None
     assert backbone is not None
     assert weights is not None
     assert depth is not None
-    device = resolve_device(asked.device or "auto")
     return Settings(
         preset=preset,
         backbone=backbone,
         weights=weights,
-        weights_sha256=load_weights(backbone, parse_weights(weights)).sha256,
-        precision=resolve_precision(asked.precision or "auto", device),
-        device=device,
-        batch_size=asked.batch_size or default_batch_size(device),
+        weights_sha256=sha256,
+        precision=found.precision,
+        device=found.device,
+        batch_size=asked.batch_size or default_batch_size(found.device),
         depth=depth,
         pseudonym_key=asked.key.fingerprint if asked.key else None,
         dim=BACKBONES[backbone],

@@ -1,9 +1,8 @@
 """Units of patients through Ray Data: decoding tasks of one core, then network actors, to staged files.
 
-A *unit* is a run of patients that becomes one file. It is one block all the way (Ray Data hands an actor whole
-blocks), as long as it fits ``BLOCK_BYTES``; a larger one reaches the actor in parts, each of whole patients, and
-becomes several files. Ray's retries are for lost nodes and workers; a patient's own bytes cannot make a task fail
-(`lungct.sandbox`), and a fault of the storage is tried again here and then handed back as such.
+A *unit* is a run of patients that becomes one file. It is one row of one block all the way: rows are never split, so
+an actor's call is a unit, whatever its size. Ray's retries are for lost nodes and workers; a patient's own bytes cannot
+make a task fail (`lungct.sandbox`), and a fault of the storage is tried again here and then handed back as such.
 """
 
 from __future__ import annotations
@@ -18,18 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lungct.errors import ClusterError, SeriesError, StorageError, UsageError
+from lungct.errors import ClusterError, LungCTError, SeriesError, StorageError, UsageError
+from lungct.extraction.placement import Device, actor_pool, fixed_size, gpu_nodes_first
 from lungct.features import Row, Settings, Staged, stage_rows
 from lungct.patients import Patient
 from lungct.pseudonyms import Key
 from lungct.sandbox import Prepared, Sandbox
+from lungct.storage import local_copies
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from lungct.cluster import Session
 
-# Eight patients of 170 triplets are 205 MB; Ray splits a task's output above this.
+# Eight patients of 170 triplets are 205 MB; Ray begins a new block above this.
 BLOCK_BYTES = 512 << 20
 STORAGE_TRIES = 3
 STORAGE_PAUSE_S = 1.0
@@ -43,28 +44,29 @@ class UnitResult:
     ----------
     staged
         The file to commit; None where no patient of it gave a row.
-    failed
-        How many of its rows are error rows.
     identified
         How many patients' directories are named after the person whom their files name.
     slices, triplets
         Counted over the rows with features.
     faults
         Patients that the storage did not give, each with the sentence.
+    other_device
+        The kind of device that computed it, where it is another than the run began on.
 
     """
 
     staged: Staged | None
-    failed: int
     identified: int
     slices: int
     triplets: int
     faults: list[tuple[str, str]]
+    other_device: str | None
 
 
 def run_units(
     units: Sequence[Sequence[Patient]],
     settings: Settings,
+    device: Device,
     staging: str,
     session: Session,
     *,
@@ -79,6 +81,8 @@ def run_units(
         Runs of patients, one file each.
     settings
         What to make the rows with.
+    device
+        What the network is to run on.
     staging
         The directory that actors write their files to.
     session
@@ -89,13 +93,15 @@ def run_units(
         What pixel hashes are keyed with, where ids are pseudonyms.
 
     """
+    if not units:
+        return
     import ray
 
     _configure_ray_data()
     on_gpu = settings.device == "cuda"
-    if on_gpu and session.gpus == 0:
+    if on_gpu and session.local and session.gpus == 0:
         raise ClusterError("the table is made on cuda and Ray sees no GPU here")
-    size = min(workers or (session.gpus if on_gpu else 1), len(units))
+    size = fixed_size(settings.device, session, workers, len(units))
     rows = [
         {"ids": [p.id for p in unit], "locations": [json.dumps(p.location) for p in unit]}
         for unit in units
@@ -104,22 +110,24 @@ def run_units(
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .map_batches(
             decode_unit,
-            batch_size=None,
+            batch_size=1,
             batch_format="pyarrow",
             num_cpus=1,
             fn_kwargs={"preset": settings.preset, "key": key},
+            ray_remote_args_fn=gpu_nodes_first() if session.nodes > 1 else None,
         )
         .map_batches(
             NetworkActor,
-            batch_size=None,
+            batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=size),
+            compute=actor_pool(settings.device, session, workers, len(units)),
             # On CPUs the actor holds none: its threads share the cores with the decoding that feeds it, and
             # decoding stops by itself when the actors are behind.
             num_cpus=0,
             num_gpus=1 if on_gpu else 0,
             fn_constructor_kwargs={
                 "settings": settings,
+                "device": device.name,
                 "staging": staging,
                 "threads": max(1, session.cpus // (size * session.nodes)),
             },
@@ -130,13 +138,15 @@ def run_units(
             yield _result_from_json(text)
 
 
-def decode_unit(unit: pa.Table, *, preset: str, key: Key | None) -> Iterator[pa.Table]:
+def decode_unit(unit: pa.Table, *, preset: str, key: Key | None) -> pa.Table:
     """Decode and preprocess a unit's patients, one after another; a Ray task of one core."""
-    for ids, locations in zip(
-        *(unit.column(n).to_pylist() for n in ("ids", "locations")), strict=True
-    ):
-        for patient_id, location in zip(ids, locations, strict=True):
-            yield _patient_table(patient_id, _prepare(json.loads(location), preset), key)
+    ids, locations = (unit.column(name)[0].as_py() for name in ("ids", "locations"))
+    copies = local_copies([json.loads(location) for location in locations])
+    decoded = [
+        _decoded(patient_id, _prepare(copy, preset), key)
+        for patient_id, copy in zip(ids, copies, strict=True)
+    ]
+    return _to_row(decoded)
 
 
 class NetworkActor:
@@ -146,6 +156,8 @@ class NetworkActor:
     ----------
     settings
         The table's.
+    device
+        The kind of device that the run began on, by its name.
     staging
         The directory to write files to.
     threads
@@ -153,10 +165,13 @@ class NetworkActor:
 
     """
 
-    def __init__(self, settings: Settings, staging: str, threads: int) -> None:
-        from lungct.backbone import Backbone, load_weights, parse_weights
+    def __init__(self, settings: Settings, device: str, staging: str, threads: int) -> None:
+        from lungct.backbone import Backbone, device_name, load_weights, parse_weights
 
         self._settings, self._staging = settings, staging
+        # A GPU of another model adds in another order: said before the first of its rows is in the table.
+        here = device_name(settings.device)
+        self._other_device = here if here != device else None
         weights = load_weights(settings.backbone, parse_weights(settings.weights))
         if weights.sha256 != settings.weights_sha256:
             raise UsageError(
@@ -173,27 +188,25 @@ class NetworkActor:
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Compute the features of a block of decoded patients and stage their rows."""
+        """Compute the features of a unit's decoded patients and stage their rows."""
         import pyarrow as pa
 
-        patients = [_Decoded.from_table(batch, i) for i in range(batch.num_rows)]
-        pixels = [patient.pixels for patient in patients]
-        features = self._backbone.features(np.concatenate(pixels))
-        cuts = np.cumsum([len(block) for block in pixels])[:-1]
+        patients, pixels = _from_row(batch)
+        features = self._backbone.features(pixels)
+        cuts = np.cumsum([patient.triplets for patient in patients])[:-1]
         rows, faults = [], []
         slices = triplets = 0
         for patient, block in zip(patients, np.split(features, cuts), strict=True):
-            if patient.meta.get("fault"):
-                faults.append((patient.id, patient.meta["fault"]))
+            if patient.fault:
+                faults.append((patient.id, patient.fault))
                 continue
             rows.append(patient.row(block))
             slices += patient.meta.get("slices") or 0
             triplets += len(block)
         staged = stage_rows(rows, self._settings, self._staging) if rows else None
-        failed = sum(row.error is not None for row in rows)
         identified = sum(bool(patient.meta.get("identified")) for patient in patients)
-        text = _result_to_json(UnitResult(staged, failed, identified, slices, triplets, faults))
-        return pa.table({"result": [text]})
+        result = UnitResult(staged, identified, slices, triplets, faults, self._other_device)
+        return pa.table({"result": [_result_to_json(result)]})
 
 
 # --- decoding ---
@@ -201,14 +214,20 @@ class NetworkActor:
 _sandbox: Sandbox | None = None
 
 
-def _prepare(location: str | list[str], preset: str) -> Prepared | SeriesError | StorageError:
+def _prepare(
+    copy: str | list[str] | LungCTError, preset: str
+) -> Prepared | SeriesError | StorageError:
     """Prepare one patient in this worker's child process, which outlives the task."""
     global _sandbox
+    if isinstance(copy, SeriesError | StorageError):
+        return copy
+    if isinstance(copy, LungCTError):
+        raise copy
     _sandbox = _sandbox or Sandbox()
     fault = StorageError("")
     for attempt in range(STORAGE_TRIES):
         try:
-            return _sandbox.prepare(location, preset)
+            return _sandbox.prepare(copy, preset)
         except SeriesError as error:
             return error
         except StorageError as error:
@@ -218,69 +237,34 @@ def _prepare(location: str | list[str], preset: str) -> Prepared | SeriesError |
     return fault
 
 
-def _patient_table(
-    patient_id: str, outcome: Prepared | SeriesError | StorageError, key: Key | None
-) -> pa.Table:
-    """Put what came of decoding into one row of a block: numbers as bytes, the rest as JSON."""
-    import pyarrow as pa
-
-    pixels, positions = b"", b""
-    meta: dict[str, Any]
-    if isinstance(outcome, SeriesError):
-        meta = {"error": str(outcome), "error_code": outcome.code}
-    elif isinstance(outcome, StorageError):
-        meta = {"fault": str(outcome)}
-    else:
-        meta = {
-            "slices": outcome.slices,
-            "spacing_mm": outcome.spacing_mm,
-            "manufacturer": outcome.manufacturer,
-            "kernel": outcome.kernel,
-            "series_reason": outcome.series_reason,
-            "pixel_hash": key.pixel_hash(outcome.pixels) if key else outcome.pixel_hash,
-        }
-        meta["identified"] = outcome.identified and key is None
-        pixels, positions = pa.py_buffer(outcome.pixels), outcome.positions_mm.tobytes()
-    return pa.table(
-        {
-            "id": pa.array([patient_id], pa.string()),
-            "meta": pa.array([json.dumps(meta)], pa.string()),
-            "positions": pa.array([positions], pa.binary()),
-            # 32-bit offsets end at 2 GiB, which a block of many long scans may pass.
-            "pixels": _large_binary(pixels),
-        }
-    )
-
-
-def _large_binary(data: Any) -> pa.Array:
-    """Wrap one value's bytes as an Arrow array without copying them."""
-    import pyarrow as pa
-
-    offsets = pa.py_buffer(np.array([0, memoryview(data).nbytes], np.int64).tobytes())
-    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(data)])
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Decoded:
-    """A decoded patient as an actor receives it."""
+    """What came of decoding one patient.
+
+    Attributes
+    ----------
+    meta
+        The row's numbers and texts, or ``error`` and ``error_code``, or ``fault``.
+    positions_mm
+        float64 (T,).
+    pixels
+        uint8 (T, 3, 224, 224) where it was decoded; None where it came to the network, which has them all in one.
+
+    """
 
     id: str
     meta: dict[str, Any]
     positions_mm: np.ndarray[Any, np.dtype[np.float64]]
-    pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    pixels: np.ndarray[Any, np.dtype[np.uint8]] | None = None
 
-    @classmethod
-    def from_table(cls, table: pa.Table, i: int) -> _Decoded:
-        def numbers(name: str, kind: type[Any]) -> np.ndarray[Any, Any]:
-            buffer = table.column(name)[i].as_buffer()
-            return np.frombuffer(buffer, kind) if buffer.size else np.empty(0, kind)
+    @property
+    def triplets(self) -> int:
+        return len(self.positions_mm)
 
-        return cls(
-            id=table.column("id")[i].as_py(),
-            meta=json.loads(table.column("meta")[i].as_py()),
-            positions_mm=numbers("positions", np.float64),
-            pixels=numbers("pixels", np.uint8).reshape(-1, 3, 224, 224),
-        )
+    @property
+    def fault(self) -> str | None:
+        fault: str | None = self.meta.get("fault")
+        return fault
 
     def row(self, features: np.ndarray[Any, np.dtype[np.float32]]) -> Row:
         if "error" in self.meta:
@@ -297,6 +281,69 @@ class _Decoded:
             positions_mm=self.positions_mm,
             features=features,
         )
+
+
+def _decoded(
+    patient_id: str, outcome: Prepared | SeriesError | StorageError, key: Key | None
+) -> _Decoded:
+    if isinstance(outcome, SeriesError):
+        return _Decoded(
+            patient_id, {"error": str(outcome), "error_code": outcome.code}, np.empty(0)
+        )
+    if isinstance(outcome, StorageError):
+        return _Decoded(patient_id, {"fault": str(outcome)}, np.empty(0))
+    meta = {
+        "slices": outcome.slices,
+        "spacing_mm": outcome.spacing_mm,
+        "manufacturer": outcome.manufacturer,
+        "kernel": outcome.kernel,
+        "series_reason": outcome.series_reason,
+        "pixel_hash": key.pixel_hash(outcome.pixels) if key else outcome.pixel_hash,
+        "identified": outcome.identified and key is None,
+    }
+    return _Decoded(patient_id, meta, outcome.positions_mm, outcome.pixels)
+
+
+def _to_row(patients: Sequence[_Decoded]) -> pa.Table:
+    """Put a unit into one row: its patients' meta as JSON, their positions and their pixels one after another."""
+    import pyarrow as pa
+
+    described = [[patient.id, patient.meta, patient.triplets] for patient in patients]
+    positions = np.concatenate([np.empty(0), *(patient.positions_mm for patient in patients)])
+    pixels = [patient.pixels for patient in patients if patient.pixels is not None]
+    together = np.concatenate(pixels) if pixels else np.empty(0, np.uint8)
+    return pa.table(
+        {
+            "patients": pa.array([json.dumps(described)], pa.string()),
+            "positions": pa.array([positions.tobytes()], pa.binary()),
+            # 32-bit offsets end at 2 GiB, which a unit of many long scans may pass.
+            "pixels": _large_binary(together),
+        }
+    )
+
+
+def _from_row(
+    unit: pa.Table,
+) -> tuple[list[_Decoded], np.ndarray[Any, np.dtype[np.uint8]]]:
+    """Take a unit's row apart, without copying its pixels: its patients, and uint8 (T of all, 3, 224, 224)."""
+    described = json.loads(unit.column("patients")[0].as_py())
+    positions = np.frombuffer(unit.column("positions")[0].as_py(), np.float64)
+    cuts = np.cumsum([triplets for _, _, triplets in described])[:-1]
+    patients = [
+        _Decoded(patient_id, meta, part)
+        for (patient_id, meta, _), part in zip(described, np.split(positions, cuts), strict=True)
+    ]
+    buffer = unit.column("pixels")[0].as_buffer()
+    pixels = np.frombuffer(buffer, np.uint8) if buffer.size else np.empty(0, np.uint8)
+    return patients, pixels.reshape(-1, 3, 224, 224)
+
+
+def _large_binary(data: Any) -> pa.Array:
+    """Wrap one value's bytes as an Arrow array without copying them."""
+    import pyarrow as pa
+
+    offsets = pa.py_buffer(np.array([0, memoryview(data).nbytes], np.int64).tobytes())
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(data)])
 
 
 def _result_to_json(result: UnitResult) -> str:
@@ -323,4 +370,5 @@ def _configure_ray_data() -> None:
     context.raise_original_map_exception = True
     if not os.environ.get("LUNGCT_DEBUG"):
         for name in ("ray.data", "ray"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            # What fails is raised here too, and said in a line of ours.
+            logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
+from lungct.checks import check_nodes
 from lungct.cluster import connect
-from lungct.csvfile import named
 from lungct.errors import LungCTWarning, NothingUsableError, StorageError, UsageError
-from lungct.extraction.grouping import group_by_person
 from lungct.extraction.options import (
     BY_PATIENT_ID,
     Asked,
@@ -22,13 +20,16 @@ from lungct.extraction.options import (
     check_key,
     check_same,
     settle,
+    weights_sha256,
 )
 from lungct.extraction.pipeline import UnitResult, run_units
-from lungct.features import Known, Settings, TableWriter, index, read_settings, remove_table
-from lungct.patients import Patient, list_patients, named_patients, read_ids
+from lungct.extraction.placement import find_device
+from lungct.extraction.selection import cut_units, pending, select_patients
+from lungct.features import Known, Settings, TableWriter, index, read_settings, remove_table, shards
+from lungct.patients import Patient
 from lungct.progress import Progress
 from lungct.pseudonyms import read_key
-from lungct.storage import local_path, make_directory, own
+from lungct.storage import Owner, Place, check_free, lies_in, locate, own, same_place
 
 # Patients that the storage does not give are left for the next run; so many, and the storage itself is down.
 MOST_FAULTS = 10
@@ -70,23 +71,35 @@ class ExtractSummary:
 
 @dataclass
 class Tally:
-    """What a run has committed so far, and what the storage did not give."""
+    """What a run has committed so far, what was there before, and what the storage did not give."""
 
+    begun: float
+    skipped: int = 0
     rows: int = 0
     failed: int = 0
     identified: int = 0
     slices: int = 0
     triplets: int = 0
     faults: list[tuple[str, str]] = field(default_factory=list)
+    other_devices: set[str] = field(default_factory=set)
 
     def add(self, result: UnitResult) -> None:
         """Count one unit's result."""
         self.rows += len(result.staged.ids) if result.staged else 0
-        self.failed += result.failed
+        self.failed += len(result.staged.failed) if result.staged else 0
         self.identified += result.identified
         self.slices += result.slices
         self.triplets += result.triplets
         self.faults += result.faults
+        if result.other_device and result.other_device not in self.other_devices:
+            self.other_devices.add(result.other_device)
+            warnings.warn(
+                LungCTWarning(
+                    f"a worker computes on {result.other_device}, where the table was begun on another kind: its "
+                    "features are the same only within the precision's tolerance"
+                ),
+                stacklevel=2,
+            )
 
 
 def extract(
@@ -193,66 +206,96 @@ def extract(
         raise UsageError(
             "--overwrite begins anew, so --retry-errors has nothing to retry: give one of them"
         )
-    source, directory = local_path(src, option="SRC"), local_path(out, option="--out")
-    if os.path.realpath(source) == os.path.realpath(directory):
+    source, directory = locate(src, option="SRC"), locate(out, option="--out")
+    if same_place(source, directory):
         raise UsageError(f"--out {directory} is SRC itself: give another directory")
+    if not by_patient_id and (lies_in(directory, source) or 0) > (depth or 1):
+        raise UsageError(f"--out {directory} lies inside a patient of SRC: give another directory")
     table = None if overwrite else _table_settings(directory)
     if table:
         check_key(table, key, str(directory))
     wanted = asked.over(table)
     known = index(directory) if table else {}
+    tally = Tally(begun)
     with ExitStack() as stack:
         session = stack.enter_context(connect(address)) if wanted.depth == BY_PATIENT_ID else None
-        selected = _select_patients(source, directory, wanted, patients, limit)
-        if table and not asked.contradicts(table) and not _pending(selected, known, retry_errors):
-            return _summary(directory, selected, known, Tally(), begun)
+        selected = select_patients(source, directory, wanted, patients, limit)
+        if (
+            table
+            and not asked.contradicts(table)
+            and not pending(selected, known, retry=retry_errors)
+        ):
+            tally.skipped = len(selected)
+            return _summary(directory, selected, known, tally)
+        check_free(directory, take_over=take_over)
+        sha256 = weights_sha256(wanted)
         session = session or stack.enter_context(connect(address))
-        settings = settle(wanted)
+        found = find_device(
+            wanted.device or "auto", wanted.precision or "auto", session, quiet=quiet
+        )
+        settings = settle(wanted, sha256, found)
         if table:
             check_same(table, settings, str(directory))
-        make_directory(directory, option="--out")
         owner = own(directory, take_over=take_over)
         stack.callback(owner.release)
-        if overwrite:
-            with owner.committing():
-                remove_table(directory)
-        elif (again := _table_settings(directory)) is not None:
-            check_same(again, settings, str(directory))
-        writer = TableWriter(directory, owner, settings)
-        writer.begin()
-        units = _units(selected, writer.known, shard_patients, retry=retry_errors)
+        if session.nodes > 1:
+            check_nodes(source, owner)
+        writer = _begin_table(directory, owner, settings, overwrite=overwrite)
+        units = cut_units(selected, writer.known, shard_patients, retry=retry_errors)
         total = sum(len(unit) for unit in units)
-        tally = Tally()
-        if units:
-            progress = stack.enter_context(Progress(total, noun="patients", quiet=quiet))
-            for result in run_units(
-                units, settings, writer.staging, session, workers=workers, key=key
-            ):
-                _take(result, tally, writer, progress, max_errors)
-        summary = _summary(directory, selected, writer.known, tally, begun)
+        tally.skipped = len(selected) - total
+        progress = stack.enter_context(Progress(total, noun="patients", quiet=quiet))
+        results = run_units(
+            units, settings, found, str(owner.staging), session, workers=workers, key=key
+        )
+        with _unless_taken_over(owner):
+            for result in results:
+                _take(result, tally, writer, progress)
+                if max_errors is not None and tally.failed >= max_errors:
+                    raise NothingUsableError(
+                        f"{tally.failed} patients gave error rows, which --max-errors {max_errors} does not "
+                        f"allow: read the column error of {directory}; what is finished is kept",
+                        summary=_summary(directory, selected, writer.known, tally),
+                    )
+        summary = _summary(directory, selected, writer.known, tally)
     _warn_of_names(tally, selected if wanted.depth == BY_PATIENT_ID and not key else [])
     _refuse_faults(tally, directory)
     return summary
 
 
-def _take(
-    result: UnitResult,
-    tally: Tally,
-    writer: TableWriter,
-    progress: Progress,
-    max_errors: int | None,
-) -> None:
-    """Commit one result, count it, and end the run where it has gone wrong as a whole."""
+def _begin_table(
+    directory: Place, owner: Owner, settings: Settings, *, overwrite: bool
+) -> TableWriter:
+    """Make the table ready to be written by its owner: emptied, or seen to be of the same settings."""
+    if overwrite:
+        with owner.committing():
+            remove_table(directory)
+    elif (table := _table_settings(directory)) is not None:
+        check_same(table, settings, str(directory))
+    writer = TableWriter(directory, owner, settings)
+    writer.begin()
+    return writer
+
+
+@contextmanager
+def _unless_taken_over(owner: Owner) -> Iterator[None]:
+    """Where the work fails because another run took the table over (its staging is gone), say that instead."""
+    try:
+        yield
+    except NothingUsableError:
+        raise
+    except Exception:
+        owner.check()
+        raise
+
+
+def _take(result: UnitResult, tally: Tally, writer: TableWriter, progress: Progress) -> None:
+    """Commit one result and count it; give up where the storage itself is down."""
     if result.staged is not None:
         writer.commit(result.staged)
     tally.add(result)
-    rows = len(result.staged.ids) if result.staged else 0
-    progress.advance(rows + len(result.faults), failed=result.failed + len(result.faults))
-    if max_errors is not None and tally.failed >= max_errors:
-        raise NothingUsableError(
-            f"{tally.failed} patients gave error rows, which --max-errors {max_errors} does not allow: "
-            f"read the column error of {writer.directory}; what is finished is kept"
-        )
+    rows, failed = (len(result.staged.ids), len(result.staged.failed)) if result.staged else (0, 0)
+    progress.advance(rows + len(result.faults), failed=failed + len(result.faults))
     if len(tally.faults) >= MOST_FAULTS:
         _refuse_faults(tally, writer.directory)
 
@@ -270,7 +313,7 @@ def _warn_of_names(tally: Tally, grouped: Sequence[Patient]) -> None:
         )
 
 
-def _refuse_faults(tally: Tally, directory: Path) -> None:
+def _refuse_faults(tally: Tally, directory: Place) -> None:
     if tally.faults:
         patient_id, sentence = tally.faults[0]
         count = f"{len(tally.faults)} patients" if len(tally.faults) > 1 else "a patient"
@@ -280,11 +323,11 @@ def _refuse_faults(tally: Tally, directory: Path) -> None:
         )
 
 
-def _table_settings(directory: Path) -> Settings | None:
+def _table_settings(directory: Place) -> Settings | None:
     """Give the settings of the table that is there, or None; refuse shards without settings."""
-    if os.path.lexists(directory / "settings.json"):
+    if (directory / "settings.json").exists():
         return read_settings(directory)
-    if any((directory / "features").glob("part-*.parquet")):
+    if shards(directory):
         raise UsageError(
             f"{directory} has shards and no settings.json, so nobody knows what they were made with: "
             "give another --out, or --overwrite"
@@ -292,77 +335,18 @@ def _table_settings(directory: Path) -> Settings | None:
     return None
 
 
-def _select_patients(
-    src: Path,
-    directory: Path,
-    wanted: Asked,
-    patients: str | os.PathLike[str] | None,
-    limit: int | None,
-) -> list[Patient]:
-    ids = None if patients is None else read_ids(local_path(patients, option="--patients"))
-    if wanted.depth == BY_PATIENT_ID:
-        found = _named(group_by_person(src, without=directory), ids, src)
-    elif ids is not None:
-        found = named_patients(src, ids, depth=_levels(wanted))
-    else:
-        found = list_patients(src, depth=_levels(wanted), without=directory)
-    if wanted.key:
-        found = [Patient(wanted.key.pseudonym(p.id), p.location) for p in found]
-        found.sort(key=lambda patient: patient.id)
-    return found[:limit]
-
-
-def _levels(wanted: Asked) -> int:
-    assert isinstance(wanted.depth, int)
-    return wanted.depth
-
-
-def _named(found: list[Patient], ids: Sequence[str] | None, src: Path) -> list[Patient]:
-    """Keep the patients of some ids, all of which must be there."""
-    if ids is None:
-        return found
-    asked_for = set(ids)
-    missing = sorted(asked_for - {patient.id for patient in found})
-    if missing:
-        raise UsageError(f"--patients: SRC {src} has no patient {named(missing)}")
-    return [patient for patient in found if patient.id in asked_for]
-
-
-def _pending(selected: Sequence[Patient], known: dict[str, Known], retry: bool) -> bool:
-    return any(p.id not in known or (retry and known[p.id].failed) for p in selected)
-
-
-def _units(
-    selected: Sequence[Patient], known: dict[str, Known], shard_patients: int, *, retry: bool
-) -> list[list[Patient]]:
-    """Cut patients into runs; what of a run is missing is one unit. Error rows to retry go by their files."""
-    runs = [
-        [p for p in selected[i : i + shard_patients] if p.id not in known]
-        for i in range(0, len(selected), shard_patients)
-    ]
-    again: dict[str, list[Patient]] = {}
-    if retry:
-        for patient in selected:
-            if patient.id in known and known[patient.id].failed:
-                again.setdefault(known[patient.id].file, []).append(patient)
-    return [unit for unit in (*runs, *again.values()) if unit]
-
-
 def _summary(
-    directory: Path,
-    selected: Sequence[Patient],
-    known: dict[str, Known],
-    tally: Tally,
-    begun: float,
+    directory: Place, selected: Sequence[Patient], known: dict[str, Known], tally: Tally
 ) -> ExtractSummary:
+    extracted = tally.rows - tally.failed
     return ExtractSummary(
         out=str(directory),
-        patients=len(selected),
-        extracted=tally.rows - tally.failed,
+        patients=extracted + tally.failed + tally.skipped,
+        extracted=extracted,
         failed=tally.failed,
-        skipped=len(selected) - tally.rows - len(tally.faults),
+        skipped=tally.skipped,
         slices=tally.slices,
         triplets=tally.triplets,
-        seconds=round(time.monotonic() - begun, 3),
+        seconds=round(time.monotonic() - tally.begun, 3),
         usable=sum(1 for p in selected if p.id in known and not known[p.id].failed),
     )

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lungct.cluster import connect
 from lungct.errors import StorageError
 from lungct.extraction.grouping import group_by_person
 from lungct.extraction.options import check_key
-from lungct.features import Settings, read_settings, schema, shard_name
+from lungct.features import Settings, read_settings, read_shards, schema, shard_name
 from lungct.patients import Patient, list_patients
 from lungct.pseudonyms import read_key
-from lungct.storage import local_path
+from lungct.storage import Place, locate, open_parquet
 
 SENTENCES_SHOWN = 3
 
@@ -99,14 +98,14 @@ def status(
 
     """
     settings = read_settings(directory)
-    table = local_path(directory, option="DIR")
+    table = locate(directory, option="DIR")
     problems = check_files(table, settings) if check else None
     codes, rows = _rows(table, tolerant=check)
     left = None
     if src is not None:
         key = read_key(pseudonyms) if pseudonyms is not None else None
         check_key(settings, key, str(directory))
-        found = _patients(local_path(src, option="SRC"), settings, table)
+        found = _patients(locate(src, option="SRC"), settings, table)
         ids = {key.pseudonym(p.id) if key else p.id for p in found}
         left = len(ids - rows)
     failed = [
@@ -121,27 +120,28 @@ def status(
     return Status(str(table), len(rows) - error_rows, failed, left, problems)
 
 
-def _patients(src: Path, settings: Settings, table: Path) -> list[Patient]:
+def _patients(src: Place, settings: Settings, table: Place) -> list[Patient]:
     if isinstance(settings.depth, int):
         return list_patients(src, depth=settings.depth, without=table)
     with connect():
         return group_by_person(src, without=table)
 
 
-def check_files(table: Path, settings: Settings) -> list[str]:
+def check_files(table: Place, settings: Settings) -> list[str]:
     """Read every file of a table whole and say, in a sentence each, what is not as it should be."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     problems: list[str] = []
     seen: dict[str, str] = {}
-    for path in sorted((table / "features").glob("*")):
+    files: list[Place] = sorted((table / "features").glob("*"), key=lambda path: path.name)
+    for path in files:
         if not (path.name.startswith("part-") and path.name.endswith(".parquet")):
             problems.append(f"{path.name} is not a file of the table")
             continue
         try:
-            shard = pq.ParquetFile(path).read()
-        except (pa.ArrowException, OSError) as error:
+            shard = pq.ParquetFile(open_parquet(path)).read()
+        except (pa.ArrowException, OSError, StorageError) as error:
             problems.append(f"{path.name} cannot be read ({str(error).splitlines()[0][:100]})")
             continue
         problems += _shard_problems(path.name, shard, settings)
@@ -172,25 +172,13 @@ def _shard_problems(name: str, shard: Any, settings: Settings) -> list[str]:
     return problems
 
 
-def _rows(table: Path, *, tolerant: bool) -> tuple[dict[str, Counter[str]], set[str]]:
-    """Read ids and errors of every readable shard."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _rows(table: Place, *, tolerant: bool) -> tuple[dict[str, Counter[str]], set[str]]:
+    """Read ids and errors of every shard, or of every readable one."""
     codes: dict[str, Counter[str]] = {}
     ids: set[str] = set()
-    for path in sorted((table / "features").glob("part-*.parquet")):
-        try:
-            shard = pq.read_table(
-                path, columns=["patient_id", "error", "error_code"], partitioning=None
-            )
-        except (pa.ArrowException, OSError) as error:
-            if tolerant:
-                continue
-            raise StorageError(
-                f"{path.name} cannot be read: give --check to see all of it"
-            ) from error
-        for patient_id, sentence, code in zip(*(c.to_pylist() for c in shard.columns), strict=True):
+    for shard in read_shards(table, ["patient_id", "error", "error_code"], tolerant=tolerant):
+        columns = (column.to_pylist() for column in shard[1].columns)
+        for patient_id, sentence, code in zip(*columns, strict=True):
             ids.add(patient_id)
             if code is not None:
                 codes.setdefault(code, Counter())[sentence] += 1

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lungct.dicom.description import describe
-from lungct.patients import list_patients
+from lungct.patients import list_patients, on_one_line
 from lungct.progress import Progress
-from lungct.storage import local_path
+from lungct.storage import local_copy, locate
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ class Archive:
 
     def text(self) -> str:
         """Give the table for a person, the counts last."""
-        width = max((len(patient[0]) for patient in self.patients), default=0)
+        names = [on_one_line(patient_id) for patient_id, *_ in self.patients]
+        width = max((len(name) for name in names), default=0)
         width = min(max(width, 7), 32)
         room = 80 - width - 24
         lines = [f"{'patient':<{width}} {'slices':>6}  {'problem':<14} why"]
-        for name, slices, code, text in self.patients:
+        for name, (_, slices, code, text) in zip(names, self.patients, strict=True):
             said = text if len(text) <= room else text[: room - 1] + "…"
             lines.append(f"{name[:width]:<{width}} {slices:>6}  {code or '-':<14} {said}".rstrip())
         failed = sum(self.reasons.values())
@@ -73,13 +74,14 @@ def inspect_all(src: str | os.PathLike[str], *, depth: int = 1, quiet: bool = Tr
         If SRC is not there or has no patient.
 
     """
-    root = local_path(src, option="PATH")
+    root = locate(src, option="PATH")
     rows: list[tuple[str, int, str | None, str]] = []
-    patients = list_patients(root, depth=depth, without=root)
+    patients = list_patients(root, depth=depth, without=root / ".lungct")
     with Progress(len(patients), noun="patients", quiet=quiet) as progress:
         for patient in patients:
-            assert isinstance(patient.location, str)
-            found = describe(patient.location)
+            with local_copy(patient.location) as copy:
+                assert isinstance(copy, str)
+                found = describe(copy)
             slices = len(found.chosen) if found.chosen is not None else 0
             rows.append((patient.id, slices, found.error_code, found.error or found.reason or ""))
             progress.advance(failed=int(found.error is not None))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lungct.dicom.description import Description, SeriesDescription, describe
 from lungct.errors import SeriesError
-from lungct.storage import local_path, output_file, write_atomically
+from lungct.patients import on_one_line, printable
+from lungct.storage import Place, local_copy, locate, output_file, write_atomically
 
 if TYPE_CHECKING:
     from lungct.dicom import Series
@@ -70,7 +71,7 @@ class Page:
 
     def text(self) -> str:
         """Give the page for a person, at most 80 columns."""
-        lines = [*_entry("patient", self.name), *_entry("files", self._files())]
+        lines = [*_entry("patient", on_one_line(self.name)), *_entry("files", self._files())]
         for number, series in enumerate(self.found.found):
             mark = "chosen" if number == 0 and self.found.chosen is not None else "found"
             lines += _entry(mark, _series_text(series))
@@ -120,8 +121,14 @@ def inspect(path: str | os.PathLike[str], *, png: str | os.PathLike[str] | None 
         If the disk refuses.
 
     """
-    place = local_path(path, option="PATH")
+    place = locate(path, option="PATH")
     picture = None if png is None else output_file(png, option="--png")
+    with local_copy(str(place)) as copy:
+        return _look(printable(place.name or str(place)), copy, picture)
+
+
+def _look(name: str, place: str | list[str], picture: Place | None) -> Page:
+    assert isinstance(place, str)
     found = describe(place)
     hu_range, error, code = None, found.error, found.error_code
     if found.chosen is not None:
@@ -133,7 +140,7 @@ def inspect(path: str | os.PathLike[str], *, png: str | os.PathLike[str] | None 
                 write_atomically(picture, montage(found.chosen))
         except SeriesError as refusal:
             error, code = str(refusal), refusal.code
-    return Page(place.name or str(place), found, hu_range, error, code)
+    return Page(name, found, hu_range, error, code)
 
 
 def _hu_range(series: Series) -> tuple[float, float]:

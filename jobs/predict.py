@@ -1,0 +1,9 @@
+"""A Ray job: run + feature table -> predictions. Its options are those of `lungct predict --help`.
+
+ray job submit --working-dir . -- python jobs/predict.py …
+"""
+
+from lungct.cli.jobs import entry
+
+if __name__ == "__main__":
+    entry("predict")

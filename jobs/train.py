@@ -1,0 +1,9 @@
+"""A Ray job: feature table + labels -> run. Its options are those of `lungct train --help`.
+
+ray job submit --working-dir . -- python jobs/train.py …
+"""
+
+from lungct.cli.jobs import entry
+
+if __name__ == "__main__":
+    entry("train")

@@ -1,0 +1,5 @@
+"""``python -m lungct.cli``: the program."""
+
+from lungct.cli import entry
+
+entry()

@@ -1,0 +1,158 @@
+"""Local disks: a file is written beside its place, synced, renamed, and its directory synced."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lungct.errors import StorageError, UsageError
+
+
+@contextmanager
+def storage_faults(what: str) -> Iterator[None]:
+    """Say every fault of the disk below as a StorageError about ``what``."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise StorageError(f"{what}: {reason}") from error
+
+
+def make_directory(path: Path, *, option: str) -> None:
+    """Create a directory for output and see that it can be written to.
+
+    Raises
+    ------
+    UsageError
+        If it is a file, or cannot be created or written.
+
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{option} {path}: a file is in the way of that directory") from None
+    except OSError as error:
+        raise UsageError(f"{option} {path} cannot be written: {error.strerror}") from error
+
+
+def check_directory(path: Path, *, option: str) -> None:
+    """See that a directory can be made, or be written to, without making it.
+
+    Raises
+    ------
+    UsageError
+        If a file is in the way, or nothing can be written there.
+
+    """
+    nearest = path
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise UsageError(f"{option} {path}: a file is in the way of that directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path} cannot be written: {nearest} refuses")
+
+
+def output_file(path: Path, *, option: str) -> Path:
+    """Find the path that a file can be put at: behind a link, what it leads to.
+
+    Raises
+    ------
+    UsageError
+        If it is anything but a file (a directory, a device, a pipe), or its own directory is not there or cannot be
+        written.
+
+    """
+    path = path.resolve()
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a directory: give a file")
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"{option} {path} is a device or a pipe, which a file would replace: give a file"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no directory {path.parent}")
+    make_directory(path.parent, option=option)
+    return path
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_synced(path: Path, data: bytes | memoryview) -> None:
+    """Write a new file and wait until the disk has it."""
+    with storage_faults(f"{path} cannot be written"), open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put a whole file in place in one step, or leave what was there.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+
+    """
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        write_synced(staged, data)
+        publish(staged, path)
+    finally:
+        with suppress(OSError):
+            staged.unlink()
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Make a finished, synced file of the same file system visible under its name, in one step."""
+    with storage_faults(f"{final} cannot be written"):
+        os.rename(staged, final)
+        sync_directory(final.parent)
+
+
+def subdirectories(root: Path, depth: int = 1) -> list[str]:
+    """List the directories ``depth`` levels below ``root``, as paths relative to it, sorted.
+
+    Hidden directories are passed over; links to directories count as directories.
+    """
+    found: list[str] = []
+
+    def descend(directory: Path, prefix: str, left: int) -> None:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or not _is_directory(entry):
+                    continue
+                relative = f"{prefix}{entry.name}"
+                if left == 1:
+                    found.append(relative)
+                else:
+                    descend(Path(entry.path), f"{relative}/", left - 1)
+
+    with storage_faults(f"{root} cannot be listed"):
+        descend(root, "", depth)
+    return sorted(found)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a directory, or a link to one; a link that leads in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise

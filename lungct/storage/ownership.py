@@ -1,0 +1,355 @@
+"""The right to change one table, held by one run at a time.
+
+On a local disk it is a lock of the operating system, so it dies with its holder, whatever killed it; the record beside
+the lock says whose it is and since when. In an object store it is the record alone: created on the condition that
+there is none, and written again every 30 s on the condition that it is still what this run wrote last, so that two
+runs can never both hold it. Each commit begins with such a sign of life too, so a run that has lost its table learns it
+there. A record without one for 5 minutes, by the store's own clock, is stale and is taken over. What no store can
+prevent is a process that sleeps for 5 minutes between that sign and its commit.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lungct.errors import StorageError, UsageError
+from lungct.storage import local
+from lungct.storage.objects import ObjectPath
+from lungct.storage.places import Place, check_directory, new_run_id
+
+RENEW_SECONDS = float(os.environ.get("LUNGCT_RENEW_SECONDS", "30"))
+STALE_AFTER = 10 * RENEW_SECONDS
+# A commit of a living owner that was under way when its table was taken over is through, or given up, after this.
+GRACE_SECONDS = 2 * RENEW_SECONDS
+
+Record = dict[str, Any]
+
+
+class Owner(ABC):
+    """The right to change one table, held by one run.
+
+    Attributes
+    ----------
+    table
+        The table.
+    run
+        This run's name.
+
+    """
+
+    def __init__(self, table: Place, run: str) -> None:
+        self.table, self.run = table, run
+
+    @property
+    def staging(self) -> Place:
+        """Where this run, and nobody else, writes what is not yet part of the table."""
+        return self.table / ".lungct" / "staging" / self.run
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse if another run has taken the table over (StorageError)."""
+
+    @contextmanager
+    @abstractmethod
+    def committing(self) -> Iterator[None]:
+        """Hold the table still while one change is made; refuse if another run has taken it over (StorageError)."""
+        yield
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give the table back; staging of this run goes too."""
+
+    def _lost(self, record: Record) -> StorageError:
+        return StorageError(
+            f"{self.table} was taken over by another run ({_whose(record)}): "
+            "this run stops without touching it again"
+        )
+
+
+def check_free(table: Place, *, take_over: bool = False) -> None:
+    """See that `own` would give the table now, without touching anything.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be written, or a living run holds it.
+
+    """
+    check_directory(table, option="--out")
+    if take_over:
+        return
+    if isinstance(table, Path):
+        record = _read_record(table / ".lungct" / "owner.json")
+        alive = bool(record) and _lock_is_held(table / ".lungct", record)
+    else:
+        place = table / ".lungct" / "owner.json"
+        record = _read_record(place)
+        # Without a write, only this machine's clock is at hand: a record is called alive when in doubt.
+        age = datetime.now(UTC) - place.modified() if record else timedelta()
+        alive = bool(record.get("run")) and age < timedelta(seconds=STALE_AFTER)
+    if alive:
+        raise _held(table, record)
+
+
+def own(table: Place, *, take_over: bool = False) -> Owner:
+    """Become the one run that may change ``table``.
+
+    Parameters
+    ----------
+    table
+        The table's directory; its ``.lungct`` is created.
+    take_over
+        Take it even from a run that is alive; that run stops at its next commit.
+
+    Raises
+    ------
+    UsageError
+        If a living run holds it: the sentence says whose it is and since when.
+    StorageError
+        If the store refuses.
+
+    """
+    if isinstance(table, ObjectPath):
+        return _StoreOwner.take(table, take_over=take_over)
+    return _DiskOwner.take(table, take_over=take_over)
+
+
+# --- on a disk ---
+
+
+class _DiskOwner(Owner):
+    def __init__(self, table: Path, run: str, lock: int) -> None:
+        super().__init__(table, run)
+        self._control, self._lock = table / ".lungct", lock
+
+    @classmethod
+    def take(cls, table: Path, *, take_over: bool) -> _DiskOwner:
+        control = table / ".lungct"
+        try:
+            (control / "staging").mkdir(parents=True, exist_ok=True)
+            with _mutex(control):
+                record = _read_record(control / "owner.json")
+                if record and not take_over and _lock_is_held(control, record):
+                    raise _held(table, record)
+                run = new_run_id()
+                lock = os.open(
+                    control / f"lock-{run}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+                )
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                local.write_atomically(control / "owner.json", _new_record(run))
+                for old in control.glob("lock-*"):
+                    if old.name != f"lock-{run}":
+                        old.unlink(missing_ok=True)
+                for old in (control / "staging").iterdir():
+                    shutil.rmtree(old, ignore_errors=True)
+                (control / "staging" / run).mkdir()
+        except OSError as error:
+            if error.errno == errno.ENOLCK:
+                raise UsageError(
+                    f"{table}: its file system has no locks; give another --out"
+                ) from error
+            raise UsageError(f"--out {table} cannot be written: {error.strerror}") from error
+        return cls(table, run, lock)
+
+    def check(self) -> None:
+        record = _read_record(self._control / "owner.json")
+        if record.get("run") != self.run:
+            raise self._lost(record)
+
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        with _mutex(self._control):
+            self.check()
+            yield
+
+    def release(self) -> None:
+        with suppress(OSError), _mutex(self._control):
+            shutil.rmtree(self._control / "staging" / self.run, ignore_errors=True)
+            if _read_record(self._control / "owner.json").get("run") == self.run:
+                (self._control / "owner.json").unlink(missing_ok=True)
+            (self._control / f"lock-{self.run}").unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+@contextmanager
+def _mutex(control: Path) -> Iterator[None]:
+    """Keep two processes from examining and changing the owner's record at once."""
+    fd = os.open(control / "mutex", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock_is_held(control: Path, record: Record) -> bool:
+    """Whether the run of a record still holds its lock."""
+    try:
+        fd = os.open(control / f"lock-{record.get('run')}", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+# --- in an object store ---
+
+
+class _StoreOwner(Owner):
+    """Holds the record by its e_tag: whoever writes it on another condition than that has lost the table."""
+
+    def __init__(self, table: ObjectPath, run: str, record: bytes, e_tag: str) -> None:
+        super().__init__(table, run)
+        self._place = table / ".lungct" / "owner.json"
+        self._record, self._e_tag = record, e_tag
+        self._gone = False
+        # One change of the record at a time: the sign of life, a commit's own, the release.
+        self._turn = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_alive, name="lungct owner", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def take(cls, table: ObjectPath, *, take_over: bool) -> _StoreOwner:
+        place = table / ".lungct" / "owner.json"
+        run = new_run_id()
+        record = _new_record(run)
+        try:
+            if not place.is_file():
+                e_tag = place.create(record)
+            else:
+                was = place.head()["e_tag"]
+                before = _read_record(place)
+                living = bool(before.get("run")) and _age(table, place) < STALE_AFTER
+                if living and not take_over:
+                    raise _held(table, before)
+                e_tag = place.replace(record, was)
+                if living:
+                    time.sleep(GRACE_SECONDS)
+        except (FileExistsError, FileNotFoundError):
+            # Another run was quicker by a moment.
+            raise _held(table, _read_record(place)) from None
+        if e_tag is None:
+            raise UsageError(f"--out {table}: that store gives no ETags, which ownership needs")
+        owner = cls(table, run, record, e_tag)
+        for item, _ in list((table / ".lungct" / "staging").walk()):
+            item.unlink(missing_ok=True)
+        return owner
+
+    def check(self) -> None:
+        with self._turn:
+            self._sign()
+
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        with self._turn:
+            self._sign()
+            yield
+
+    def release(self) -> None:
+        self._ended.set()
+        with suppress(StorageError, FileNotFoundError):
+            for item, _ in list(_as_objects(self.staging).walk()):
+                item.unlink(missing_ok=True)
+        with self._turn, suppress(StorageError, OSError):
+            if not self._gone:
+                # Never deleted: a deletion cannot be made on a condition.
+                self._place.replace(b'{"run": null}', self._e_tag)
+            self._gone = True
+
+    def _keep_alive(self) -> None:
+        while not self._ended.wait(RENEW_SECONDS):
+            # A store that does not answer is asked again; a lost table is noticed by the next commit.
+            with suppress(StorageError), self._turn:
+                if not self._ended.is_set():
+                    self._sign()
+
+    def _sign(self) -> None:
+        """Give a sign of life: write the record again, if it is still this run's."""
+        if not self._gone:
+            record = json.loads(self._record) | {
+                "alive": datetime.now(UTC).isoformat(timespec="seconds")
+            }
+            try:
+                self._e_tag = self._place.replace(json.dumps(record).encode(), self._e_tag) or ""
+                return
+            except (FileExistsError, FileNotFoundError):
+                # A request that was answered, and whose answer was lost, is refused when it is sent again.
+                if self._is_still_ours():
+                    return
+            self._gone = True
+        raise self._lost(_read_record(self._place))
+
+    def _is_still_ours(self) -> bool:
+        try:
+            e_tag = self._place.head()["e_tag"]
+        except FileNotFoundError:
+            return False
+        if _read_record(self._place).get("run") != self.run:
+            return False
+        self._e_tag = e_tag
+        return True
+
+
+def _age(table: ObjectPath, place: ObjectPath) -> float:
+    """Say how long ago a record was written, in seconds, by the store's clock alone."""
+    clock = table / ".lungct" / f"clock-{new_run_id()}"
+    clock.write_bytes(b"")
+    try:
+        return (clock.modified() - place.modified()).total_seconds()
+    finally:
+        clock.unlink(missing_ok=True)
+
+
+def _as_objects(place: Place) -> ObjectPath:
+    assert isinstance(place, ObjectPath)
+    return place
+
+
+# --- the record ---
+
+
+def _new_record(run: str) -> bytes:
+    record = {
+        "run": run,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return json.dumps(record).encode()
+
+
+def _read_record(place: Place) -> Record:
+    try:
+        record = json.loads(place.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _held(table: Place, record: Record) -> UsageError:
+    return UsageError(
+        f"{table} belongs to a running extract ({_whose(record)}): wait for it, stop it, or give --take-over"
+    )
+
+
+def _whose(record: Record) -> str:
+    return f"process {record.get('pid')} on {record.get('host')}, since {record.get('since')}"

@@ -1,0 +1,163 @@
+"""What a user typed -> a place, and what is done to places whatever they are."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lungct.errors import UsageError
+from lungct.storage import local
+from lungct.storage.objects import SCHEMES, ObjectPath
+
+Place = Path | ObjectPath
+"""A file or directory on a disk, or an object or prefix in a store."""
+
+# Directories listed at the same time, where each listing is a request.
+LISTINGS = 16
+
+
+def locate(location: str | os.PathLike[str] | ObjectPath, *, option: str) -> Place:
+    """Turn what the user typed into a place.
+
+    Raises
+    ------
+    UsageError
+        If it is empty, or of a kind that is not opened here.
+
+    """
+    if isinstance(location, ObjectPath):
+        return location
+    text = os.fspath(location)
+    if not text:
+        raise UsageError(f"{option} is empty: give a directory")
+    scheme, sign, rest = text.partition("://")
+    if not sign:
+        return Path(text).absolute()
+    if scheme not in SCHEMES:
+        raise UsageError(
+            f"{option} {text}: {scheme}:// is no storage that lungct opens: give a local path, or "
+            + ", ".join(f"{known}://" for known in SCHEMES)
+        )
+    if not rest.split("/", 1)[0]:
+        raise UsageError(f"{option} {text} names no bucket: {scheme}://BUCKET/…")
+    return ObjectPath.from_url(text)
+
+
+def local_path(location: str | os.PathLike[str], *, option: str) -> Path:
+    """Turn what the user typed into a path of this machine, where nothing else will do.
+
+    Raises
+    ------
+    UsageError
+        If it is empty, or in an object store.
+
+    """
+    place = locate(location, option=option)
+    if isinstance(place, ObjectPath):
+        raise UsageError(f"{option} {place} must be on this machine: give a local path")
+    return place
+
+
+def new_run_id() -> str:
+    """Draw a name for one run of a command, that no other run has."""
+    return secrets.token_hex(8)
+
+
+def same_place(one: Place, other: Place) -> bool:
+    """Whether two places are the same, through links too."""
+    return _real(one) == _real(other)
+
+
+def lies_in(inner: Place, outer: Place) -> int | None:
+    """Say how many levels one place lies below another; None where it does not."""
+    a, b = _real(inner), _real(outer)
+    return len(a) - len(b) if a[: len(b)] == b and len(a) > len(b) else None
+
+
+def _real(place: Place) -> tuple[str, ...]:
+    if isinstance(place, ObjectPath):
+        return (place.root, *place.key.split("/")) if place.key else (place.root,)
+    return Path(os.path.realpath(place)).parts
+
+
+def subdirectories(root: Place, depth: int = 1) -> list[str]:
+    """List the directories ``depth`` levels below ``root``, as paths relative to it, sorted; hidden ones are not."""
+    if isinstance(root, Path):
+        return local.subdirectories(root, depth)
+    level = [root]
+    with ThreadPoolExecutor(LISTINGS) as pool:
+        for _ in range(depth):
+            listed = pool.map(lambda place: place.entries()[0], level)
+            level = [place for found in listed for place in found if place.name[0] != "."]
+    start = len(root.key) + 1 if root.key else 0
+    return sorted(place.key[start:] for place in level)
+
+
+def check_directory(place: Place, *, option: str) -> None:
+    """See that a directory can be made, or be written to, without making it (UsageError).
+
+    In a store nothing is tried: what may be written there only a write can tell.
+    """
+    if isinstance(place, Path):
+        local.check_directory(place, option=option)
+    elif place.key and place.is_file():
+        raise UsageError(f"{option} {place}: an object is in the way of that directory")
+
+
+def make_directory(place: Place, *, option: str) -> None:
+    """Create a directory for output, where there are directories, and see that it can be written to (UsageError)."""
+    if isinstance(place, Path):
+        local.make_directory(place, option=option)
+
+
+def output_file(location: str | os.PathLike[str], *, option: str) -> Place:
+    """Turn what the user typed into a place that a file can be put at.
+
+    Raises
+    ------
+    UsageError
+        If it is anything but a file (a directory, a device, a pipe), or its own directory is not there or cannot be
+        written.
+
+    """
+    place = locate(location, option=option)
+    if isinstance(place, Path):
+        return local.output_file(place, option=option)
+    if not place.key:
+        raise UsageError(f"{option} {place} is a bucket: give a file in it")
+    return place
+
+
+def write_atomically(place: Place, data: bytes) -> None:
+    """Put a whole file in place in one step, or leave what was there (StorageError)."""
+    if isinstance(place, Path):
+        local.write_atomically(place, data)
+    else:
+        place.write_bytes(data)
+
+
+def stage(place: Place, data: bytes) -> None:
+    """Write a new file that nobody reads yet, and wait until the storage has it (StorageError)."""
+    if isinstance(place, Path):
+        local.write_synced(place, data)
+    else:
+        place.write_bytes(data)
+
+
+def publish(staged: Place, final: Place) -> None:
+    """Make a finished file of the same storage visible under its name, in one step (StorageError)."""
+    if isinstance(staged, Path) and isinstance(final, Path):
+        local.publish(staged, final)
+    else:
+        assert isinstance(staged, ObjectPath)
+        assert isinstance(final, ObjectPath)
+        staged.copy_to(final)
+        staged.unlink(missing_ok=True)
+
+
+def open_parquet(place: Place) -> Any:
+    """Give what pyarrow opens: a path, or a file that is read in ranges."""
+    return place if isinstance(place, Path) else place.open()

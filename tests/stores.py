@@ -1,0 +1,224 @@
+"""Object stores on this machine: the emulators, and a proxy before them that delays, refuses and cuts.
+
+Nothing here leaves a process or a variable behind: each store is a context.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+AZURITE = (
+    Path(__file__).parent.parent / ".venv" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def moto(bucket: str = "scans") -> Iterator[dict[str, str]]:
+    """moto's server with an empty bucket; gives the environment that leads a client to it."""
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        await_port(port)
+        urlopen(Request(f"http://127.0.0.1:{port}/{bucket}", method="PUT"))
+        yield s3_environment(port)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def s3_environment(port: int) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "AKIATESTONLY",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
+        "AWS_REGION": "us-east-1",
+    }
+
+
+@contextmanager
+def azurite(directory: Path, container: str = "scans") -> Iterator[dict[str, str]]:
+    """Azurite with an empty container."""
+    port = free_port()
+    server = subprocess.Popen(
+        [
+            *(str(AZURITE), "--blobPort", str(port), "--location", str(directory)),
+            *("--skipApiVersionCheck", "--silent", "--loose"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    environment = {
+        "AZURE_STORAGE_USE_EMULATOR": "true",
+        "AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{port}",
+        "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1",
+    }
+    try:
+        await_port(port)
+        make_container(port, container)
+        yield environment
+    finally:
+        server.kill()
+        server.wait()
+
+
+def make_container(port: int, container: str) -> None:
+    """Create a container with Azurite's published development key."""
+    import base64
+    import hashlib
+    import hmac
+    from email.utils import formatdate
+
+    key = base64.b64decode(
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+    )
+    account, date = "devstoreaccount1", formatdate(usegmt=True)
+    headers = f"x-ms-date:{date}\nx-ms-version:2021-08-06\n"
+    text = (
+        "PUT\n\n\n\n\n\n\n\n\n\n\n\n"
+        + headers
+        + f"/{account}/{account}/{container}\nrestype:container"
+    )
+    signature = base64.b64encode(hmac.new(key, text.encode(), hashlib.sha256).digest()).decode()
+    request = Request(
+        f"http://127.0.0.1:{port}/{account}/{container}?restype=container",
+        method="PUT",
+        headers={
+            "x-ms-date": date,
+            "x-ms-version": "2021-08-06",
+            "Authorization": f"SharedKey {account}:{signature}",
+        },
+    )
+    urlopen(request)
+
+
+def await_port(port: int, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@dataclass
+class Faults:
+    """What a proxy does to the requests that pass it.
+
+    Attributes
+    ----------
+    delay_s
+        Waited before each answer.
+    refuse
+        Whether a request (method, path) is answered with a 503.
+    cut
+        Whether the body of the answer to a request ends in its middle.
+
+    """
+
+    delay_s: float = 0.0
+    refuse: Callable[[str, str], bool] = lambda method, path: False
+    cut: Callable[[str, str], bool] = lambda method, path: False
+    seen: list[tuple[str, str]] = field(default_factory=list)
+
+
+@contextmanager
+def proxy(port: int, faults: Faults) -> Iterator[int]:
+    """Stand before a store, with faults; gives the proxy's port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline(65537)
+            if not self.raw_requestline or not self.parse_request():
+                self.close_connection = True
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            faults.seen.append((self.command, self.path))
+            time.sleep(faults.delay_s)
+            if faults.refuse(self.command, self.path):
+                self.wfile.write(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
+                return
+            upstream = http.client.HTTPConnection("127.0.0.1", port)
+            upstream.request(self.command, self.path, body, dict(self.headers.items()))
+            answer = upstream.getresponse()
+            data = answer.read()
+            head = f"HTTP/1.1 {answer.status} {answer.reason}\r\n"
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                    head += f"{name}: {value}\r\n"
+            length = answer.getheader("Content-Length") if self.command == "HEAD" else len(data)
+            head += f"Content-Length: {length}\r\n\r\n"
+            if faults.cut(self.command, self.path):
+                data = data[: len(data) // 2]
+                self.close_connection = True
+            self.wfile.write(head.encode() + data)
+            self.wfile.flush()
+            upstream.close()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, *_: object) -> None:
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables for this process and what it starts, and open no store with the ones before."""
+    from lungct.storage.objects import _open_store
+
+    names = set(values) | {name for name in os.environ if name.startswith(("AWS_", "AZURE_"))}
+    before = {name: os.environ.get(name) for name in names}
+    _open_store.cache_clear()
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        _open_store.cache_clear()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

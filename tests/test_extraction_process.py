@@ -1,0 +1,108 @@
+"""Extraction as a process: killed, stopped, robbed of its table, run again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import lungct as run
+from commands import refused, start
+from ct_files import write_series
+
+import lungct
+
+FLAGS = ("--backbone", "resnet18", "--weights", "random:3")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten patients, the fourth of them with nothing but text."""
+    src = tmp_path_factory.mktemp("cohort")
+    for i in range(10):
+        directory = src / f"p{i}"
+        if i == 4:
+            directory.mkdir()
+            (directory / "readme.txt").write_text("no scan")
+        else:
+            write_series(directory, slices=10 + i, rows=64, columns=64, seed=i)
+    return src
+
+
+def await_a_shard(table: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(table.glob("features/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def state(directory: Path) -> dict[str, tuple[int, int]]:
+    """Tell every visible file's inode and time of change."""
+    return {
+        str(path.relative_to(directory)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in directory.rglob("*")
+        if path.is_file() and ".lungct" not in path.parts
+    }
+
+
+def rows(directory: Path) -> dict[str, dict[str, Any]]:
+    return {row["patient_id"]: row for row in lungct.read_features(directory).to_pylist()}
+
+
+def test_a_killed_run_goes_on_to_the_same_table(cohort: Path, tmp_path: Path) -> None:
+    command = ("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
+    process = start(*command)
+    await_a_shard(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = state(tmp_path)
+    assert any(name.startswith("features/") for name in done)
+    ran = run(*command, "--quiet")
+    assert ran.code == 0, ran
+    assert ran.stderr == ""
+    line = ran.line
+    assert line["extracted"] + line["failed"] + line["skipped"] == line["patients"] == 10
+    assert line["skipped"] == len(done) - 1
+    assert done.items() <= state(tmp_path).items()
+    undisturbed = run("extract", cohort, "--out", tmp_path / "undisturbed", *FLAGS)
+    assert undisturbed.code == 0, undisturbed
+    assert rows(tmp_path) == rows(tmp_path / "undisturbed")
+
+
+def test_sigterm_ends_cleanly_in_time(cohort: Path, tmp_path: Path) -> None:
+    process = start("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
+    await_a_shard(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert stdout == ""
+    assert stderr.splitlines()[-1].startswith("lungct: stopped by a signal")
+    assert not (tmp_path / ".lungct" / "owner.json").exists()
+
+
+def test_a_run_that_lost_its_table_says_so_in_a_line(cohort: Path, tmp_path: Path) -> None:
+    command = ("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
+    first = start(*command)
+    await_a_shard(tmp_path)
+    os.kill(first.pid, signal.SIGSTOP)
+    assert f"belongs to a running extract (process {first.pid}" in refused(*command)
+    second = start(*command, "--take-over")
+    while str(second.pid) not in (tmp_path / ".lungct/owner.json").read_text():
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGCONT)
+    stdout, stderr = first.communicate(timeout=120)
+    assert (first.returncode, stdout) == (3, "")
+    (line,) = stderr.splitlines()
+    assert "was taken over by another run" in line
+    assert second.wait(timeout=180) == 0
+    assert sorted(rows(tmp_path)) == [f"p{i}" for i in range(10)]
+
+
+def test_nothing_usable_is_exit_1_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "src" / "p").mkdir(parents=True)
+    ran = run("extract", tmp_path / "src", "--out", tmp_path / "out", *FLAGS)
+    assert ran.code == 1
+    assert ran.line["failed"] == ran.line["patients"] == 1
+    assert len(ran.stderr.splitlines()) == 1

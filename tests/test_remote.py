@@ -1,0 +1,146 @@
+"""The main job from object storage to object storage, against the same on a disk."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stores
+from commands import lungct as run
+from commands import refused, start
+from ct_files import write_series
+
+import lungct
+from lungct.storage import ObjectPath
+
+pytestmark = pytest.mark.faults
+FLAGS = ("--backbone", "resnet18", "--weights", "random:3", "--shard-patients", 2)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[dict[str, str]]:
+    with stores.moto() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def cohort(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve patients on a disk and in a bucket, the fourth of them with nothing but text."""
+    src = tmp_path_factory.mktemp("cohort")
+    for i in range(12):
+        directory = src / f"p{i:02d}"
+        if i == 4:
+            directory.mkdir()
+            (directory / "readme.txt").write_text("no scan")
+        else:
+            write_series(directory, slices=10 + i, rows=64, columns=64, seed=i)
+    rows = "".join(f"p{i:02d},{i % 2}\n" for i in range(12))
+    (src / "labels.csv").write_text("id,cancer\n" + rows)
+    with stores.environment(s3):
+        for path in src.rglob("*"):
+            if path.is_file():
+                name = str(path.relative_to(src))
+                ObjectPath("s3://scans", f"cohort/{name}").write_bytes(path.read_bytes())
+    return src
+
+
+def rows(table: str | Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = lungct.read_features(table).to_pylist()
+    return found
+
+
+@pytest.mark.ray
+def test_from_bucket_to_bucket_as_from_disk_to_disk(
+    s3: dict[str, str], cohort: Path, tmp_path: Path
+) -> None:
+    params = tmp_path / "params.json"
+    params.write_text(json.dumps({"min_data_in_leaf": 1, "num_leaves": 3}))
+    training = ("--folds", 3, "--rounds", 20, "--early-stopping", 5, "--params", params)
+    with stores.environment(s3):
+        features, labels = "s3://scans/out/features", "s3://scans/cohort/labels.csv"
+        first = run("extract", "s3://scans/cohort", "--out", features, *FLAGS, "--limit", 5)
+        assert first.code == 0, first
+        assert (first.line["extracted"], first.line["failed"]) == (4, 1)
+        assert first.line["out"] == features
+        second = run("extract", "s3://scans/cohort", "--out", features, "--shard-patients", 3)
+        assert (second.code, second.line["extracted"], second.line["skipped"]) == (0, 7, 5)
+        assert "labels" not in second.stderr
+        local = run("extract", cohort, "--out", tmp_path / "features", *FLAGS)
+        assert local.code == 0, local
+        assert rows(features) == rows(tmp_path / "features")
+        checked = run("status", features, "s3://scans/cohort", "--check", "--json")
+        assert checked.code == 0, checked
+        assert json.loads(checked.stdout) | {"failed": []} == {
+            "command": "status",
+            "out": features,
+            "done": 11,
+            "failed": [],
+            "left": 0,
+            "problems": [],
+        }
+        trained = run("train", features, "--labels", labels, "--out", "s3://scans/run", *training)
+        assert trained.code == 0, trained
+        beside = run(
+            *("train", tmp_path / "features", "--labels", cohort / "labels.csv"),
+            *("--out", tmp_path / "run", *training),
+        )
+        for name in ("auc", "log_loss", "brier", "optimistic"):
+            assert trained.line[name] == beside.line[name]
+        assert ObjectPath("s3://scans", "run/report.html").read_bytes().startswith(b"<!")
+        predicted = run("predict", "s3://scans/run", features, "--out", "s3://scans/out/p.csv")
+        assert predicted.code == 0, predicted
+        there = run("predict", tmp_path / "run", tmp_path / "features", "--out", tmp_path / "p.csv")
+        assert there.code == 0, there
+        assert (
+            ObjectPath("s3://scans", "out/p.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
+        )
+        names = [place.name for place, _ in ObjectPath("s3://scans", "out/features").walk()]
+        assert sorted(set(names) - {"settings.json", "owner.json"}) == sorted(
+            name for name in names if name.startswith("part-")
+        )
+        page = run("inspect", "s3://scans/cohort/p07")
+        assert page.code == 0, page
+        assert "17 of 64 x 64" in page.stdout
+        assert len(lungct.read_series("s3://scans/cohort/p03")) == 13
+
+
+def test_a_killed_run_goes_on_in_a_bucket(s3: dict[str, str], cohort: Path) -> None:
+    features = ObjectPath("s3://scans", "killed/features")
+    command = ("extract", "s3://scans/cohort", "--out", features, *FLAGS)
+    quick = s3 | {"LUNGCT_RENEW_SECONDS": "0.5"}
+    with stores.environment(s3):
+        process = start(*command, **quick)
+        deadline = time.monotonic() + 120
+        while not list((features / "features").glob("*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        done = {place.name: place.modified() for place in (features / "features").glob("*")}
+        assert done
+        assert "belongs to a running extract" in refused(*command)
+        time.sleep(6)
+        again = run(*command, "--quiet", **quick)
+        assert again.code == 0, again
+        assert again.line["skipped"] >= 2
+        now = {place.name: place.modified() for place in (features / "features").glob("*")}
+        assert done.items() <= now.items()
+        assert [row["patient_id"] for row in rows(str(features))] == [
+            f"p{i:02d}" for i in range(12)
+        ]
+
+
+def test_a_bucket_that_is_not_there_or_refuses_is_said(s3: dict[str, str], tmp_path: Path) -> None:
+    with stores.environment(s3 | {"LUNGCT_STORAGE_RETRY_SECONDS": "1"}):
+        assert "has no object below it" in refused(
+            "extract", "s3://scans/nobody", "--out", tmp_path / "out"
+        )
+        (tmp_path / "src" / "p").mkdir(parents=True)
+        ran = run("extract", tmp_path / "src", "--out", "s3://no-such-bucket/x", *FLAGS)
+        assert ran.code in (2, 3), ran
+        assert len(ran.stderr.splitlines()) == 1
+        assert "AKIATESTONLY" not in ran.stderr

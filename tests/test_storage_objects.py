@@ -1,0 +1,225 @@
+"""Object stores, as emulators that these tests start: S3 by moto, Azure Blob by Azurite where it is installed."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import stores
+from ct_files import write_series
+
+from lungct.errors import StorageError, UsageError
+from lungct.storage import (
+    ObjectPath,
+    lies_in,
+    local_copies,
+    local_copy,
+    locate,
+    own,
+    ownership,
+    publish,
+    subdirectories,
+)
+
+needs_azurite = pytest.mark.skipif(
+    not stores.AZURITE.exists(), reason="Azurite is not installed: make test-stores"
+)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[dict[str, str]]:
+    with stores.moto() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with stores.azurite(tmp_path_factory.mktemp("azurite")) as environment:
+        yield environment
+
+
+@pytest.fixture(params=["s3://scans", pytest.param("abfs://scans", marks=needs_azurite)])
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectPath]:
+    """An empty prefix in each kind of store."""
+    kind = "s3" if request.param.startswith("s3") else "azure"
+    with stores.environment(request.getfixturevalue(kind)):
+        place = locate(f"{request.param}/{tmp_path.name}", option="SRC")
+        assert isinstance(place, ObjectPath)
+        yield place
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs of life every fifth of a second."""
+    monkeypatch.setattr(ownership, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(ownership, "STALE_AFTER", 2.0)
+    monkeypatch.setattr(ownership, "GRACE_SECONDS", 0.4)
+
+
+def test_objects_are_used_like_files(bucket: ObjectPath) -> None:
+    place = bucket / "a" / "b.bin"
+    assert not place.exists()
+    with pytest.raises(FileNotFoundError):
+        place.read_bytes()
+    place.write_bytes(b"0123456789")
+    assert place.read_bytes() == b"0123456789"
+    assert place.read_range(2, 5) == b"234"
+    assert (place.size(), place.is_file(), place.parent.is_dir()) == (10, True, True)
+    assert not (bucket / "a" / "b").is_dir()
+    assert [found.name for found in (bucket / "a").glob("*.bin")] == ["b.bin"]
+    file = place.open()
+    file.seek(-3, io.SEEK_END)
+    assert file.read() == b"789"
+    publish(place, bucket / "final")
+    assert (bucket / "final").read_bytes() == b"0123456789"
+    assert not place.exists()
+    place.unlink(missing_ok=True)
+
+
+def test_conditions_are_kept(bucket: ObjectPath) -> None:
+    place = bucket / "record"
+    first = place.create(b"1")
+    assert first
+    with pytest.raises(FileExistsError):
+        place.create(b"2")
+    second = place.replace(b"3", first)
+    assert second
+    with pytest.raises(FileExistsError):
+        place.replace(b"4", first)
+    assert place.read_bytes() == b"3"
+
+
+def test_names_of_all_kinds_come_back(bucket: ObjectPath) -> None:
+    names = ["with space", "per%20cent", "hash#1", "Müller", "a+b", "q?x", "deep/er/x"]
+    for name in names:
+        (bucket / name).write_bytes(name.encode())
+    assert sorted(place.key[len(bucket.key) + 1 :] for place, _ in bucket.walk()) == sorted(names)
+    for name in names:
+        assert (bucket / name).read_bytes() == name.encode()
+    with local_copy(str(bucket)) as copy:
+        assert isinstance(copy, str)
+        for name in names:
+            assert (Path(copy) / name).read_bytes() == name.encode()
+    assert not Path(copy).exists()
+
+
+def test_prefixes_are_listed_at_their_depth(bucket: ObjectPath) -> None:
+    for name in ("b/2/x", "a/1/x", ".hidden/3/x", "c/x", "file"):
+        (bucket / name).write_bytes(b"")
+    assert subdirectories(bucket) == ["a", "b", "c"]
+    assert subdirectories(bucket, 2) == ["a/1", "b/2"]
+    assert lies_in(bucket / "b" / "2", bucket) == 2
+    assert lies_in(bucket, bucket / "b") is None
+
+
+def test_one_run_owns_a_table(bucket: ObjectPath, quick: None) -> None:
+    first = own(bucket)
+    with pytest.raises(UsageError, match=rf"process {os.getpid()} on .* since 20"):
+        own(bucket)
+    with pytest.raises(UsageError, match="belongs to a running extract"):
+        ownership.check_free(bucket)
+    (first.staging / "x").write_bytes(b"")
+    time.sleep(0.7)  # a few signs of life
+    with first.committing():
+        pass
+    first.release()
+    assert not (first.staging / "x").exists()
+    second = own(bucket)
+    third = own(bucket, take_over=True)
+    with pytest.raises(StorageError, match="taken over by another run"), second.committing():
+        raise AssertionError("not reached")
+    second.release()
+    with third.committing():
+        pass
+    third.release()
+
+
+def test_a_record_without_a_sign_of_life_goes_stale(bucket: ObjectPath, quick: None) -> None:
+    dead = own(bucket)
+    dead._ended.set()  # type: ignore[attr-defined]  # as if its process were gone
+    with pytest.raises(UsageError, match="belongs to"):
+        own(bucket)
+    time.sleep(3.2)
+    heir = own(bucket)
+    with pytest.raises(StorageError, match="taken over"):
+        dead.check()
+    heir.release()
+
+
+def test_of_many_that_want_a_table_one_gets_it(bucket: ObjectPath, quick: None) -> None:
+    owners, refused = [], []
+    barrier = threading.Barrier(8)
+
+    def want() -> None:
+        barrier.wait()
+        try:
+            owners.append(own(bucket))
+        except UsageError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=want) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(owners), len(refused)) == (1, 7)
+    owners[0].release()
+
+
+def test_a_patient_is_fetched_through_503s_cuts_and_delays(
+    s3: dict[str, str], tmp_path: Path
+) -> None:
+    write_series(tmp_path / "p", slices=30, rows=64, columns=64, seed=1)
+    with stores.environment(s3):
+        for path in (tmp_path / "p").iterdir():
+            ObjectPath("s3://scans", f"faults/p/{path.name}").write_bytes(path.read_bytes())
+    draw = random.Random(1)
+    faults = stores.Faults(
+        delay_s=0.02,
+        refuse=lambda method, path: draw.random() < 0.2,
+        cut=lambda method, path: (
+            method == "GET" and "list-type" not in path and draw.random() < 0.2
+        ),
+    )
+    port = int(s3["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
+    with stores.proxy(port, faults) as faulty, stores.environment(stores.s3_environment(faulty)):
+        with local_copy("s3://scans/faults/p") as copy:
+            assert isinstance(copy, str)
+            have = {path.name: path.read_bytes() for path in Path(copy).iterdir()}
+        copies = list(local_copies(["s3://scans/faults/p", "s3://scans/faults/none"]))
+    assert have == {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()}
+    assert isinstance(copies[0], str)
+    assert isinstance(copies[1], StorageError)
+
+
+def test_a_store_that_refuses_is_a_fault_without_a_credential(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lungct.storage.objects.RETRY_SECONDS", 1.0)
+    port = int(s3["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
+    faults = stores.Faults(refuse=lambda method, path: True)
+    with (
+        stores.proxy(port, faults) as faulty,
+        stores.environment(stores.s3_environment(faulty)),
+        pytest.raises(StorageError, match="cannot be read: the store answered 503") as caught,
+    ):
+        ObjectPath("s3://scans", "x").read_bytes()
+    assert "AKIATESTONLY" not in str(caught.value)
+    gone = stores.s3_environment(stores.free_port())
+    with stores.environment(gone), pytest.raises(StorageError, match="nothing answers"):
+        ObjectPath("s3://scans", "x").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [("ftp://host/scans", "ftp:// is no storage"), ("s3:///scans", "names no bucket")],
+)
+def test_what_is_no_store_is_refused(url: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        locate(url, option="SRC")
