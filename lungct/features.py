@@ -46,6 +46,7 @@ from lungct.storage import (
     ObjectPath,
     Owner,
     Place,
+    discard,
     locate,
     make_directory,
     new_run_id,
@@ -312,7 +313,7 @@ class TableWriter:
             elif fresh:
                 rows = _select(_read_shard(source), set(fresh))
                 self._publish_table(rows)
-            source.unlink(missing_ok=True)
+            discard(source)
 
     def _replaceable(self, patient_id: str) -> bool:
         return patient_id in self.known and self.known[patient_id].failed

@@ -6,6 +6,7 @@ A progress counts things a person knows (patients, folds), never Ray's tasks or 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Any
@@ -35,7 +36,8 @@ class Progress:
         self._quiet = quiet
         self._bar: Any = None
         self._task: Any = None
-        self._begun = self._said = time.monotonic()
+        self._begun = time.monotonic()
+        self._ended = threading.Event()
 
     def __enter__(self) -> Progress:
         if not self._quiet and sys.stderr.isatty():
@@ -61,6 +63,8 @@ class Progress:
             )
             self._bar.start()
             self._task = self._bar.add_task(self.noun, total=self.total, note="")
+        elif not self._quiet:
+            threading.Thread(target=self._say, name="lungct progress", daemon=True).start()
         return self
 
     def advance(self, n: int = 1, *, failed: int = 0) -> None:
@@ -70,8 +74,10 @@ class Progress:
         if self._bar is not None:
             note = f"{self.failed} failed" if self.failed else ""
             self._bar.update(self._task, completed=self.done, note=note)
-        elif not self._quiet and time.monotonic() - self._said >= LINE_EVERY_S:
-            self._said = time.monotonic()
+
+    def _say(self) -> None:
+        """Print a line now and then, also while nothing is done: a silence would say that something hangs."""
+        while not self._ended.wait(LINE_EVERY_S):
             print(self.line(), file=sys.stderr, flush=True)
 
     def line(self) -> str:
@@ -91,6 +97,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ended.set()
         if self._bar is not None:
             self._bar.stop()
 

@@ -244,7 +244,7 @@ def test_what_the_user_must_change_is_one_line_and_exit_2(cohort: Path, tmp_path
         ((cohort, "--out", out, "--patients", tmp_path / "none"), "cannot be read"),
         ((cohort, "--out", out, "--unknown"), "--unknown"),
         ((cohort, "--out", cohort / "p1" / "out"), "inside a patient"),
-        ((cohort, "--out", "s3://bucket/x"), "s3://"),
+        ((cohort, "--out", "ftp://host/x"), "ftp:// is no storage"),
         ((cohort,), "--out"),
     ):
         assert sentence in refused("extract", *arguments)

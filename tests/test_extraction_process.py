@@ -83,7 +83,7 @@ def test_sigterm_ends_cleanly_in_time(cohort: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_lost_its_table_says_so_in_a_line(cohort: Path, tmp_path: Path) -> None:
-    command = ("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
+    command = ("extract", cohort, "--out", tmp_path, "--shard-patients", 1, "--quiet", *FLAGS)
     first = start(*command)
     await_a_shard(tmp_path)
     os.kill(first.pid, signal.SIGSTOP)
@@ -102,7 +102,7 @@ def test_a_run_that_lost_its_table_says_so_in_a_line(cohort: Path, tmp_path: Pat
 
 def test_nothing_usable_is_exit_1_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "src" / "p").mkdir(parents=True)
-    ran = run("extract", tmp_path / "src", "--out", tmp_path / "out", *FLAGS)
+    ran = run("extract", tmp_path / "src", "--out", tmp_path / "out", "--quiet", *FLAGS)
     assert ran.code == 1
     assert ran.line["failed"] == ran.line["patients"] == 1
     assert len(ran.stderr.splitlines()) == 1

@@ -19,7 +19,7 @@ import lungct
 from lungct.storage import ObjectPath
 
 pytestmark = pytest.mark.faults
-FLAGS = ("--backbone", "resnet18", "--weights", "random:3", "--shard-patients", 2)
+FLAGS = ("--backbone", "resnet18", "--weights", "random:3", "--shard-patients", 2, "--quiet")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,9 @@ def test_from_bucket_to_bucket_as_from_disk_to_disk(
         assert first.code == 0, first
         assert (first.line["extracted"], first.line["failed"]) == (4, 1)
         assert first.line["out"] == features
-        second = run("extract", "s3://scans/cohort", "--out", features, "--shard-patients", 3)
+        second = run(
+            "extract", "s3://scans/cohort", "--out", features, "--shard-patients", 3, "--quiet"
+        )
         assert (second.code, second.line["extracted"], second.line["skipped"]) == (0, 7, 5)
         assert "labels" not in second.stderr
         local = run("extract", cohort, "--out", tmp_path / "features", *FLAGS)
@@ -124,7 +126,7 @@ def test_a_killed_run_goes_on_in_a_bucket(s3: dict[str, str], cohort: Path) -> N
         assert done
         assert "belongs to a running extract" in refused(*command)
         time.sleep(6)
-        again = run(*command, "--quiet", **quick)
+        again = run(*command, **quick)
         assert again.code == 0, again
         assert again.line["skipped"] >= 2
         now = {place.name: place.modified() for place in (features / "features").glob("*")}

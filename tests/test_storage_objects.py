@@ -78,8 +78,14 @@ def test_objects_are_used_like_files(bucket: ObjectPath) -> None:
     assert file.read() == b"789"
     publish(place, bucket / "final")
     assert (bucket / "final").read_bytes() == b"0123456789"
+    place.unlink()
     assert not place.exists()
     place.unlink(missing_ok=True)
+    for i in range(3):
+        (bucket / f"many/{i}").write_bytes(b"")
+    (bucket / "many").remove_below()
+    assert not (bucket / "many").is_dir()
+    assert (bucket / "final").is_file()
 
 
 def test_conditions_are_kept(bucket: ObjectPath) -> None:

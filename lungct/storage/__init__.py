@@ -18,6 +18,7 @@ from lungct.storage.ownership import Owner, check_free, own
 from lungct.storage.places import (
     Place,
     check_directory,
+    discard,
     lies_in,
     local_path,
     locate,
@@ -38,6 +39,7 @@ __all__ = [
     "Place",
     "check_directory",
     "check_free",
+    "discard",
     "is_remote",
     "kept_copy",
     "lies_in",

@@ -201,6 +201,16 @@ class ObjectPath:
             if not missing_ok:
                 raise
 
+    def remove_below(self) -> None:
+        """Remove every object below, many with each request."""
+        import obstore
+
+        with _faults(f"{self} cannot be emptied"):
+            for chunk in obstore.list(self._store, prefix=self.key or None, chunk_size=1000):
+                keys = [meta["path"] for meta in chunk if _is_below(meta["path"], self.key)]
+                if keys:
+                    obstore.delete(self._store, keys)
+
     def modified(self) -> datetime:
         """Say when the object was last written, by the store's clock."""
         moment: datetime = self.head()["last_modified"]

@@ -250,8 +250,7 @@ class _StoreOwner(Owner):
         if e_tag is None:
             raise UsageError(f"--out {table}: that store gives no ETags, which ownership needs")
         owner = cls(table, run, record, e_tag)
-        for item, _ in list((table / ".lungct" / "staging").walk()):
-            item.unlink(missing_ok=True)
+        (table / ".lungct" / "staging").remove_below()
         return owner
 
     def check(self) -> None:
@@ -267,8 +266,7 @@ class _StoreOwner(Owner):
     def release(self) -> None:
         self._ended.set()
         with suppress(StorageError, FileNotFoundError):
-            for item, _ in list(_as_objects(self.staging).walk()):
-                item.unlink(missing_ok=True)
+            _as_objects(self.staging).remove_below()
         with self._turn, suppress(StorageError, OSError):
             if not self._gone:
                 # Never deleted: a deletion cannot be made on a condition.

@@ -148,13 +148,21 @@ def stage(place: Place, data: bytes) -> None:
 
 
 def publish(staged: Place, final: Place) -> None:
-    """Make a finished file of the same storage visible under its name, in one step (StorageError)."""
+    """Make a finished file of the same storage visible under its name, in one step (StorageError).
+
+    In a store the staged object stays, for the owner to remove with all its staging: a request less a commit.
+    """
     if isinstance(staged, Path) and isinstance(final, Path):
         local.publish(staged, final)
     else:
         assert isinstance(staged, ObjectPath)
         assert isinstance(final, ObjectPath)
         staged.copy_to(final)
+
+
+def discard(staged: Place) -> None:
+    """Remove a staged file that is of no more use; in a store its owner removes it with all its staging."""
+    if isinstance(staged, Path):
         staged.unlink(missing_ok=True)
 
 

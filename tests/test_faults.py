@@ -1,0 +1,253 @@
+"""Things really killed, filled up and refused at seeded moments: the table must come out as the undisturbed one.
+
+Whatever is disturbed, the run finishes, or finishes after the same command again, and every row is equal, feature
+bytes included. The moments are drawn from the seed between the first file of the table and the time that the
+undisturbed run took for the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import stores
+from commands import lungct as run
+from commands import start
+from ct_files import write_series
+from ray.cluster_utils import Cluster
+
+import lungct
+from lungct.storage import ObjectPath
+
+pytestmark = pytest.mark.faults
+FLAGS = ("--backbone", "resnet18", "--weights", "random:3", "--shard-patients", 1, "--quiet")
+NETWORK: dict[str, Any] = {"backbone": "resnet18", "weights": "random:3", "shard_patients": 1}
+PATIENTS = 16
+SEEDS = (1, 2, 3)
+# The undisturbed run's time from its first file to its last, on two cores: faults fall within it.
+SPAN_SECONDS = 4.0
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen patients, the fourth of them with nothing but text."""
+    src = tmp_path_factory.mktemp("cohort")
+    for i in range(PATIENTS):
+        directory = src / f"p{i:02d}"
+        if i == 4:
+            directory.mkdir()
+            (directory / "readme.txt").write_text("no scan")
+        else:
+            write_series(directory, slices=40, rows=64, columns=64, seed=i)
+    return src
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    ran = run("extract", cohort, "--out", out, *FLAGS)
+    assert ran.code == 0, ran
+    return rows(out)
+
+
+def rows(table: str | Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = lungct.read_features(table).to_pylist()
+    return found
+
+
+def whole(table: str | Path) -> None:
+    ran = run("status", table, "--check")
+    assert ran.code == 0, ran
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """The processes below one: their numbers and command lines."""
+    parents: dict[int, int] = {}
+    lines: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                line = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+            lines[int(entry.name)] = line
+    below = {pid}
+    while True:
+        more = {child for child, parent in parents.items() if parent in below} - below
+        if not more:
+            return {child: lines[child] for child in below - {pid}}
+        below |= more
+
+
+def await_files(count: Callable[[], int], least: int = 1, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while count() < least:
+        assert time.monotonic() < deadline, "no file of the table in time"
+        time.sleep(0.05)
+
+
+def shards(table: Path) -> int:
+    return len(list(table.glob("features/part-*.parquet")))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("victim", ["NetworkActor", "decode_unit", "lungct.sandbox"])
+def test_a_killed_worker_changes_nothing(
+    victim: str, seed: int, cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    draw = random.Random(f"{victim} {seed}")
+    process = start("extract", cohort, "--out", tmp_path, *FLAGS)
+    await_files(lambda: shards(tmp_path))
+    killed = 0
+    end = time.monotonic() + 60
+    time.sleep(draw.uniform(0, SPAN_SECONDS / 2))
+    while process.poll() is None and killed < 2 and time.monotonic() < end:
+        found = [pid for pid, line in descendants(process.pid).items() if victim in line]
+        if found:
+            os.kill(draw.choice(sorted(found)), signal.SIGKILL)
+            killed += 1
+            time.sleep(draw.uniform(0.2, SPAN_SECONDS / 2))
+        time.sleep(0.01)
+    stdout, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, (stdout, stderr)
+    assert killed or shards(tmp_path) == PATIENTS
+    assert rows(tmp_path) == undisturbed
+    whole(tmp_path)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_driver_goes_on(
+    seed: int, cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    draw = random.Random(f"driver {seed}")
+    for _ in range(2):
+        have = shards(tmp_path)
+        process = start("extract", cohort, "--out", tmp_path, *FLAGS)
+        await_files(lambda before=have: shards(tmp_path) - before)  # type: ignore[misc]
+        time.sleep(draw.uniform(0, SPAN_SECONDS / 4))
+        process.kill()
+        process.communicate()
+    ran = run("extract", cohort, "--out", tmp_path, *FLAGS)
+    assert ran.code == 0, ran
+    assert rows(tmp_path) == undisturbed
+    whole(tmp_path)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head without work and two nodes of one core."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    found = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 200 << 20}
+    )
+    for _ in range(2):
+        found.add_node(num_cpus=1, object_store_memory=200 << 20)
+    ray.init(address=found.address, log_to_driver=False)
+    try:
+        yield found
+    finally:
+        ray.shutdown()
+        found.shutdown()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("what", ["raylet", "node"])
+def test_a_lost_node_changes_nothing(
+    what: str,
+    seed: int,
+    cluster: Cluster,
+    cohort: Path,
+    undisturbed: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    draw = random.Random(f"{what} {seed}")
+    outcome: list[Any] = []
+    work = threading.Thread(
+        target=lambda: outcome.append(lungct.extract(cohort, tmp_path, **NETWORK)), daemon=True
+    )
+    work.start()
+    await_files(lambda: shards(tmp_path))
+    time.sleep(draw.uniform(0, SPAN_SECONDS / 2))
+    victim = draw.choice(sorted(cluster.worker_nodes, key=lambda node: node.node_id))
+    if what == "raylet":
+        victim.kill_raylet()
+    else:
+        cluster.remove_node(victim, allow_graceful=False)
+    cluster.add_node(num_cpus=1, object_store_memory=200 << 20)
+    work.join(300)
+    assert outcome, "the extraction has not ended"
+    assert (outcome[0].extracted, outcome[0].failed) == (PATIENTS - 1, 1)
+    assert rows(tmp_path) == undisturbed
+    whole(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk_ends_the_run_and_is_nobodys_error_row(
+    cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], check=True)
+    try:
+        ran = run("extract", cohort, "--out", disk / "out", *FLAGS)
+        assert ran.code == 3, ran
+        assert len(ran.stderr.splitlines()) == 1
+        assert "No space left" in ran.stderr
+        done = rows(disk / "out")
+        assert 0 < len(done) < PATIENTS
+        subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
+        again = run("extract", cohort, "--out", disk / "out", *FLAGS)
+        assert again.code == 0, again
+        assert again.line["skipped"] == len(done)
+        assert rows(disk / "out") == undisturbed
+        whole(disk / "out")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_store_that_begins_to_refuse(
+    seed: int, cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    draw = random.Random(f"store {seed}")
+    lock = threading.Lock()
+    left = [draw.randrange(200, 500)]
+
+    def refuse(method: str, path: str) -> bool:
+        with lock:
+            left[0] -= 1
+            return left[0] < 0
+
+    with stores.moto() as direct, stores.environment(direct):
+        for path in cohort.rglob("*"):
+            if path.is_file():
+                name = path.relative_to(cohort)
+                ObjectPath("s3://scans", f"cohort/{name}").write_bytes(path.read_bytes())
+        out = ObjectPath("s3://scans", "features")
+        command = ("extract", "s3://scans/cohort", "--out", out, *FLAGS)
+        port = int(direct["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
+        with stores.proxy(port, stores.Faults(refuse=refuse)) as faulty:
+            through = stores.s3_environment(faulty) | {"LUNGCT_STORAGE_RETRY_SECONDS": "1"}
+            ran = run(*command, **through)
+        assert ran.code == 3, ran
+        assert len(ran.stderr.splitlines()) == 1
+        done = rows(str(out)) if (out / "settings.json").is_file() else []
+        assert all(row["error_code"] in (None, "no_images") for row in done)
+        again = run(*command, "--take-over", **(direct | {"LUNGCT_RENEW_SECONDS": "1"}))
+        assert again.code == 0, again
+        assert rows(str(out)) == undisturbed
+        whole(str(out))
