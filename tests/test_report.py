@@ -263,7 +263,7 @@ def test_words_follow_the_intervals(
         "log_loss": {"value": 0.6, "low": loss[0], "high": loss[1]},
         "baseline": {"log_loss": {"value": 0.6}},
     }
-    for said, expected in zip(report.in_words(measured), sentences, strict=True):
+    for said, expected in zip(report.page.in_words(measured), sentences, strict=True):
         assert expected in said
 
 
@@ -331,31 +331,35 @@ def test_the_page_is_the_same_each_time_and_under_a_megabyte_for_a_large_cohort(
 # What is drawn.
 
 
-def random_run(tmp_path: Path) -> report.Run:
-    return report.read_run(write_run(tmp_path / "run", n=200, folds=4))
+def random_run(tmp_path: Path) -> report.run.Run:
+    return report.run.read_run(write_run(tmp_path / "run", n=200, folds=4))
 
 
 def test_the_area_under_the_mean_roc_is_the_auc(tmp_path: Path) -> None:
     run = random_run(tmp_path)
-    curves = report.roc_curves(run)
+    curves = report.numbers.roc_curves(run)
     assert curves is not None
-    assert report._area(curves.mean) == pytest.approx(run.measured["auc"]["value"], abs=1e-12)
+    assert report.numbers.area(curves.mean) == pytest.approx(
+        run.measured["auc"]["value"], abs=1e-12
+    )
     for k, curve in enumerate(curves.folds):
         mine = run.fold == k
-        assert report._area(curve) == pytest.approx(roc_auc_score(run.y[mine], run.score[mine]))
+        assert report.numbers.area(curve) == pytest.approx(
+            roc_auc_score(run.y[mine], run.score[mine])
+        )
 
 
 def test_the_area_under_the_mean_precision_recall_curve_is_average_precision(
     tmp_path: Path,
 ) -> None:
     run = random_run(tmp_path)
-    curves = report.pr_curves(run)
+    curves = report.numbers.pr_curves(run)
     assert curves is not None
     folds = [run.fold == k for k in range(4)]
     expected = [average_precision_score(run.y[mine], run.score[mine]) for mine in folds]
-    assert [report._area(curve) for curve in curves.folds] == pytest.approx(expected)
+    assert [report.numbers.area(curve) for curve in curves.folds] == pytest.approx(expected)
     weights = [run.y[mine].sum() for mine in folds]
-    assert report._area(curves.mean) == pytest.approx(np.average(expected, weights=weights))
+    assert report.numbers.area(curves.mean) == pytest.approx(np.average(expected, weights=weights))
 
 
 heights = st.floats(0, 1, allow_subnormal=False)
@@ -369,9 +373,9 @@ jumpy = st.lists(st.tuples(st.integers(1, 7), heights), max_size=8).map(
 @given(st.lists(jumpy, min_size=1, max_size=4))
 def test_a_mean_curves_area_is_the_mean_of_the_areas(curves: list[np.ndarray]) -> None:
     weights = list(range(1, len(curves) + 1))
-    areas = [report._area(curve) for curve in curves]
-    mean = report.mean_curve(curves, weights)
-    assert report._area(mean) == pytest.approx(np.average(areas, weights=weights))
+    areas = [report.numbers.area(curve) for curve in curves]
+    mean = report.numbers.mean_curve(curves, weights)
+    assert report.numbers.area(mean) == pytest.approx(np.average(areas, weights=weights))
     assert (np.diff(mean[:, 0]) >= 0).all()
 
 
@@ -384,24 +388,24 @@ def test_bins_and_histogram_count_every_patient_once(
 ) -> None:
     y = np.array([label for label, _ in pairs])
     score = np.array([round(value, 1) if ties else value for _, value in pairs])
-    bins = report.reliability(y, score)
+    bins = report.numbers.reliability(y, score)
     assert sum(b.patients for b in bins) == len(y)
     assert sum(b.positives for b in bins) == y.sum()
     assert all(b.low - 1e-12 <= b.share <= b.high + 1e-12 for b in bins)
     assert [b.score for b in bins] == sorted(b.score for b in bins)
-    (negatives, positives), _ = report.histogram(y, score)
+    (negatives, positives), _ = report.numbers.histogram(y, score)
     assert (negatives.sum(), positives.sum()) == ((y == 0).sum(), y.sum())
 
 
 def test_wilsons_interval_is_the_textbooks() -> None:
-    assert report.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert report.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert report.numbers.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert report.numbers.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
 
 
 def test_thinning_keeps_the_ends() -> None:
     curve = np.column_stack([np.arange(5000), np.arange(5000)])
-    thin = report.thinned(curve)
-    assert len(thin) == report.POINTS
+    thin = report.numbers.thinned(curve)
+    assert len(thin) == report.numbers.POINTS
     assert (thin[0] == curve[0]).all()
     assert (thin[-1] == curve[-1]).all()
 

@@ -1,0 +1,11 @@
+"""A run directory -> one HTML page that a colleague can read, mail and open from disk.
+
+run.py        what of the run directory the page needs
+numbers.py    curves, bins and their limits, computed from the scores
+figures.py    the figures, as SVG
+page.py       what the page says, through report.html
+"""
+
+from lungct.report.page import write_report
+
+__all__ = ["write_report"]
