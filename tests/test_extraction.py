@@ -293,3 +293,12 @@ def test_directories_named_after_people_are_warned_of_once(
         )
     with pytest.warns(LungCTWarning, match="name people in the table: 1"):
         lungct.extract(tmp_path / "src", tmp_path / "out", **NETWORK)
+
+
+@pytest.mark.ray
+def test_a_job_asks_for_cuda_only_where_there_is_no_table(cohort: Path, table: Path) -> None:
+    from lungct.extraction.options import Asked
+
+    assert lungct.extract(cohort, table, default_device="cuda").skipped == 10
+    assert Asked(default_device="cuda").over(None).device == "cuda"
+    assert Asked(device="cpu", default_device="cuda").over(None).device == "cpu"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any, TextIO
 
 from lungct.errors import NothingUsableError, UsageError
@@ -23,6 +22,7 @@ def extract(options: argparse.Namespace, results: TextIO) -> int:
             backbone=options.backbone,
             weights=options.weights,
             device=options.device,
+            default_device=options.default_device,
             precision=options.precision,
             batch_size=options.batch_size,
             workers=options.workers,
@@ -107,7 +107,7 @@ def report(options: argparse.Namespace, results: TextIO) -> int:
     """Write a run's report again."""
     from lungct.report import write_report
 
-    path = write_report(Path(options.run_dir))
+    path = write_report(options.run_dir)
     print_json({"command": "report", "out": str(path)}, results)
     return 0
 
@@ -116,11 +116,12 @@ def phantom(options: argparse.Namespace, results: TextIO) -> int:
     """Write a synthetic cohort."""
     from lungct.phantom import write_cohort
     from lungct.progress import Progress
+    from lungct.storage import local_path
 
     begun = time.monotonic()
     with Progress(options.patients, noun="phantoms", quiet=options.quiet) as progress:
         summary = write_cohort(
-            Path(options.out),
+            local_path(options.out, option="--out"),
             patients=options.patients,
             slices=options.slices,
             nodules=options.nodules,

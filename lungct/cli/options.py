@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from lungct import __version__
@@ -36,7 +37,7 @@ def make_parser(*, device: str = "auto") -> Parser:
     Parameters
     ----------
     device
-        What extraction asks for where nothing else is said.
+        What ``--device auto`` asks for where there is no table yet.
 
     """
     parser = Parser(
@@ -50,7 +51,7 @@ def make_parser(*, device: str = "auto") -> Parser:
     add_common(parser, default=False)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for add in (
-        _add_extract,
+        partial(_add_extract, device=device),
         _add_train,
         _add_predict,
         _add_status,
@@ -61,8 +62,6 @@ def make_parser(*, device: str = "auto") -> Parser:
         _add_phantom,
     ):
         command = add(subparsers)
-        if command.get_default("device") is not None:
-            command.set_defaults(device=device)
         # Suppressed, so that a flag before the command is not undone by its absence after it.
         add_common(command, default=argparse.SUPPRESS)
     return parser
@@ -87,7 +86,7 @@ class _Version(argparse.Action):
         raise Printed(f"lungct {__version__}")
 
 
-def _add_extract(subparsers: Any) -> argparse.ArgumentParser:
+def _add_extract(subparsers: Any, *, device: str) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "extract",
         help="scans -> feature table",
@@ -97,14 +96,16 @@ def _add_extract(subparsers: Any) -> argparse.ArgumentParser:
     )
     p.add_argument("src", metavar="SRC", help="the archive: a directory of patients' directories")
     p.add_argument("--out", metavar="DIR", required=True, help="the feature table's directory")
-    add_extraction(p)
+    add_extraction(p, device=device)
     p.add_argument("--address", help="a Ray cluster (default: Ray in this process)")
     p.set_defaults(run=commands.extract)
     return p
 
 
 def add_extraction(p: argparse.ArgumentParser, *, device: str = "auto") -> None:
-    """Add the options that say how to extract."""
+    """Add the options that say how to extract; ``device`` is what ``auto`` asks for where there is no table yet."""
+    meant = "" if device == "auto" else f": {device}, or what the table was made on"
+    p.set_defaults(default_device=device)
     p.add_argument(
         "--preset", metavar="NAME", help="dsb2017 (default: the 2017 chain) or lung (any scanner)"
     )
@@ -112,7 +113,7 @@ def add_extraction(p: argparse.ArgumentParser, *, device: str = "auto") -> None:
         "--backbone", metavar="NAME", help="resnet18, 34, 50, 101 or 152 (default resnet152)"
     )
     p.add_argument("--weights", metavar="W", help="imagenet (default), random:SEED, or a file")
-    p.add_argument("--device", default=device, help="auto, cpu or cuda (default %(default)s)")
+    p.add_argument("--device", default="auto", help=f"auto (default{meant}), cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto (default), fp32 or bf16")
     p.add_argument(
         "--batch-size",

@@ -37,11 +37,13 @@ class Asked:
     batch_size: int | None = None
     depth: int | str | None = None
     key: Key | None = None
+    default_device: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse what no table could be made with, before anything is touched."""
         _one_of(self.preset, PRESETS, "--preset")
         _one_of(self.device, DEVICES, "--device")
+        _one_of(self.default_device, DEVICES, "--device")
         _one_of(self.precision, PRECISIONS, "--precision")
         at_least_one(self.batch_size, "--batch-size")
         if self.depth != BY_PATIENT_ID:
@@ -57,7 +59,7 @@ class Asked:
             preset=self.preset or (table.preset if table else DEFAULT_PRESET),
             backbone=self.backbone or (table.backbone if table else DEFAULT_BACKBONE),
             weights=self.weights or (table.weights if table else DEFAULT_WEIGHTS),
-            device=_given(self.device) or (table.device if table else "auto"),
+            device=_given(self.device) or (table.device if table else self.default_device),
             precision=_given(self.precision) or (table.precision if table else "auto"),
             batch_size=self.batch_size or (table.batch_size if table else None),
             depth=self.depth or (table.depth if table else 1),

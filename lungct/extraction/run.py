@@ -110,6 +110,7 @@ def extract(
     backbone: str | None = None,
     weights: str | None = None,
     device: str = "auto",
+    default_device: str = "auto",
     precision: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
@@ -142,6 +143,8 @@ def extract(
         ``resnet18``, ``-34``, ``-50``, ``-101`` or ``-152`` (default).
     weights
         ``imagenet`` (default), ``random:SEED`` or a file.
+    default_device
+        What ``auto`` asks for where there is no table yet: a job of a cluster asks for ``cuda``.
     device, precision
         ``auto``, or ``cpu``/``cuda`` and ``fp32``/``bf16``.
     batch_size
@@ -194,7 +197,9 @@ def extract(
             "--by-patient-id looks at every file, whatever its depth: leave --depth out"
         )
     level = BY_PATIENT_ID if by_patient_id else depth
-    asked = Asked(preset, backbone, weights, device, precision, batch_size, level, key)
+    asked = Asked(
+        *(preset, backbone, weights, device, precision, batch_size, level, key), default_device
+    )
     for value, option in (
         (workers, "--workers"),
         (shard_patients, "--shard-patients"),
