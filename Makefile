@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-faults lint format fuzz clean
+.PHONY: demo test test-faults test-cluster lint format fuzz clean
 
 demo: .venv/installed  ## a synthetic cohort from DICOM to a report
 	$(BIN)/python scripts/demo.py demo
@@ -15,6 +15,9 @@ test: .venv/installed-dev  ## the test suite
 
 test-faults: .venv/installed-dev .venv/azurite/installed  ## things really killed, disks full, stores refusing: half an hour
 	$(BIN)/python -m pytest -m faults
+
+test-cluster: .venv/installed-cluster  ## `ray up` over three hosts on this machine, as root: a quarter of an hour
+	$(BIN)/python -m pytest -m cluster tests/test_cluster.py
 
 fuzz: .venv/installed-dev  ## 50,000 mutations of valid series: minutes to an hour
 	LUNGCT_FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/test_dicom_hostile.py -k mutations
@@ -39,6 +42,15 @@ format: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# What hosts on one machine need besides Python; packages are installed only where a program is missing (Debian, root).
+.venv/installed-cluster: .venv/installed
+	@test "$$(id -u)" = 0 || { echo "make test-cluster needs root: it makes hosts out of network namespaces" >&2; exit 2; }
+	@for p in ip sshd ssh rsync unshare nsenter setpriv ps; do command -v $$p || test -x /usr/sbin/$$p || exit 1; done >/dev/null || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends \
+		iproute2 openssh-server openssh-client rsync util-linux procps; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,cluster]'
 	@touch $@
 
 # Azure's emulator; without it (npm) the tests of abfs:// are skipped.

@@ -139,7 +139,7 @@ def check_nodes(src: Place, owner: Owner) -> None:
     for address, answer in on_each_node(look, str(src), str(mark)):
         if isinstance(answer, LungCTError):
             raise UsageError(
-                f"node {address} cannot take part ({answer}): install lungct there, or leave the node out"
+                f"node {address} cannot take part: {answer}; `lungct doctor --address` looks at every node"
             )
         if answer.unseen:
             raise UsageError(
@@ -162,6 +162,13 @@ def look(src: str | None, mark: str | None) -> Sight:
         unseen.append(f"--out {mark.split('/.lungct/')[0]}")
     python = ".".join(map(str, sys.version_info[:2]))
     return Sight(__version__, REVISION, python, metadata.version("torch"), tuple(unseen))
+
+
+def check_decoders() -> None:
+    """See that every decoder works here, before any work (UsageError)."""
+    found = _decoders()
+    if found.state == "failure":
+        raise UsageError(f"{found.found}: {found.fix}")
 
 
 def _attempt(name: str, ask: Callable[[], str]) -> Check:

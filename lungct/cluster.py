@@ -94,7 +94,7 @@ def connect(address: str | None = None) -> Iterator[Session]:
                 )
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, OSError, RuntimeError) as error:
+    except Exception as error:  # Ray raises bare ones too
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address:
             raise UsageError(
@@ -182,6 +182,8 @@ def _quiet_environment() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TQDM", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # A thread of Ray Data's that outlives the session must not begin, or join, another Ray.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     # Ray would otherwise tell of a coming change in how it treats GPUs that a task did not ask for.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,6 +53,7 @@ from lungct.storage import (
     new_run_id,
     open_parquet,
     publish,
+    remove,
     stage,
     storage_faults,
     write_atomically,
@@ -68,6 +70,7 @@ POOLINGS = ("mean", "max", "meanmax", "meanstd")
 INFORMATION = ("lungct", "weights")
 # Files read from a store at the same time.
 READERS = 16
+REMOVED_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -370,14 +373,17 @@ def index(directory: Place) -> dict[str, Known]:
     return known
 
 
-def remove_table(directory: Place) -> None:
+def remove_table(directory: Place, owner: Owner) -> None:
     """Remove a table's shards and settings, and nothing that lungct did not write.
 
-    ``settings.json`` goes last: a kill in between leaves a smaller table, never rows without settings.
+    ``settings.json`` goes last: a kill in between leaves a smaller table, never rows without settings. The owner gives
+    a sign of life before each batch, so that a long removal neither goes stale nor goes on after a take-over.
     """
-    with storage_faults(f"{directory} cannot be emptied"):
-        for path in shards(directory):
-            path.unlink()
+    paths = shards(directory)
+    for start in range(0, len(paths), REMOVED_AT_ONCE):
+        with owner.committing():
+            remove(paths[start : start + REMOVED_AT_ONCE])
+    with owner.committing(), storage_faults(f"{directory} cannot be emptied"):
         (directory / "settings.json").unlink(missing_ok=True)
         folder = directory / "features"
         if isinstance(folder, Path) and folder.is_dir() and not any(folder.iterdir()):
@@ -511,10 +517,16 @@ def _pool(rows: NDArray[np.float64], pooling: str) -> NDArray[np.float64]:
     return np.concatenate([rows.mean(axis=0), second])
 
 
+def is_shard(name: str) -> bool:
+    """Whether a file's name is one that `shard_name` gives."""
+    return re.fullmatch(r"part-[0-9a-f]{16}\.parquet", name) is not None
+
+
 def shards(directory: Place) -> list[Place]:
     """List a table's files, by name."""
     with storage_faults(f"{directory} cannot be listed"):
-        return sorted((directory / "features").glob("part-*.parquet"), key=lambda path: path.name)
+        found = (directory / "features").glob("part-*.parquet")
+        return sorted((p for p in found if is_shard(p.name)), key=lambda path: path.name)
 
 
 def read_shards(

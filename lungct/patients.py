@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lungct.errors import UsageError
-from lungct.storage import Place, same_place, storage_faults, subdirectories
+from lungct.storage import Place, lies_in, same_place, storage_faults, subdirectories
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mhd", ".mha")
 
@@ -25,6 +25,14 @@ class Patient:
 
     id: str
     location: str | tuple[str, ...]
+
+
+class NamingError(UsageError):
+    """A refusal that names patients; ``nameless`` says the same where nobody may read a name."""
+
+    def __init__(self, message: str, nameless: str) -> None:
+        super().__init__(message)
+        self.nameless = nameless
 
 
 def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
@@ -46,15 +54,10 @@ def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
 
     """
     check_src(src)
-    # A link to the table is looked through; nothing else could be the table, wherever it leads.
-    inside = without.name
     found = [
         Patient(printable(name), str(src / name))
         for name in subdirectories(src, depth)
-        if not (
-            (name.rsplit("/", 1)[-1] == inside or _is_link(src / name))
-            and same_place(src / name, without)
-        )
+        if not _is_in_table(src, name, without)
     ]
     files = _files(src)
     volumes = [path for path in files if path.name.lower().endswith(VOLUME_ENDINGS)]
@@ -65,11 +68,11 @@ def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
     if not found:
         level = "directly below it" if depth == 1 else f"{depth} levels below it (--depth {depth})"
         raise UsageError(f"SRC {src} has no patient: no directory {level}, and no file in it")
-    _refuse_doubles(found)
+    refuse_doubles(found)
     return sorted(found, key=lambda patient: patient.id)
 
 
-def named_patients(src: Place, ids: Iterable[str], *, depth: int) -> list[Patient]:
+def named_patients(src: Place, ids: Collection[str], *, depth: int) -> list[Patient]:
     """Look up patients by id without listing SRC, ordered by id.
 
     Raises
@@ -88,7 +91,10 @@ def named_patients(src: Place, ids: Iterable[str], *, depth: int) -> list[Patien
             found.append(Patient(patient_id, location))
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise UsageError(f"--patients: SRC {src} has no patient {', '.join(missing[:3])}{more}")
+        raise NamingError(
+            f"--patients: SRC {src} has no patient {', '.join(missing[:3])}{more}",
+            f"--patients: SRC lacks {len(missing)} of the {len(set(ids))} patients",
+        )
     return found
 
 
@@ -104,7 +110,9 @@ def read_ids(path: Place, *, option: str = "--patients") -> list[str]:
     try:
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        reason = "it is not UTF-8 text"
+        if isinstance(error, OSError):
+            reason = error.strerror or "it is not there"
         raise UsageError(f"{option} {path} cannot be read: {reason}") from error
     rows = [row for row in csv.reader(lines) if row and row[0].strip()]
     column = 0
@@ -146,8 +154,12 @@ def check_src(src: Place) -> None:
             )
 
 
-def _is_link(place: Place) -> bool:
-    return isinstance(place, Path) and place.is_symlink()
+def _is_in_table(src: Place, name: str, table: Place) -> bool:
+    """Whether a directory below SRC is the table, or one of its own, by its name or through a link."""
+    place = src / name
+    if table.name not in name.split("/") and not (isinstance(place, Path) and place.is_symlink()):
+        return False
+    return same_place(place, table) or lies_in(place, table) is not None
 
 
 def _files(src: Place) -> Sequence[Place]:
@@ -177,11 +189,13 @@ def _locate(src: Place, patient_id: str, depth: int) -> str | None:
     return None
 
 
-def _refuse_doubles(patients: list[Patient]) -> None:
+def refuse_doubles(patients: Iterable[Patient]) -> None:
+    """Refuse an archive in which two patients have one id (UsageError)."""
     seen: set[str] = set()
     for patient in patients:
         if patient.id in seen:
-            raise UsageError(
-                f"SRC has two patients called {patient.id} (a directory and a volume file?): rename one"
+            raise NamingError(
+                f"SRC has two patients called {patient.id} (a directory and a volume file?): rename one",
+                "SRC has two patients of one name (a directory and a volume file?): rename one",
             )
         seen.add(patient.id)

@@ -49,6 +49,11 @@ def moto(bucket: str = "scans") -> Iterator[dict[str, str]]:
         server.wait()
 
 
+def put_key(environment: dict[str, str], bucket: str, key: str) -> None:
+    """Put an empty object under any key, also one that ends in a slash."""
+    urlopen(Request(f"{environment['AWS_ENDPOINT_URL']}/{bucket}/{key}", data=b"", method="PUT"))
+
+
 def s3_environment(port: int) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",

@@ -247,8 +247,12 @@ def test_a_patient_in_two_shards_is_refused(tmp_path: Path) -> None:
 def test_removing_a_table_leaves_what_is_not_ours(tmp_path: Path) -> None:
     write(tmp_path, [row("a")])
     (tmp_path / "features" / "notes.txt").write_text("mine")
+    (tmp_path / "features" / "part-mine.parquet").write_text("mine")
     (tmp_path / "paper.md").write_text("mine")
-    remove_table(tmp_path)
+    owner = own(tmp_path)
+    remove_table(tmp_path, owner)
+    owner.release()
+    (tmp_path / "features" / "part-mine.parquet").unlink()
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left - {".lungct/mutex"} == {"features/notes.txt", "paper.md"}
 

@@ -16,8 +16,8 @@ from lungct.storage import (
     publish,
     subdirectories,
     write_atomically,
-    write_synced,
 )
+from lungct.storage.local import write_synced
 
 HOLDER = textwrap.dedent(
     """

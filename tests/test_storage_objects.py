@@ -229,3 +229,55 @@ def test_a_store_that_refuses_is_a_fault_without_a_credential(
 def test_what_is_no_store_is_refused(url: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         locate(url, option="SRC")
+
+
+def test_directory_markers_are_no_files(s3: dict[str, str]) -> None:
+    """Zero bytes under a key that ends in a slash: what S3's console makes of "Create folder"."""
+    with stores.environment(s3):
+        root = ObjectPath("s3://scans", "marked")
+        (root / "p" / "a.dcm").write_bytes(b"data")
+        for key in ("marked/", "marked/p/", "marked/p/sub/", "marked/empty/"):
+            stores.put_key(s3, "scans", key)
+        assert subdirectories(root) == ["empty", "p"]
+        with local_copy("s3://scans/marked/p") as copy:
+            assert isinstance(copy, str)
+            assert [path.name for path in Path(copy).rglob("*")] == ["a.dcm"]
+        with local_copy("s3://scans/marked/empty") as copy:
+            assert isinstance(copy, str)
+            assert list(Path(copy).iterdir()) == []
+
+
+def test_a_volume_comes_with_its_voxels_and_no_others(bucket: ObjectPath) -> None:
+    for name in ("1.3.6.1.mhd", "1.3.6.1.raw", "1.3.6.12.mhd", "1.3.6.12.raw", "1.3.7.nii.gz"):
+        (bucket / name).write_bytes(b"x")
+    for name, count in (("1.3.6.1.mhd", 2), ("1.3.7.nii.gz", 1)):
+        with local_copy(f"{bucket}/{name}") as copy:
+            assert isinstance(copy, str)
+            assert len(list(Path(copy).parent.iterdir())) == count
+
+
+def test_a_bucket_may_be_a_patient() -> None:
+    with stores.moto("one") as environment, stores.environment(environment):
+        for i in range(3):
+            ObjectPath("s3://one", f"{i}.dcm").write_bytes(b"x")
+        with local_copy("s3://one") as copy:
+            assert isinstance(copy, str)
+            assert sorted(path.name for path in Path(copy).iterdir()) == ["0.dcm", "1.dcm", "2.dcm"]
+
+
+def test_a_fault_names_no_object(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lungct.storage.objects.RETRY_SECONDS", 0.5)
+    with stores.environment(s3):
+        ObjectPath("s3://scans", "named/Doe John/1.dcm").write_bytes(b"x")
+    faults = stores.Faults(refuse=lambda method, path: "list-type" not in path)
+    port = int(s3["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
+    with stores.proxy(port, faults) as faulty, stores.environment(stores.s3_environment(faulty)):
+        for location in ("s3://scans/named/Doe John", ["s3://scans/named/Doe John/1.dcm"]):
+            with pytest.raises(StorageError, match="answered 503") as caught, local_copy(location):
+                raise AssertionError("not reached")
+            assert "Doe" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_is_nobodys(s3: dict[str, str]) -> None:
+    with stores.environment(s3), pytest.raises(StorageError, match="no such bucket"):
+        own(ObjectPath("s3://missing-bucket", "table"))

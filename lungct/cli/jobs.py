@@ -16,7 +16,7 @@ from typing import NoReturn, TextIO
 from lungct.cli import commands
 from lungct.cli.options import Parser, add_common, add_extraction, add_training, make_parser
 from lungct.cli.process import exit_with
-from lungct.errors import UsageError
+from lungct.errors import NothingUsableError, UsageError
 
 DEVICE = "cuda"
 
@@ -68,8 +68,18 @@ def pipeline(options: argparse.Namespace, results: TextIO) -> int:
     line: dict[str, object] = {"command": "pipeline", "out": out}
     for command, places in stages:
         printed = io.StringIO()
-        command(argparse.Namespace(**(vars(options) | places)), printed)
-        result = json.loads(printed.getvalue())
-        line[result["command"]] = result
+        try:
+            command(argparse.Namespace(**(vars(options) | places)), printed)
+        except NothingUsableError:
+            _add(line, printed)
+            commands.print_json(line, results)
+            raise
+        _add(line, printed)
     commands.print_json(line, results)
     return 0
+
+
+def _add(line: dict[str, object], printed: io.StringIO) -> None:
+    if printed.getvalue():
+        result = json.loads(printed.getvalue())
+        line[result["command"]] = result

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
@@ -24,6 +26,9 @@ from lungct.errors import LungCTError, LungCTWarning
 # `ray job stop` kills three seconds after SIGTERM.
 CLEAN_END_SECONDS = 2.5
 STOPPED = "stopped by a signal; what is finished is kept, and the same command goes on from there"
+
+# stdout is full, or nobody reads it.
+_UNPRINTED = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]
 
@@ -66,14 +71,11 @@ def run(parse: Parse, line: Sequence[str]) -> int:
         except _Interrupted as interrupt:
             _say(STOPPED)
             return interrupt.exit_code
-        except OSError as error:
-            # Every file of ours has its own errors: what is left is stdout, full or unread.
-            if debug:
-                raise
-            return _say_error(f"the result could not be printed on stdout: {error.strerror}", 3)
         except Exception as error:
             if debug:
                 raise
+            if isinstance(error, OSError) and error.filename is None and error.errno in _UNPRINTED:
+                return _say_error(f"the result could not be printed on stdout: {error.strerror}", 3)
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             return _say_error(
                 f"a fault of lungct, not yours ({reason}); run again with --debug for the whole of it",
@@ -148,9 +150,6 @@ def _interruptible() -> Iterator[None]:
     def stop(number: int, _: object) -> None:
         for ours in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ours, signal.SIG_IGN)
-        last = threading.Timer(CLEAN_END_SECONDS, os._exit, (128 + number,))
-        last.daemon = True
-        last.start()
         raise _Interrupted(number)
 
     def lost(failure: Any) -> None:
@@ -163,11 +162,38 @@ def _interruptible() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     unraisable, sys.unraisablehook = sys.unraisablehook, lost
     try:
-        yield
+        with _end_in_time():
+            yield
     finally:
         sys.unraisablehook = unraisable
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _end_in_time() -> Iterator[None]:
+    """End the process `CLEAN_END_SECONDS` after a signal, also where Python's handler waits for native code."""
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def watch() -> None:
+        while number := os.read(heard, 1):
+            if number[0] in (signal.SIGTERM, signal.SIGINT):
+                time.sleep(CLEAN_END_SECONDS)
+                if not over.is_set():
+                    _say(STOPPED)
+                    os._exit(128 + number[0])
+        os.close(heard)
+
+    over = threading.Event()
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=watch, name="lungct signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.close(told)
 
 
 @contextlib.contextmanager

@@ -53,6 +53,8 @@ CODECS: dict[str, str] = {
 _LITTLE = (elements.IMPLICIT_LITTLE, elements.EXPLICIT_LITTLE)
 _PLUGIN = "lungct"
 # SOF0 ... SOF15 without DHT, JPG and DAC among them; SOF55 of JPEG-LS
+# CharLS looks for seconds for what a codestream cut short does not hold, unless an end of image stands behind it.
+_END = b"\xff\xd9"
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _LOCK = threading.Lock()
 _ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
@@ -297,7 +299,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
     size_in = _size_in_jpeg_2000 if codec in (_JPEG_2000, _HT) else _size_in_jpeg
     if size_in(src) != (runner.rows, runner.columns, 1):
         raise ValueError("the codestream is of another size")
-    pixels = _codec(codec)(src)
+    pixels = _codec(codec)(src + _END if codec == _JPEG_LS else src)
     if pixels.shape != (runner.rows, runner.columns) or pixels.dtype.kind not in "iu":
         raise ValueError("the decoded image is of another size")
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
@@ -332,8 +334,12 @@ def _size_in_jpeg_2000(src: bytes) -> tuple[int, int, int]:
     at = src.find(b"\xff\x4f\xff\x51", 0, 4096)
     if at < 0 or len(src) < at + 42:
         raise ValueError("no image header")
-    width, height, left, top = struct.unpack_from(">IIII", src, at + 8)
-    return height - top, width - left, struct.unpack_from(">H", src, at + 40)[0]
+    width, height, left, top, tile_width, tile_height = struct.unpack_from(">6I", src, at + 8)
+    components = struct.unpack_from(">H", src, at + 40)[0]
+    # A decoder divides by these: OpenJPH ends its process over a zero.
+    if not (tile_width and tile_height) or src[at + 43 : at + 45] != b"\1\1":
+        raise ValueError("the tiles or the sampling make no sense")
+    return height - top, width - left, components
 
 
 # --- a self-check, for ``lungct doctor`` ---

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from lungct.errors import LungCTWarning, SeriesError, StorageError, UsageError
-from lungct.patients import Patient, check_src
+from lungct.patients import Patient, check_src, refuse_doubles
 from lungct.storage import ObjectPath, Place, lies_in, local_copy, storage_faults
 
 FILES_A_TASK = 512
@@ -67,7 +67,7 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
         )
     _join_without_issuer(people)
     shared = Counter(patient_id for patient_id, _ in people)
-    return sorted(
+    found = sorted(
         (
             Patient(
                 patient_id
@@ -79,6 +79,8 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
         ),
         key=lambda patient: patient.id,
     )
+    refuse_doubles(found)
+    return found
 
 
 def _join_without_issuer(people: dict[Identity, list[str]]) -> None:
@@ -137,9 +139,10 @@ def _chunks(src: Place, without: Place) -> Iterator[list[str]]:
 
 def _objects(src: ObjectPath, without: Place) -> Iterator[str]:
     """List every visible object below SRC that is not the table's."""
-    for place, _ in src.walk():
-        hidden = "/." in place.key[len(src.key) :]
-        if not (hidden or place.name.upper() == "DICOMDIR" or lies_in(place, without)):
+    start = len(src.key) + 1 if src.key else 0
+    for place, size in src.walk():
+        hidden = "/." in f"/{place.key[start:]}"
+        if size and not (hidden or place.name.upper() == "DICOMDIR" or lies_in(place, without)):
             yield str(place)
 
 

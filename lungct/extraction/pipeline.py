@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ def run_units(
     *,
     workers: int | None,
     key: Key | None = None,
-) -> Iterator[UnitResult]:
+) -> Generator[UnitResult]:
     """Extract units, in whatever order they finish.
 
     Parameters

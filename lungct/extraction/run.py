@@ -6,11 +6,11 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lungct.checks import check_nodes
+from lungct.checks import check_decoders, check_nodes
 from lungct.cluster import connect
 from lungct.errors import LungCTWarning, NothingUsableError, StorageError, UsageError
 from lungct.extraction.options import (
@@ -233,6 +233,7 @@ def extract(
             tally.skipped = len(selected)
             return _summary(directory, selected, known, tally)
         check_free(directory, take_over=take_over)
+        check_decoders()
         sha256 = weights_sha256(wanted)
         session = session or stack.enter_context(connect(address))
         found = find_device(
@@ -253,7 +254,8 @@ def extract(
         results = run_units(
             units, settings, found, str(owner.staging), session, workers=workers, key=key
         )
-        with _unless_taken_over(owner):
+        # Closed while Ray is there: its threads would begin a Ray of their own after the end of this one.
+        with _unless_taken_over(owner), closing(results):
             for result in results:
                 _take(result, tally, writer, progress)
                 if max_errors is not None and tally.failed >= max_errors:
@@ -273,8 +275,7 @@ def _begin_table(
 ) -> TableWriter:
     """Make the table ready to be written by its owner: emptied, or seen to be of the same settings."""
     if overwrite:
-        with owner.committing():
-            remove_table(directory)
+        remove_table(directory, owner)
     elif (table := _table_settings(directory)) is not None:
         check_same(table, settings, str(directory))
     writer = TableWriter(directory, owner, settings)

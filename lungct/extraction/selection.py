@@ -10,7 +10,7 @@ from lungct.errors import UsageError
 from lungct.extraction.grouping import group_by_person
 from lungct.extraction.options import BY_PATIENT_ID, Asked
 from lungct.features import Known
-from lungct.patients import Patient, list_patients, named_patients, read_ids
+from lungct.patients import NamingError, Patient, list_patients, named_patients, read_ids
 from lungct.storage import Place, locate
 
 
@@ -32,16 +32,24 @@ def select_patients(
 
     """
     ids = None if patients is None else read_ids(locate(patients, option="--patients"))
-    if wanted.depth == BY_PATIENT_ID:
-        found = _named(group_by_person(src, without=directory), ids, src)
-    elif ids is not None:
-        found = named_patients(src, ids, depth=_levels(wanted))
-    else:
-        found = list_patients(src, depth=_levels(wanted), without=directory)
+    try:
+        found = _find(src, directory, wanted, ids)
+    except NamingError as error:
+        if wanted.key:
+            raise UsageError(error.nameless) from None
+        raise
     if wanted.key:
         found = [Patient(wanted.key.pseudonym(p.id), p.location) for p in found]
         found.sort(key=lambda patient: patient.id)
     return found[:limit]
+
+
+def _find(src: Place, directory: Place, wanted: Asked, ids: Sequence[str] | None) -> list[Patient]:
+    if wanted.depth == BY_PATIENT_ID:
+        return _named(group_by_person(src, without=directory), ids, src)
+    if ids is not None:
+        return named_patients(src, ids, depth=_levels(wanted))
+    return list_patients(src, depth=_levels(wanted), without=directory)
 
 
 def _levels(wanted: Asked) -> int:
@@ -56,7 +64,10 @@ def _named(found: list[Patient], ids: Sequence[str] | None, src: Place) -> list[
     asked_for = set(ids)
     missing = sorted(asked_for - {patient.id for patient in found})
     if missing:
-        raise UsageError(f"--patients: SRC {src} has no patient {named(missing)}")
+        raise NamingError(
+            f"--patients: SRC {src} has no patient {named(missing)}",
+            f"--patients: SRC lacks {len(missing)} of the {len(asked_for)} patients",
+        )
     return [patient for patient in found if patient.id in asked_for]
 
 

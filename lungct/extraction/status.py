@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lungct.cluster import connect
-from lungct.errors import StorageError
+from lungct.errors import StorageError, UsageError
 from lungct.extraction.grouping import group_by_person
 from lungct.extraction.options import check_key
-from lungct.features import Settings, read_settings, read_shards, schema, shard_name
+from lungct.features import Settings, is_shard, read_settings, read_shards, schema, shard_name
 from lungct.patients import Patient, list_patients
 from lungct.pseudonyms import read_key
 from lungct.storage import Place, locate, open_parquet
@@ -136,7 +136,7 @@ def check_files(table: Place, settings: Settings) -> list[str]:
     seen: dict[str, str] = {}
     files: list[Place] = sorted((table / "features").glob("*"), key=lambda path: path.name)
     for path in files:
-        if not (path.name.startswith("part-") and path.name.endswith(".parquet")):
+        if not is_shard(path.name):
             problems.append(f"{path.name} is not a file of the table")
             continue
         try:
@@ -145,6 +145,8 @@ def check_files(table: Place, settings: Settings) -> list[str]:
             problems.append(f"{path.name} cannot be read ({str(error).splitlines()[0][:100]})")
             continue
         problems += _shard_problems(path.name, shard, settings)
+        if "patient_id" not in shard.column_names:
+            continue
         for patient_id in shard.column("patient_id").to_pylist():
             if patient_id in seen:
                 problems.append(f"{path.name} and {seen[patient_id]} have the same patient")
@@ -157,7 +159,11 @@ def _shard_problems(name: str, shard: Any, settings: Settings) -> list[str]:
     if not shard.schema.remove_metadata().equals(schema(settings.dim)):
         return [f"{name} has another schema"]
     text = (shard.schema.metadata or {}).get(b"lungct.settings", b"{}")
-    if Settings.from_json(text, where=name).comparable() != settings.comparable():
+    try:
+        same = Settings.from_json(text, where=name).comparable() == settings.comparable()
+    except UsageError:
+        same = False
+    if not same:
         problems.append(f"{name} was made with other settings")
     ids = shard.column("patient_id").to_pylist()
     if ids != sorted(ids):

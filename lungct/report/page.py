@@ -14,20 +14,16 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungct import metrics
 from lungct.errors import UsageError
-from lungct.storage import ObjectPath, Place, locate, write_atomically
-
-if TYPE_CHECKING:
-    pass
-
 from lungct.report import figures, numbers
 from lungct.report.run import Run, read_run
+from lungct.storage import ObjectPath, Place, locate, write_atomically
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

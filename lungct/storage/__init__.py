@@ -12,7 +12,7 @@ never a credential.
 """
 
 from lungct.storage.fetching import is_remote, kept_copy, local_copies, local_copy
-from lungct.storage.local import storage_faults, sync_directory, write_synced
+from lungct.storage.local import storage_faults
 from lungct.storage.objects import ObjectPath
 from lungct.storage.ownership import Owner, check_free, own
 from lungct.storage.places import (
@@ -27,6 +27,7 @@ from lungct.storage.places import (
     open_parquet,
     output_file,
     publish,
+    remove,
     same_place,
     stage,
     subdirectories,
@@ -53,11 +54,10 @@ __all__ = [
     "output_file",
     "own",
     "publish",
+    "remove",
     "same_place",
     "stage",
     "storage_faults",
     "subdirectories",
-    "sync_directory",
     "write_atomically",
-    "write_synced",
 ]

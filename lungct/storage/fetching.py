@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lungct.errors import LungCTError, SeriesError, StorageError
 from lungct.storage.local import storage_faults
-from lungct.storage.objects import SCHEMES, ObjectPath
+from lungct.storage.objects import SCHEMES, ObjectPath, StoreError
 
 # At 50 ms a request, 150 slices of half a megabyte take a quarter of a second.
 REQUESTS = 32
@@ -26,6 +26,8 @@ PART_BYTES = 8 << 20
 MOST_BYTES = 32 << 30
 MOST_OBJECTS = 200_000
 _PREFIX = "lungct-fetched-"
+# Volume files whose voxels lie in a file beside them.
+HEADER_ENDINGS = (".mhd", ".nhdr")
 
 Location = str | Sequence[str]
 """A patient's directory or file, or a list of its files; on a disk or in a store."""
@@ -54,6 +56,11 @@ def local_copy(location: Location) -> Iterator[str | list[str]]:
             copy = _fetch(location, directory)
         except FileNotFoundError:
             raise StorageError("the patient's files are not there any more") from None
+        except StoreError as error:
+            # Never an object's key: it holds the directory's name, which may be a person's.
+            raise StorageError(
+                f"an object of the patient's cannot be read: {error.reason}"
+            ) from None
         yield copy
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -114,21 +121,28 @@ def _fetch(location: Location, directory: Path) -> str | list[str]:
         names = [f"{number:06d}" for number in range(len(objects))]
         return [os.fspath(path) for path in _download(sizes, names, directory)]
     place = ObjectPath.from_url(location)
-    found = sorted(place.walk())
-    target = directory / (place.name or "patient")
-    if not found and place.is_file():
-        # One volume file, and where it is only a header, what lies beside it under the same name.
-        stem = place.name.split(".", 1)[0]
-        beside = [o for o in place.parent.entries()[1] if o.name.split(".", 1)[0] == stem]
+    listed = sorted(place.walk())
+    if not listed and place.is_file():
+        # One volume file; where it is only a header, also what lies beside it under the same name.
+        beside = [place]
+        if place.name.endswith(HEADER_ENDINGS):
+            stem = place.name.rpartition(".")[0]
+            beside = [o for o in place.parent.entries()[1] if o.name.startswith(f"{stem}.")]
         _download([(o, o.size()) for o in beside], [o.name for o in beside], directory)
         return os.fspath(directory / place.name)
-    if not found:
+    if not listed and not place.is_marker():
         raise FileNotFoundError(location)
-    found = [(item, size) for item, size in found if "/." not in item.key[len(place.key) :]]
-    names = [_safe(item.key[len(place.key) + 1 :]) for item, _ in found]
+    start = len(place.key) + 1 if place.key else 0
+    # Empty objects stand for directories where their keys end in a slash, and no client tells which.
+    found = [(o, size) for o, size in listed if size and not _is_hidden(o.key[start:])]
+    target = directory / (place.name or "patient")
     target.mkdir()
-    _download(found, names, target)
+    _download(found, [_safe(o.key[start:]) for o, _ in found], target)
     return os.fspath(target)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
 
 
 def _safe(name: str) -> str:
@@ -163,6 +177,13 @@ def _download(
 
 
 def _download_one(source: ObjectPath, size: int, path: Path) -> None:
+    try:
+        _download_parts(source, size, path)
+    except FileNotFoundError:
+        raise StorageError("an object of the patient's is not there any more") from None
+
+
+def _download_parts(source: ObjectPath, size: int, path: Path) -> None:
     with open(path, "wb") as file:
         if size <= PART_BYTES:
             file.write(source.read_bytes())

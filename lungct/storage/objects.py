@@ -14,7 +14,7 @@ import fnmatch
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +28,8 @@ SCHEMES = ("s3", "gs", "abfs", "abfss")
 READ_TIMEOUT = timedelta(seconds=30)
 REQUEST_TIMEOUT = timedelta(minutes=5)
 RETRY_SECONDS = float(os.environ.get("LUNGCT_STORAGE_RETRY_SECONDS", "60"))
+# What changes a table is small and must not linger: with its retries it is over well before an heir's grace is.
+QUICK_SECONDS = 20.0
 
 
 @dataclass(frozen=True, order=True)
@@ -112,6 +114,14 @@ class ObjectPath:
             return False
         return True
 
+    def is_marker(self) -> bool:
+        """Whether the key is there as an empty directory: an empty object whose key ends in a slash."""
+        import obstore
+
+        with _faults(f"{self} cannot be listed"):
+            chunk = next(iter(obstore.list(self._store, prefix=self.key, chunk_size=2)), [])
+        return any(meta["path"] == self.key and not meta["size"] for meta in chunk)
+
     def is_dir(self) -> bool:
         """Whether there is any object below that key."""
         import obstore
@@ -168,18 +178,19 @@ class ObjectPath:
 
     def create(self, data: bytes) -> str | None:
         """Put a whole object where there is none; FileExistsError where there is. Gives its e_tag."""
-        return self._put(data, "create")
+        return self._put(data, "create", quick=True)
 
     def replace(self, data: bytes, e_tag: str) -> str | None:
         """Put a whole object in the place of one that is still what ``e_tag`` says; else FileExistsError."""
-        return self._put(data, {"e_tag": e_tag})
+        return self._put(data, {"e_tag": e_tag}, quick=True)
 
-    def _put(self, data: bytes, mode: Any) -> str | None:
+    def _put(self, data: bytes, mode: Any, *, quick: bool = False) -> str | None:
         import obstore
 
         with _faults(f"{self} cannot be written"):
             # Never in several parts: only a single request can be made on a condition.
-            result = obstore.put(self._store, self.key, data, mode=mode, use_multipart=False)
+            store = _open_store(self.root, quick=quick)
+            result = obstore.put(store, self.key, data, mode=mode, use_multipart=False)
         e_tag = result["e_tag"]
         return None if e_tag is None else str(e_tag)
 
@@ -188,7 +199,8 @@ class ObjectPath:
         import obstore
 
         with _faults(f"{target} cannot be written"):
-            obstore.copy(self._store, self.key, target.key, overwrite=True)
+            store = _open_store(self.root, quick=True)
+            obstore.copy(store, self.key, target.key, overwrite=True)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object."""
@@ -219,6 +231,14 @@ class ObjectPath:
     @property
     def _store(self) -> Any:
         return _open_store(self.root)
+
+
+def remove_objects(objects: Sequence[ObjectPath]) -> None:
+    """Remove objects of one store by one request (on S3, for up to 1,000)."""
+    import obstore
+
+    with _faults(f"{objects[0].parent} cannot be emptied"):
+        obstore.delete(objects[0]._store, [place.key for place in objects])
 
 
 class _Ranges(io.RawIOBase):
@@ -256,18 +276,19 @@ def _is_below(key: str, prefix: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _open_store(root: str) -> Any:
-    """Open a store once a process."""
+def _open_store(root: str, *, quick: bool = False) -> Any:
+    """Open a store once a process; ``quick``: to give up after `QUICK_SECONDS`."""
     from obstore.store import from_url
 
+    retry = min(RETRY_SECONDS, QUICK_SECONDS) if quick else RETRY_SECONDS
     options: dict[str, Any] = {
         "client_options": {
             "connect_timeout": timedelta(seconds=10),
             "read_timeout": READ_TIMEOUT,
-            "timeout": REQUEST_TIMEOUT,
+            "timeout": timedelta(seconds=QUICK_SECONDS) if quick else REQUEST_TIMEOUT,
         }
         | ({"allow_http": True} if _plain_http() else {}),
-        "retry_config": {"max_retries": 10, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+        "retry_config": {"max_retries": 10, "retry_timeout": timedelta(seconds=retry)},
     }
     provider = _profile_credentials() if root.startswith("s3://") else None
     if provider is not None:
@@ -322,22 +343,40 @@ def _faults(what: str) -> Iterator[None]:
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
         raise FileExistsError(f"{what}: it is there already, or has changed") from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-        raise StorageError(
-            f"{what}: access was denied; look at this machine's credentials for that store (a public bucket: "
-            "AWS_SKIP_SIGNATURE=true, and GOOGLE_ or AZURE_)"
-        ) from error
+        raise StoreError(what, _DENIED) from error
     except exceptions.BaseError as error:
-        raise StorageError(f"{what}: {_reason(error)}") from error
+        raise StoreError(what, _reason(error)) from error
+
+
+class StoreError(StorageError):
+    """A store's refusal; ``reason`` says why, and names no object."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what}: {reason}")
+        self.what, self.reason = what, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the reason when the error crosses a process boundary."""
+        return StoreError, (self.what, self.reason)
+
+
+_DENIED = (
+    "access was denied; look at this machine's credentials for that store (a public bucket: "
+    "AWS_SKIP_SIGNATURE=true, and GOOGLE_ or AZURE_)"
+)
 
 
 def _reason(error: Exception) -> str:
     text = str(error)
+    # A machine without credentials asks its cloud's address for them, and that answer is not the store's.
+    if any(sign in text.lower() for sign in ("credential", "169.254.169.254", "metadata.google")):
+        return "no credentials for that store were found on this machine"
+    if "path" in text.lower() and ("segment" in text.lower() or "illegal" in text.lower()):
+        return "an object below has a key that is no path (// or /./ or a control character in it): rename it"
     status = re.search(r"\b([45]\d\d) [A-Z][a-z]", text)
     if status:
         return f"the store answered {status.group(1)}"
     for sign, reason in (
-        ("credential", "no credentials for that store were found on this machine"),
-        ("169.254.169.254", "no credentials for that store were found on this machine"),
         ("dns error", "the store's name is not known"),
         ("timed out", "the store did not answer in time"),
         ("Connection refused", "nothing answers at the store's address"),

@@ -28,11 +28,12 @@ from typing import Any
 from lungct.errors import StorageError, UsageError
 from lungct.storage import local
 from lungct.storage.objects import ObjectPath
-from lungct.storage.places import Place, check_directory, new_run_id
+from lungct.storage.places import Place, check_directory, new_run_id, remove
 
 RENEW_SECONDS = float(os.environ.get("LUNGCT_RENEW_SECONDS", "30"))
 STALE_AFTER = 10 * RENEW_SECONDS
-# A commit of a living owner that was under way when its table was taken over is through, or given up, after this.
+# A living owner's commit that was under way when its table was taken over is through, or given up, after this: a
+# request that changes a table ends, with its retries, within 40 s (`lungct.storage.objects.QUICK_SECONDS`).
 GRACE_SECONDS = 2 * RENEW_SECONDS
 
 Record = dict[str, Any]
@@ -176,7 +177,7 @@ class _DiskOwner(Owner):
             yield
 
     def release(self) -> None:
-        with suppress(OSError), _mutex(self._control):
+        with suppress(OSError, StorageError), _mutex(self._control):
             shutil.rmtree(self._control / "staging" / self.run, ignore_errors=True)
             if _read_record(self._control / "owner.json").get("run") == self.run:
                 (self._control / "owner.json").unlink(missing_ok=True)
@@ -187,7 +188,8 @@ class _DiskOwner(Owner):
 @contextmanager
 def _mutex(control: Path) -> Iterator[None]:
     """Keep two processes from examining and changing the owner's record at once."""
-    fd = os.open(control / "mutex", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with local.storage_faults(f"{control.parent} cannot be locked"):
+        fd = os.open(control / "mutex", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -198,11 +200,14 @@ def _mutex(control: Path) -> Iterator[None]:
 def _lock_is_held(control: Path, record: Record) -> bool:
     """Whether the run of a record still holds its lock."""
     try:
-        fd = os.open(control / f"lock-{record.get('run')}", os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(control / f"lock-{record.get('run')}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except PermissionError:
+        return True  # another account's: as good as held
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two that look at the same time must not take each other for the owner.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
@@ -232,6 +237,7 @@ class _StoreOwner(Owner):
         place = table / ".lungct" / "owner.json"
         run = new_run_id()
         record = _new_record(run)
+        living = False
         try:
             if not place.is_file():
                 e_tag = place.create(record)
@@ -242,15 +248,25 @@ class _StoreOwner(Owner):
                 if living and not take_over:
                     raise _held(table, before)
                 e_tag = place.replace(record, was)
-                if living:
-                    time.sleep(GRACE_SECONDS)
-        except (FileExistsError, FileNotFoundError):
-            # Another run was quicker by a moment.
-            raise _held(table, _read_record(place)) from None
+        except FileExistsError:
+            # Another run was quicker by a moment; or it was this one, whose request was answered and sent again.
+            now = _read_record(place)
+            if now.get("run") != run:
+                raise _held(table, now) from None
+            e_tag = place.head()["e_tag"]
+        except FileNotFoundError:
+            raise StorageError(f"{table} cannot be written: there is no such bucket") from None
         if e_tag is None:
             raise UsageError(f"--out {table}: that store gives no ETags, which ownership needs")
         owner = cls(table, run, record, e_tag)
-        (table / ".lungct" / "staging").remove_below()
+        try:
+            if living:
+                time.sleep(GRACE_SECONDS)
+            (table / ".lungct" / "staging").remove_below()
+            remove(list((table / ".lungct").glob("clock-*")))
+        except BaseException:
+            owner.release()
+            raise
         return owner
 
     def check(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from lungct.errors import UsageError
 from lungct.storage import local
-from lungct.storage.objects import SCHEMES, ObjectPath
+from lungct.storage.objects import SCHEMES, ObjectPath, remove_objects
 
 Place = Path | ObjectPath
 """A file or directory on a disk, or an object or prefix in a store."""
@@ -164,6 +165,17 @@ def discard(staged: Place) -> None:
     """Remove a staged file that is of no more use; in a store its owner removes it with all its staging."""
     if isinstance(staged, Path):
         staged.unlink(missing_ok=True)
+
+
+def remove(places: Sequence[Place]) -> None:
+    """Remove files of one storage, in a store by one request (StorageError)."""
+    objects = [place for place in places if isinstance(place, ObjectPath)]
+    if objects:
+        remove_objects(objects)
+    for place in places:
+        if isinstance(place, Path):
+            with local.storage_faults(f"{place} cannot be removed"):
+                place.unlink(missing_ok=True)
 
 
 def open_parquet(place: Place) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from platform import python_version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lungct import __version__
 from lungct.errors import UsageError
@@ -31,9 +31,6 @@ from lungct.training.directory import (
     write_results,
 )
 from lungct.training.on_ray import fit_on_ray
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
