@@ -273,7 +273,7 @@ def test_the_token_is_where_ray_looks_for_it(monkeypatch, tmp_path):
 def test_the_dashboard_listens_on_loopback_only(name):
     head, worker = ray_starts(as_prepared(name))
     assert "--dashboard-host=127.0.0.1" in head
-    assert "--dashboard" not in worker
+    assert "--dashboard-host" not in worker
     for command in (head, worker):
         assert "0.0.0.0" not in command
         assert "::" not in command

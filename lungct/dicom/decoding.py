@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 Stored = NDArray[np.integer[Any]]
 
-_JPEG, _JPEG_LS, _JPEG_2000, _HT, _RLE = "jpeg8", "jpegls", "jpeg2k", "htj2k", "dicomrle"
+# High throughput JPEG 2000 goes through OpenJPEG too: OpenJPH, three times as fast, crashes on damaged codestreams.
+_JPEG, _JPEG_LS, _JPEG_2000, _RLE = "jpeg8", "jpegls", "jpeg2k", "dicomrle"
 CODECS: dict[str, str] = {
     "1.2.840.10008.1.2.4.50": _JPEG,  # baseline
     "1.2.840.10008.1.2.4.51": _JPEG,  # extended, 8 and 12 bits
@@ -43,9 +44,9 @@ CODECS: dict[str, str] = {
     "1.2.840.10008.1.2.4.81": _JPEG_LS,  # near lossless
     "1.2.840.10008.1.2.4.90": _JPEG_2000,  # lossless
     "1.2.840.10008.1.2.4.91": _JPEG_2000,
-    "1.2.840.10008.1.2.4.201": _HT,  # high throughput JPEG 2000, lossless
-    "1.2.840.10008.1.2.4.202": _HT,
-    "1.2.840.10008.1.2.4.203": _HT,
+    "1.2.840.10008.1.2.4.201": _JPEG_2000,  # high throughput JPEG 2000, lossless
+    "1.2.840.10008.1.2.4.202": _JPEG_2000,
+    "1.2.840.10008.1.2.4.203": _JPEG_2000,
     "1.2.840.10008.1.2.5": _RLE,
 }
 """Compressed transfer syntaxes, and the imagecodecs codec that decodes each."""
@@ -296,7 +297,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
             src, np.dtype(f"<u{runner.bits_allocated // 8}"), out=int(runner.frame_length())
         )
         return bytes(frame)
-    size_in = _size_in_jpeg_2000 if codec in (_JPEG_2000, _HT) else _size_in_jpeg
+    size_in = _size_in_jpeg_2000 if codec == _JPEG_2000 else _size_in_jpeg
     if size_in(src) != (runner.rows, runner.columns, 1):
         raise ValueError("the codestream is of another size")
     pixels = _codec(codec)(src + _END if codec == _JPEG_LS else src)
@@ -334,12 +335,19 @@ def _size_in_jpeg_2000(src: bytes) -> tuple[int, int, int]:
     at = src.find(b"\xff\x4f\xff\x51", 0, 4096)
     if at < 0 or len(src) < at + 42:
         raise ValueError("no image header")
-    width, height, left, top, tile_width, tile_height = struct.unpack_from(">6I", src, at + 8)
+    right, bottom, left, top, *tile = struct.unpack_from(">8I", src, at + 8)
     components = struct.unpack_from(">H", src, at + 40)[0]
-    # A decoder divides by these: OpenJPH ends its process over a zero.
-    if not (tile_width and tile_height) or src[at + 43 : at + 45] != b"\1\1":
+    # What the standard forbids has ended a decoder's process, or kept it busy for ever: tiles of no size, or that begin
+    # behind the image, or more of them than a codestream may have (ISO 15444-1 B.3, A.4.2); sampling other than 1.
+    tile_width, tile_height, tile_left, tile_top = tile
+    if not (
+        tile_left <= left < tile_left + tile_width
+        and tile_top <= top < tile_top + tile_height
+        and -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height) < 65536
+        and src[at + 43 : at + 45] == b"\1\1"
+    ):
         raise ValueError("the tiles or the sampling make no sense")
-    return height - top, width - left, components
+    return bottom - top, right - left, components
 
 
 # --- a self-check, for ``lungct doctor`` ---

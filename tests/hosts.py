@@ -1,0 +1,335 @@
+"""Hosts for tests, all on this one machine: each with an address, processes, files and an sshd of its own.
+
+A host is a set of Linux namespaces (network, processes, mounts, name, IPC) around a first process. It has one address
+on a network that leads nowhere else, its own /tmp, /dev/shm, /run and home directories, and one account, `ACCOUNT`,
+without rights. Of this machine's files it sees the system's, and, read-only and at their own paths, the running Python
+with its packages and a checkout; `SHARED` is one directory that all hosts see and may write.
+
+The operator is one more host, without sshd: people's commands run there. The bridge between all is in its network, so
+nothing appears in this machine's own network, process table or mounts. Hosts end when their first process ends, which
+the kernel sees to even when the test is killed: all processes, mounts and network devices of the host end with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ACCOUNT = "lungct"
+UID = 4321
+HOME = f"/home/{ACCOUNT}"
+SHARED = "/srv/shared"
+NETWORK = "10.77.0"
+SHM_BYTES = 600 << 20
+TMP_BYTES = 2 << 30
+ROOT = Path(__file__).parent.parent
+PROGRAMS = ("ip", "nsenter", "ps", "rsync", "setpriv", "ssh", "/usr/sbin/sshd", "unshare")
+# Top directories that are the system's, and seen as they are; any other is hidden but for what is shown in it.
+SYSTEM = ("bin", "etc", "lib", "lib64", "nix", "opt", "sbin", "usr")
+SSHD_CONFIG = """\
+HostKey /etc/ssh/host_key
+UsePAM no
+PasswordAuthentication no
+PidFile none
+MaxStartups 100
+"""
+
+
+@dataclass
+class Host:
+    """One host: its name and address, its home directory as this machine sees it, and the pid of its first process."""
+
+    name: str
+    address: str
+    home: Path
+    pid: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def enter(self, *command: object, cwd: str = HOME, **environment: str) -> list[str]:
+        """Give the command line that runs a command on the host, as the account."""
+        values = {
+            "HOME": HOME,
+            "USER": ACCOUNT,
+            "PATH": f"{HOME}/lungct-venv/bin:/usr/local/bin:/usr/bin:/bin",
+            "LC_ALL": "C.UTF-8",
+            **self.environment,
+            **environment,
+        }
+        return [
+            *("nsenter", f"--target={self.pid}", "--mount", "--net", "--pid", "--uts", "--ipc"),
+            *("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"),
+            *("env", "-i", f"--chdir={cwd}", *(f"{key}={value}" for key, value in values.items())),
+            *map(str, command),
+        ]
+
+    def run(
+        self, *command: object, cwd: str = HOME, timeout: float = 120, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the host, as the account; stderr comes with stdout."""
+        return subprocess.run(
+            self.enter(*command, cwd=cwd, **environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *command: object, cwd: str = HOME, **environment: str) -> subprocess.Popen[str]:
+        """Start a command on the host, as the account; it ends with the host at the latest."""
+        return subprocess.Popen(
+            self.enter(*command, cwd=cwd, **environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def processes(self) -> list[str]:
+        """Tell the host's processes by what they call themselves."""
+        return self.run("ps", "-eo", "args").stdout.splitlines()[1:]
+
+
+@dataclass
+class Network:
+    """The operator, the hosts, and the one directory that they all see, as this machine sees it."""
+
+    operator: Host
+    hosts: list[Host]
+    shared: Path
+    checkout: Path
+
+    def plug(self, host: Host, *, connected: bool) -> None:
+        """Cut a host off from all others, or connect it again."""
+        state = "up" if connected else "down"
+        _in_network(self.operator, "ip", "link", "set", f"to-{host.name}", state)
+
+
+def missing() -> list[str]:
+    """Tell what this machine lacks for having hosts."""
+    lacking = [program for program in PROGRAMS if shutil.which(program) is None]
+    return lacking if os.geteuid() == 0 else ["root", *lacking]
+
+
+@contextmanager
+def network(directory: Path, names: Sequence[str]) -> Iterator[Network]:
+    """Have hosts of these names while the context lasts, and an operator who may log in to them.
+
+    Parameters
+    ----------
+    directory
+        An empty directory of this machine: homes, the shared directory and a copy of the checkout are made in it.
+
+    """
+    checkout = copy_checkout(directory / "checkout")
+    shared = directory / "shared"
+    shared.mkdir()
+    _own(shared)
+    addresses = {name: f"{NETWORK}.{i + 1}" for i, name in enumerate(names)}
+    key = _files(directory, checkout, {**addresses, "operator": f"{NETWORK}.254"})
+    with ExitStack() as stack:
+        operator = stack.enter_context(_host(directory, "operator", f"{NETWORK}.254", "sleep"))
+        shutil.copy(key, operator.home / ".ssh" / "lungct_cluster")
+        _own(operator.home / ".ssh" / "lungct_cluster")
+        _in_network(operator, "ip", "link", "add", "bridge", "type", "bridge")
+        _set_address(operator, "bridge")
+        hosts = []
+        for name, address in addresses.items():
+            host = stack.enter_context(_host(directory, name, address, "sshd"))
+            _connect(operator, host)
+            hosts.append(host)
+        yield Network(operator, hosts, shared, checkout)
+
+
+def copy_checkout(to: Path) -> Path:
+    """Copy the checkout without what git ignores, so that nobody changes it meanwhile."""
+    ignored = (ROOT / ".gitignore").read_text().split()
+    names = [name.strip("/") for name in ignored]
+    shutil.copytree(ROOT, to, ignore=shutil.ignore_patterns(".git", *names), symlinks=True)
+    return to
+
+
+def installed_stamp(checkout: Path) -> str:
+    """Give what the setup command of deploy/onprem.yaml computes of a checkout, and would install nothing for."""
+    package = [
+        path.relative_to(checkout).as_posix()
+        for path in (checkout / "lungct").rglob("*")
+        if path.suffix in (".py", ".html")
+    ]
+    contents = hashlib.sha256()
+    for name in ("pyproject.toml", "constraints.txt", *sorted(package)):
+        contents.update((checkout / name).read_bytes())
+    return f"{contents.hexdigest()}  -\n"
+
+
+def _files(directory: Path, checkout: Path, addresses: dict[str, str]) -> Path:
+    """Make every host's home and system files, and give the key that logs in to all of them."""
+    key = directory / "key"
+    _ssh_key(key)
+    for name in addresses:
+        home = directory / name / "home"
+        etc = directory / name / "etc"
+        (home / ".ssh").mkdir(parents=True, mode=0o700)
+        shutil.copy(f"{key}.pub", home / ".ssh" / "authorized_keys")
+        _venv(home / "lungct-venv", checkout)
+        _own(home, *home.rglob("*"))
+        _etc(etc, addresses)
+    return key
+
+
+def _venv(venv: Path, checkout: Path) -> None:
+    """Make the environment that `ray up` would install out of the running one, which stays as it is."""
+    venv.mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (venv / name).symlink_to(Path(sys.prefix) / name)
+    (venv / "lungct-installed").write_text(installed_stamp(checkout))
+
+
+def _etc(etc: Path, addresses: dict[str, str]) -> None:
+    """Make the files of /etc in which hosts differ from this machine."""
+    (etc / "ssh").mkdir(parents=True)
+    _ssh_key(etc / "ssh" / "host_key")
+    (etc / "ssh" / "sshd_config").write_text(SSHD_CONFIG)
+    for name, line in {
+        "passwd": f"{ACCOUNT}:x:{UID}:{UID}::{HOME}:/bin/bash",
+        "group": f"{ACCOUNT}:x:{UID}:",
+    }.items():
+        others = [
+            other
+            for other in Path("/etc", name).read_text().splitlines()
+            if not other.startswith(f"{ACCOUNT}:")
+        ]
+        (etc / name).write_text("\n".join([*others, line, ""]))
+    (etc / "shadow").write_text(f"root:*:19000::::::\n{ACCOUNT}:*:19000::::::\n")
+    (etc / "shadow").chmod(0o600)
+    named = [f"{address} {name}" for name, address in addresses.items()]
+    (etc / "hosts").write_text("\n".join(["127.0.0.1 localhost", *named, ""]))
+
+
+def _ssh_key(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+
+
+def _own(*paths: Path) -> None:
+    """Give paths to the account of the hosts."""
+    for path in paths:
+        os.chown(path, UID, UID, follow_symlinks=False)
+
+
+@contextmanager
+def _host(directory: Path, name: str, address: str, serve: str) -> Iterator[Host]:
+    """Have one host while the context lasts; its network is not connected yet."""
+    files = directory / name
+    script = "\n".join(_begin(directory, name, serve))
+    with (files / "log").open("w") as log:
+        # The host's first process is killed when unshare ends, and unshare when this process does.
+        outer = subprocess.Popen(
+            [
+                *("setpriv", "--pdeathsig", "KILL"),
+                *("unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork"),
+                *("--kill-child", "bash", "-c", script),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        assert outer.stdout is not None
+        assert outer.stdout.readline() == "ready\n", (files / "log").read_text()
+        pid = int(Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text())
+        yield Host(name, address, files / "home", pid)
+    finally:
+        outer.kill()
+        outer.wait()
+
+
+def _begin(directory: Path, name: str, serve: str) -> Iterator[str]:
+    """Say, in commands of a shell, how a host's first process sets its files up, and what it does then."""
+    files = directory / name
+    shown = [(path, path) for path in _python_paths()]
+    shown += [(str(directory / "checkout"), str(ROOT))]
+    writable = [(str(files / "home"), HOME), (str(directory / "shared"), SHARED)]
+    yield "set -eu"
+    for file in ("ssh", "passwd", "group", "shadow", "hosts"):
+        yield f"mount --bind {shlex.quote(str(files / 'etc' / file))} /etc/{file}"
+    yield "mount -t tmpfs tmpfs /mnt"
+    every = sorted({target: source for source, target in shown + writable}.items())
+    for i, (_, source) in enumerate(every):
+        yield f"mkdir /mnt/{i}; mount --bind {shlex.quote(source)} /mnt/{i}"
+    for top in sorted({"home", "root", "srv", *(target.split("/")[1] for target, _ in every)}):
+        if top not in (*SYSTEM, "tmp"):
+            yield f"mount -t tmpfs -o mode=755 tmpfs /{shlex.quote(top)}"
+    yield f"mount -t tmpfs -o mode=1777,size={TMP_BYTES} tmpfs /tmp"
+    for i, (target, _) in enumerate(every):
+        place = shlex.quote(target)
+        yield f"mkdir -p {place}; mount --bind /mnt/{i} {place}"
+    for target, source in every:
+        if (source, target) not in writable:
+            yield f"mount -o remount,bind,ro {shlex.quote(target)}"
+    yield "umount --recursive --lazy /mnt"
+    yield f"mount -t tmpfs -o mode=1777,size={SHM_BYTES} tmpfs /dev/shm"
+    yield "mount -t tmpfs -o mode=755 tmpfs /run; mkdir /run/sshd"
+    yield "mount -t proc proc /proc"
+    yield f"hostname {name}; ip link set lo up; echo ready"
+    # The shell waits, so that processes whose parents have ended are reaped.
+    yield "/usr/sbin/sshd -D -e & wait" if serve == "sshd" else "sleep infinity & wait"
+
+
+def _python_paths() -> list[str]:
+    """Tell the directories that the running Python and its packages are in."""
+    paths = {sys.prefix, sys.base_prefix, *site.getsitepackages()}
+    paths |= {path for path in sys.path if path.endswith("-packages")}
+    return [
+        path
+        for path in sorted(os.path.abspath(path) for path in paths)
+        if path.split("/")[1] not in SYSTEM and os.path.isdir(path)
+    ]
+
+
+def _connect(operator: Host, host: Host) -> None:
+    """Put a cable between a host and the bridge."""
+    near = f"to-{host.name}"
+    far = ("peer", "name", "eth0", "netns", str(host.pid))
+    _in_network(operator, "ip", "link", "add", near, "type", "veth", *far)
+    _in_network(operator, "ip", "link", "set", near, "master", "bridge", "up")
+    _set_address(host, "eth0")
+
+
+def _set_address(host: Host, device: str) -> None:
+    _in_network(host, "ip", "address", "add", f"{host.address}/24", "dev", device)
+    _in_network(host, "ip", "link", "set", device, "up")
+
+
+def _in_network(host: Host, *command: str) -> None:
+    """Run a command as root in the host's network alone."""
+    subprocess.run(["nsenter", f"--target={host.pid}", "--net", *command], check=True)
+
+
+def kill_all(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """End what `Host.start` began and nobody waits for any more."""
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def wait_until(condition: object, seconds: float, what: str) -> float:
+    """Wait until a condition holds, and tell how long that took."""
+    assert callable(condition)
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds, f"not within {seconds:g} s: {what}"
+        time.sleep(0.2)
+    return time.monotonic() - begun

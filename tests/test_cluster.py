@@ -1,0 +1,344 @@
+"""`ray up deploy/onprem.yaml` for real: a head and two workers (`hosts`), and an operator who follows docs/cluster.md.
+
+Of the file only the addresses, the account and the key are changed. The tests are one story, in the order in which they
+stand: up, without a token, jobs, a path that one host alone sees, a job stopped, a host cut off, down. The operator's
+commands have a home directory of their own, so that no token is left where other Ray on this machine would find it.
+What the cluster computes is compared with what the operator's own machine computes without a cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hosts
+import pytest
+import yaml
+from ct_files import write_series
+from hosts import HOME, SHARED, Host, Network, wait_until
+
+pytestmark = pytest.mark.cluster
+PATIENTS = 24
+FILE = f"{HOME}/onprem.yaml"
+SRC = f"{SHARED}/scans"
+NETWORK = ("--device", "cpu", "--backbone", "resnet18", "--weights", "random:3")
+ONE_EACH = ("--shard-patients", 1)
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+SECONDS = {"seconds", "created", "started", "finished"}
+
+
+@dataclass
+class Cluster:
+    """A cluster that is up: its network, and how long `ray up` took and the workers then took to join."""
+
+    network: Network
+    up_seconds: float
+    join_seconds: float
+
+    @property
+    def head(self) -> Host:
+        return self.network.hosts[0]
+
+    @property
+    def workers(self) -> list[Host]:
+        return self.network.hosts[1:]
+
+    def operate(self, *command: object, timeout: float = 120, **environment: str) -> Any:
+        """Run one of the operator's commands in the root of the checkout."""
+        return self.network.operator.run(
+            *command, cwd=str(hosts.ROOT), timeout=timeout, **environment
+        )
+
+    def submit(self, *job: object, code: int = 0, seconds: float = 600) -> Submitted:
+        """Submit a job and wait for its end."""
+        ran = self.operate(*submission(*job), timeout=seconds)
+        assert ran.returncode == code, ran.stdout
+        return Submitted(ran.stdout)
+
+    def submit_only(self, *job: object) -> str:
+        """Submit a job, and give its id."""
+        ran = self.operate(*submission(*job, no_wait=True))
+        assert ran.returncode == 0, ran.stdout
+        return re.findall(r"raysubmit_\w+", ran.stdout)[0]
+
+    def logs(self, job: str) -> str:
+        return str(self.operate("ray", "job", "logs", job).stdout)
+
+    def job_status(self, job: str) -> str:
+        said = self.operate("ray", "job", "status", job).stdout
+        return next(word for word in JOB_STATES if word in said)
+
+    def shared(self, name: str) -> Path:
+        """Tell where this machine has what the hosts have in the shared directory."""
+        return self.network.shared / name
+
+
+JOB_STATES = ("PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED")
+
+
+@dataclass
+class Submitted:
+    """What `ray job submit` printed."""
+
+    said: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The job's result."""
+        lines = [line for line in self.said.splitlines() if line.startswith("{")]
+        values: dict[str, Any] = json.loads(lines[-1])
+        return values
+
+
+def submission(*job: object, no_wait: bool = False) -> list[object]:
+    wait = ["--no-wait"] if no_wait else []
+    return ["ray", "job", "submit", *wait, "--working-dir", ".", "--", "python", *job]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """Three hosts and an operator with a token, a key, the cluster's file and a cohort."""
+    assert hosts.missing() == [], "`make test-cluster`, as root, installs what it needs"
+    with hosts.network(tmp_path_factory.mktemp("cluster"), ["head", "worker1", "worker2"]) as found:
+        write_cohort(found.shared)
+        write_cluster_file(found)
+        found.operator.environment |= TOKEN
+        made = found.operator.run("ray", "get-auth-token", "--generate")
+        assert made.returncode == 0, made.stdout
+        closed = found.operator.run("chmod", "-R", "go=", f"{HOME}/.ray")
+        assert closed.returncode == 0, closed.stdout
+        yield found
+
+
+def write_cohort(shared: Path) -> None:
+    for i in range(PATIENTS):
+        write_series(shared / "scans" / f"p{i:02d}", slices=40 + i, rows=64, columns=64, seed=i)
+    labels = "".join(f"p{i:02d},{i * 7 % 3 % 2}\n" for i in range(PATIENTS))
+    (shared / "labels.csv").write_text(f"id,cancer\n{labels}")
+
+
+def write_cluster_file(network: Network) -> None:
+    """Change what deploy/onprem.yaml says is to be changed, and nothing else."""
+    head, *workers = (host.address for host in network.hosts)
+    config = yaml.safe_load((network.checkout / "deploy" / "onprem.yaml").read_text())
+    config["provider"] |= {"head_ip": head, "worker_ips": workers}
+    config["auth"] |= {"ssh_user": hosts.ACCOUNT, "ssh_private_key": "~/.ssh/lungct_cluster"}
+    (network.operator.home / "onprem.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture(scope="module")
+def cluster(network: Network) -> Iterator[Cluster]:
+    """The cluster, up, with all hosts in it and the dashboard's tunnel open."""
+    up_seconds = ray_up(network)
+    joined = wait_until(lambda: alive(network) == 3, 900, "three hosts alive")
+    network.operator.environment["RAY_API_SERVER_ADDRESS"] = "http://127.0.0.1:8265"
+    tunnel = network.operator.start("ray", "dashboard", FILE)
+    try:
+        wait_until(lambda: http_status(network.operator) is not None, 60, "a dashboard")
+        yield Cluster(network, up_seconds, joined)
+    finally:
+        hosts.kill_all([tunnel])
+
+
+def ray_up(network: Network, attempts: int = 3) -> float:
+    """Call `ray up`, again where a busy machine kept Ray's head from starting within its 30 s; give the seconds."""
+    for attempt in range(attempts):
+        begun = time.monotonic()
+        up = network.operator.run("ray", "up", "--yes", FILE, cwd=str(hosts.ROOT), timeout=400)
+        if up.returncode == 0:
+            return time.monotonic() - begun
+        if "timed out during startup" not in up.stdout or attempt == attempts - 1:
+            break
+    raise AssertionError(up.stdout)
+
+
+def alive(network: Network) -> int:
+    """Count the hosts that Ray has, as `ray exec` and `ray status` tell."""
+    said = network.operator.run("ray", "exec", FILE, "ray status").stdout
+    there = said.partition("Pending:")[0]
+    return sum(int(count) for count in re.findall(r"^ (\d+) local", there, re.MULTILINE))
+
+
+def http_status(operator: Host, *header: str) -> int | None:
+    """Ask the job API, and give the status of its answer."""
+    ask = (
+        "import sys, urllib.request as u, urllib.error as e\n"
+        "try: print(u.urlopen(u.Request(sys.argv[1], headers=dict([sys.argv[2:]] if sys.argv[2:] else []))).status)\n"
+        "except e.HTTPError as error: print(error.code)"
+    )
+    said = operator.run("python", "-c", ask, "http://127.0.0.1:8265/api/jobs/", *header)
+    return int(said.stdout) if said.returncode == 0 else None
+
+
+@pytest.fixture(scope="module")
+def undisturbed(network: Network) -> Path:
+    """The table and the run that one machine computes without a cluster."""
+    table, run = f"{SHARED}/local/features", f"{SHARED}/local/run"
+    on_this_machine(network.operator, "extract", SRC, "--out", table, *NETWORK, *ONE_EACH)
+    labels = f"{SHARED}/labels.csv"
+    on_this_machine(network.operator, "train", table, "--labels", labels, "--out", run)
+    return network.shared / "local"
+
+
+def on_this_machine(operator: Host, *command: object) -> None:
+    ran = operator.run("python", "-m", "lungct.cli", *command, timeout=600)
+    assert ran.returncode == 0, ran.stdout
+
+
+def table_files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.glob("features/*.parquet")}
+
+
+def without_seconds(value: Any) -> Any:
+    """Leave out what differs from run to run: when, and how long."""
+    if isinstance(value, dict):
+        return {key: without_seconds(v) for key, v in value.items() if key not in SECONDS}
+    return [without_seconds(v) for v in value] if isinstance(value, list) else value
+
+
+def extraction(out: str) -> tuple[object, ...]:
+    return ("jobs/extract.py", SRC, "--out", f"{SHARED}/{out}", *NETWORK, *ONE_EACH)
+
+
+def await_files(directory: Path, count: int) -> None:
+    wait_until(lambda: len(table_files(directory)) >= count, 600, f"{count} patients done")
+
+
+def test_ray_up_brings_every_host(cluster: Cluster) -> None:
+    print(f"ray up {cluster.up_seconds:.0f} s, workers {cluster.join_seconds:.0f} s later")
+    for host in cluster.network.hosts:
+        assert any("raylet" in process for process in host.processes()), host.name
+
+
+def test_the_dashboard_is_seen_on_the_head_alone(cluster: Cluster) -> None:
+    reached = cluster.operate(
+        "bash", "-c", f"exec 3<>/dev/tcp/{cluster.head.address}/8265 && echo reached"
+    )
+    assert "refused" in reached.stdout
+
+
+def test_without_the_token_nothing_is_answered(cluster: Cluster) -> None:
+    operator, head = cluster.network.operator, cluster.head
+    token = (operator.home / ".ray" / "auth_token").read_text().strip()
+    assert http_status(operator) == 401
+    assert http_status(operator, "Authorization", f"Bearer {token[::-1]}x") in (401, 403)
+    assert http_status(operator, "Authorization", f"Bearer {token}") == 200
+    without = {"RAY_AUTH_MODE": "disabled"}
+    assert cluster.operate(*submission("-c", "1"), **without).returncode != 0
+    address = f"{head.address}:6379"
+    connect = f"import ray; ray.init({address!r}, log_to_driver=False); print('inside')"
+    for host in (cluster.workers[0], head):
+        assert host.run("ray", "status", "--address", address, **TOKEN).returncode == 0
+        status = host.run("ray", "status", "--address", address, **without)
+        assert status.returncode != 0, status.stdout
+        inside = host.run("python", "-c", connect, **without)
+        assert (inside.returncode != 0, "inside" in inside.stdout) == (True, False), inside.stdout
+
+
+def test_jobs_give_what_one_machine_gives(cluster: Cluster, undisturbed: Path) -> None:
+    extracted = cluster.submit(*extraction("study/features")).line
+    assert (extracted["extracted"], extracted["failed"]) == (PATIENTS, 0)
+    assert table_files(cluster.shared("study/features")) == table_files(undisturbed / "features")
+    where = (f"{SHARED}/study/features", "--labels", f"{SHARED}/labels.csv")
+    cluster.submit("jobs/train.py", *where, "--out", f"{SHARED}/study/run")
+    ours, theirs = (
+        without_seconds(json.loads((run / "run" / "metrics.json").read_text()))
+        for run in (cluster.shared("study"), undisturbed)
+    )
+    assert ours == theirs
+
+
+def test_a_path_that_one_host_alone_sees_is_refused(cluster: Cluster) -> None:
+    copied = cluster.head.run("cp", "-r", SRC, "/tmp/scans")
+    assert copied.returncode == 0, copied.stdout
+    job = ("jobs/extract.py", "/tmp/scans", "--out", f"{SHARED}/never", *NETWORK)
+    said = cluster.submit(*job, code=1).said
+    assert re.search(r"lungct: error: node 10\.77\.0\.[23] does not see SRC /tmp/scans", said), said
+    assert table_files(cluster.shared("never")) == {}
+    job = ("jobs/extract.py", SRC, "--out", "/tmp/table", *NETWORK)
+    said = cluster.submit(*job, code=1).said
+    assert re.search(r"lungct: error: node 10\.77\.0\.[23] does not see --out", said), said
+
+
+STOP = """
+import sys, time
+from ray.job_submission import JobSubmissionClient
+client = JobSubmissionClient()
+begun = time.monotonic()
+client.stop_job(sys.argv[1])
+while not client.get_job_status(sys.argv[1]).is_terminal():
+    time.sleep(0.02)
+print(time.monotonic() - begun)
+"""
+
+
+def test_a_stopped_job_ends_in_time_and_goes_on(cluster: Cluster, undisturbed: Path) -> None:
+    job = extraction("stopped")
+    submitted = cluster.submit_only(*job)
+    await_files(cluster.shared("stopped"), 3)
+    ended = cluster.operate("python", "-c", STOP, submitted)
+    assert ended.returncode == 0, ended.stdout
+    print(f"stopped in {float(ended.stdout.splitlines()[-1]):.1f} s")
+    assert float(ended.stdout.splitlines()[-1]) < 3
+    assert cluster.job_status(submitted) == "STOPPED"
+    assert "stopped by a signal" in cluster.logs(submitted)
+    done = table_files(cluster.shared("stopped"))
+    assert 3 <= len(done) < PATIENTS
+    result = cluster.submit(*job).line
+    assert (result["skipped"], result["skipped"] + result["extracted"]) == (len(done), PATIENTS)
+    assert table_files(cluster.shared("stopped")) == table_files(undisturbed / "features")
+
+
+def test_a_host_cut_off_loses_nothing(cluster: Cluster, undisturbed: Path) -> None:
+    submitted = cluster.submit_only(*extraction("cut"))
+    await_files(cluster.shared("cut"), 3)
+    victim = busiest(cluster.workers)
+    done = len(table_files(cluster.shared("cut")))
+    cluster.network.plug(victim, connected=False)
+    try:
+        assert done < PATIENTS
+        ended = wait_until(
+            lambda: cluster.job_status(submitted) not in ("PENDING", "RUNNING"), 900, "the job"
+        )
+        print(f"{victim.name} was cut off at {done} patients; the job ended {ended:.0f} s later")
+        assert cluster.job_status(submitted) == "SUCCEEDED", cluster.logs(submitted)
+        assert table_files(cluster.shared("cut")) == table_files(undisturbed / "features")
+    finally:
+        cluster.network.plug(victim, connected=True)
+
+
+def busiest(workers: list[Host]) -> Host:
+    """Choose the worker on which most is under way, the network's actor before anything else."""
+
+    def work(host: Host) -> tuple[int, int]:
+        names = [name for name in host.processes() if name.startswith("ray::")]
+        actors = [name for name in names if "NetworkActor" in name]
+        return len(actors), len([name for name in names if not name.startswith("ray::IDLE")])
+
+    return max(workers, key=work)
+
+
+def test_ray_down_ends_ray_everywhere(cluster: Cluster) -> None:
+    down = cluster.operate("ray", "down", "--yes", FILE, timeout=240)
+    assert down.returncode == 0, down.stdout
+    for host in cluster.network.hosts:
+        took = wait_until(lambda host=host: not ray_runs(host), 240, f"no Ray on {host.name}")
+        print(f"{host.name}: no Ray {took:.0f} s later")
+
+
+def ray_runs(host: Host) -> bool:
+    return any("raylet" in name or "gcs_server" in name for name in host.processes())
+
+
+def test_what_was_started_ends_with_the_hosts(network: Network, tmp_path: Path) -> None:
+    """A host whose first process is killed takes all its processes with it."""
+    with hosts.network(tmp_path, ["alone"]) as other:
+        sleeper = other.hosts[0].start("sleep", "1000")
+    assert sleeper.wait(timeout=10) != 0
+    assert subprocess.run(["ip", "link", "show", "to-alone"], capture_output=True).returncode != 0
