@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -82,11 +83,26 @@ def test_sigterm_ends_cleanly_in_time(cohort: Path, tmp_path: Path) -> None:
     assert not (tmp_path / ".lungct" / "owner.json").exists()
 
 
+def stop_between_commits(pid: int, table: Path) -> None:
+    """Stop a run where it does not hold its table still: nobody may take it over in the middle of a change."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.05)
+        with open(table / ".lungct" / "mutex") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.05)
+                continue
+        return
+
+
 def test_a_run_that_lost_its_table_says_so_in_a_line(cohort: Path, tmp_path: Path) -> None:
     command = ("extract", cohort, "--out", tmp_path, "--shard-patients", 1, "--quiet", *FLAGS)
     first = start(*command)
     await_a_shard(tmp_path)
-    os.kill(first.pid, signal.SIGSTOP)
+    stop_between_commits(first.pid, tmp_path)
     assert f"belongs to a running extract (process {first.pid}" in refused(*command)
     second = start(*command, "--take-over")
     while str(second.pid) not in (tmp_path / ".lungct/owner.json").read_text():

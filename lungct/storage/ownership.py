@@ -32,6 +32,8 @@ from lungct.storage.places import Place, check_directory, new_run_id, remove
 
 RENEW_SECONDS = float(os.environ.get("LUNGCT_RENEW_SECONDS", "30"))
 STALE_AFTER = 10 * RENEW_SECONDS
+# A change holds a table on a disk still for milliseconds; a holder that was stopped in it, for ever.
+MUTEX_SECONDS = 60.0
 # A living owner's commit that was under way when its table was taken over is through, or given up, after this: a
 # request that changes a table ends, with its retries, within 40 s (`lungct.storage.objects.QUICK_SECONDS`).
 GRACE_SECONDS = 2 * RENEW_SECONDS
@@ -191,10 +193,25 @@ def _mutex(control: Path) -> Iterator[None]:
     with local.storage_faults(f"{control.parent} cannot be locked"):
         fd = os.open(control / "mutex", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        deadline = time.monotonic() + MUTEX_SECONDS
+        while not _locked(fd):
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    f"{control.parent} is in the middle of a change by {_whose(_read_record(control / 'owner.json'))}, "
+                    "which does not end: end that process"
+                )
+            time.sleep(0.01)
         yield
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _lock_is_held(control: Path, record: Record) -> bool:
