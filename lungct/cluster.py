@@ -79,7 +79,8 @@ def connect(address: str | None = None) -> Iterator[Session]:
     import ray
 
     if ray.is_initialized():
-        yield _session(local=False)
+        with _own_errors():
+            yield _session(local=False)
         return
     try:
         with _own_sigterm():
@@ -103,9 +104,8 @@ def connect(address: str | None = None) -> Iterator[Session]:
             ) from error
         raise ClusterError(f"Ray did not start on this machine: {reason}") from error
     try:
-        yield _session(local=local)
-    except ray.exceptions.RayError as error:
-        raise _from_ray(error) from error
+        with _own_errors():
+            yield _session(local=local)
     finally:
         ray.shutdown()
 
@@ -197,6 +197,17 @@ def _token_environment() -> None:
     if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise an error of ours from inside a task or an actor as itself, and what else Ray raises in a line."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise _from_ray(error) from error
 
 
 def _from_ray(error: Exception) -> LungCTError:

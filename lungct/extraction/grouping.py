@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from lungct.errors import LungCTWarning, SeriesError, StorageError, UsageError
+from lungct.errors import LungCTWarning, SeriesError, UsageError
 from lungct.patients import Patient, check_src, refuse_doubles
 from lungct.storage import ObjectPath, Place, lies_in, local_copy, storage_faults
 
@@ -120,11 +120,7 @@ def _identified(
         files = under_way.pop(done)
         for more in islice(chunks, 1):
             under_way[task.remote(more)] = more
-        try:
-            yield files, ray.get(done)
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            raise cause if isinstance(cause, StorageError) else error from None
+        yield files, ray.get(done)
 
 
 def _chunks(src: Place, without: Place) -> Iterator[list[str]]:
@@ -139,10 +135,8 @@ def _chunks(src: Place, without: Place) -> Iterator[list[str]]:
 
 def _objects(src: ObjectPath, without: Place) -> Iterator[str]:
     """List every visible object below SRC that is not the table's."""
-    start = len(src.key) + 1 if src.key else 0
-    for place, size in src.walk():
-        hidden = "/." in f"/{place.key[start:]}"
-        if size and not (hidden or place.name.upper() == "DICOMDIR" or lies_in(place, without)):
+    for place, _ in src.visible():
+        if place.name.upper() != "DICOMDIR" and not lies_in(place, without):
             yield str(place)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from lungct.backbone import device_name, resolve_device, resolve_precision
 from lungct.cluster import Session
-from lungct.errors import ClusterError, LungCTError
+from lungct.errors import ClusterError
 
 # A cloud takes minutes to give a node, and a quota or an empty spot market may keep it for longer.
 GPU_WAIT_SECONDS = float(os.environ.get("LUNGCT_GPU_WAIT_SECONDS", "1800"))
@@ -81,21 +81,16 @@ def _probe(precision: str, *, quiet: bool) -> Device:
             )
         if not quiet:
             print(f"lungct: waiting for a GPU, {waited:.0f} s", file=sys.stderr, flush=True)
-    try:
-        device: Device = ray.get(found)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, LungCTError):
-            raise error.cause from None
-        raise
+    device: Device = ray.get(found)
     return device
 
 
-def actor_pool(settings_device: str, session: Session, workers: int | None, units: int) -> Any:
+def actor_pool(device: str, session: Session, workers: int | None, units: int) -> Any:
     """Say how many network actors there are: fixed on CPUs and on one machine, else as many as there are GPUs.
 
     Parameters
     ----------
-    settings_device
+    device
         ``cpu`` or ``cuda``.
     workers
         The user's number, or None.
@@ -105,8 +100,8 @@ def actor_pool(settings_device: str, session: Session, workers: int | None, unit
     """
     from ray.data import ActorPoolStrategy
 
-    if settings_device == "cpu" or session.local:
-        return ActorPoolStrategy(size=fixed_size(settings_device, session, workers, units))
+    if device == "cpu" or session.local:
+        return ActorPoolStrategy(size=fixed_size(device, session, workers, units))
     most = min(workers or units, units)
     return ActorPoolStrategy(
         min_size=1, max_size=most, initial_size=max(1, min(session.gpus, most))

@@ -121,8 +121,8 @@ def _fetch(location: Location, directory: Path) -> str | list[str]:
         names = [f"{number:06d}" for number in range(len(objects))]
         return [os.fspath(path) for path in _download(sizes, names, directory)]
     place = ObjectPath.from_url(location)
-    listed = sorted(place.walk())
-    if not listed and place.is_file():
+    found = sorted(place.visible())
+    if not found and place.is_file():
         # One volume file; where it is only a header, also what lies beside it under the same name.
         beside = [place]
         if place.name.endswith(HEADER_ENDINGS):
@@ -130,19 +130,12 @@ def _fetch(location: Location, directory: Path) -> str | list[str]:
             beside = [o for o in place.parent.entries()[1] if o.name.startswith(f"{stem}.")]
         _download([(o, o.size()) for o in beside], [o.name for o in beside], directory)
         return os.fspath(directory / place.name)
-    if not listed and not place.is_marker():
+    if not found and not (place.is_dir() or place.is_marker()):
         raise FileNotFoundError(location)
-    start = len(place.key) + 1 if place.key else 0
-    # Empty objects stand for directories where their keys end in a slash, and no client tells which.
-    found = [(o, size) for o, size in listed if size and not _is_hidden(o.key[start:])]
     target = directory / (place.name or "patient")
     target.mkdir()
-    _download(found, [_safe(o.key[start:]) for o, _ in found], target)
+    _download(found, [_safe(o.relative_to(place)) for o, _ in found], target)
     return os.fspath(target)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or "/." in name
 
 
 def _safe(name: str) -> str:

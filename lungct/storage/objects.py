@@ -142,6 +142,19 @@ class ObjectPath:
                     if _is_below(meta["path"], self.key):
                         yield ObjectPath(self.root, meta["path"]), int(meta["size"])
 
+    def visible(self) -> Iterator[tuple[ObjectPath, int]]:
+        """List what `walk` does but for hidden names and empty objects.
+
+        Empty objects stand for directories where their keys end in a slash, and no client tells which do.
+        """
+        for place, size in self.walk():
+            if size and "/." not in f"/{place.relative_to(self)}":
+                yield place, size
+
+    def relative_to(self, above: ObjectPath) -> str:
+        """Give the key's part behind that of a prefix above it."""
+        return self.key[len(above.key) + 1 :] if above.key else self.key
+
     def entries(self) -> tuple[list[ObjectPath], list[ObjectPath]]:
         """List what is directly below: prefixes (directories) and objects, each sorted."""
         import obstore

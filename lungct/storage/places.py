@@ -93,8 +93,7 @@ def subdirectories(root: Place, depth: int = 1) -> list[str]:
         for _ in range(depth):
             listed = pool.map(lambda place: place.entries()[0], level)
             level = [place for found in listed for place in found if place.name[0] != "."]
-    start = len(root.key) + 1 if root.key else 0
-    return sorted(place.key[start:] for place in level)
+    return sorted(place.relative_to(root) for place in level)
 
 
 def check_directory(place: Place, *, option: str) -> None:

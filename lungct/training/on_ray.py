@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lungct.errors import LungCTError
 from lungct.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,12 +30,11 @@ def fit_on_ray(session: Session, progress: Progress) -> FitFolds:
         tasks = [task.remote(X_in_store, y_in_store, part, learner, share) for part in plan]
         waiting = list(tasks)
         try:
-            with _unwrapped():
-                while waiting:
-                    done, waiting = ray.wait(waiting, num_returns=1)
-                    ray.get(done)
-                    progress.advance(len(done))
-                return list(ray.get(tasks))
+            while waiting:
+                done, waiting = ray.wait(waiting, num_returns=1)
+                ray.get(done)
+                progress.advance(len(done))
+            return list(ray.get(tasks))
         finally:
             for unfinished in waiting:
                 ray.cancel(unfinished, force=True)
@@ -59,16 +56,3 @@ def _share(session: Session, folds: int) -> int:
 
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     return max(1, min(session.cpus // folds, max(nodes, default=1)))
-
-
-@contextmanager
-def _unwrapped() -> Iterator[None]:
-    """Raise an error of ours from inside a task as itself, not as Ray's with a traceback for its message."""
-    from ray.exceptions import RayTaskError
-
-    try:
-        yield
-    except RayTaskError as error:
-        if isinstance(error.cause, LungCTError):
-            raise error.cause from None
-        raise
