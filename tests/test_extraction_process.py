@@ -7,49 +7,26 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from commands import lungct as run
 from commands import refused, start
-from ct_files import write_series
-
-import lungct
+from tables import rows, state, write_cohort
 
 FLAGS = ("--backbone", "resnet18", "--weights", "random:3")
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten patients, the fourth of them with nothing but text."""
+    """Ten patients, one of them (p4) with nothing but text."""
     src = tmp_path_factory.mktemp("cohort")
-    for i in range(10):
-        directory = src / f"p{i}"
-        if i == 4:
-            directory.mkdir()
-            (directory / "readme.txt").write_text("no scan")
-        else:
-            write_series(directory, slices=10 + i, rows=64, columns=64, seed=i)
-    return src
+    return write_cohort(src, 10, slices=lambda i: 10 + i)
 
 
 def await_a_shard(table: Path) -> None:
     deadline = time.monotonic() + 120
     while not list(table.glob("features/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.02)
-
-
-def state(directory: Path) -> dict[str, tuple[int, int]]:
-    """Tell every visible file's inode and time of change."""
-    return {
-        str(path.relative_to(directory)): (path.stat().st_ino, path.stat().st_mtime_ns)
-        for path in directory.rglob("*")
-        if path.is_file() and ".lungct" not in path.parts
-    }
-
-
-def rows(directory: Path) -> dict[str, dict[str, Any]]:
-    return {row["patient_id"]: row for row in lungct.read_features(directory).to_pylist()}
 
 
 def test_a_killed_run_goes_on_to_the_same_table(cohort: Path, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ import ray
 import stores
 from commands import lungct as run
 from commands import start
-from ct_files import write_series
 from ray.cluster_utils import Cluster
+from tables import row_list, write_cohort
 
 import lungct
 from lungct.storage import ObjectPath
@@ -39,16 +39,9 @@ SPAN_SECONDS = 4.0
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen patients, the fourth of them with nothing but text."""
+    """Sixteen patients, one of them (p04) with nothing but text."""
     src = tmp_path_factory.mktemp("cohort")
-    for i in range(PATIENTS):
-        directory = src / f"p{i:02d}"
-        if i == 4:
-            directory.mkdir()
-            (directory / "readme.txt").write_text("no scan")
-        else:
-            write_series(directory, slices=40, rows=64, columns=64, seed=i)
-    return src
+    return write_cohort(src, PATIENTS, slices=lambda i: 40, digits=2)
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +49,7 @@ def undisturbed(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     out = tmp_path_factory.mktemp("undisturbed")
     ran = run("extract", cohort, "--out", out, *FLAGS)
     assert ran.code == 0, ran
-    return rows(out)
-
-
-def rows(table: str | Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = lungct.read_features(table).to_pylist()
-    return found
+    return row_list(out)
 
 
 def whole(table: str | Path) -> None:
@@ -124,7 +112,7 @@ def test_a_killed_worker_changes_nothing(
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, (stdout, stderr)
     assert killed or shards(tmp_path) == PATIENTS
-    assert rows(tmp_path) == undisturbed
+    assert row_list(tmp_path) == undisturbed
     whole(tmp_path)
 
 
@@ -142,7 +130,7 @@ def test_a_killed_driver_goes_on(
         process.communicate()
     ran = run("extract", cohort, "--out", tmp_path, *FLAGS)
     assert ran.code == 0, ran
-    assert rows(tmp_path) == undisturbed
+    assert row_list(tmp_path) == undisturbed
     whole(tmp_path)
 
 
@@ -191,7 +179,7 @@ def test_a_lost_node_changes_nothing(
     work.join(300)
     assert outcome, "the extraction has not ended"
     assert (outcome[0].extracted, outcome[0].failed) == (PATIENTS - 1, 1)
-    assert rows(tmp_path) == undisturbed
+    assert row_list(tmp_path) == undisturbed
     whole(tmp_path)
 
 
@@ -207,13 +195,13 @@ def test_a_full_disk_ends_the_run_and_is_nobodys_error_row(
         assert ran.code == 3, ran
         assert len(ran.stderr.splitlines()) == 1
         assert "No space left" in ran.stderr
-        done = rows(disk / "out")
+        done = row_list(disk / "out")
         assert 0 < len(done) < PATIENTS
         subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
         again = run("extract", cohort, "--out", disk / "out", *FLAGS)
         assert again.code == 0, again
         assert again.line["skipped"] == len(done)
-        assert rows(disk / "out") == undisturbed
+        assert row_list(disk / "out") == undisturbed
         whole(disk / "out")
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
@@ -245,9 +233,9 @@ def test_a_store_that_begins_to_refuse(
             ran = run(*command, **through)
         assert ran.code == 3, ran
         assert len(ran.stderr.splitlines()) == 1
-        done = rows(str(out)) if (out / "settings.json").is_file() else []
+        done = row_list(str(out)) if (out / "settings.json").is_file() else []
         assert all(row["error_code"] in (None, "no_images") for row in done)
         again = run(*command, "--take-over", **(direct | {"LUNGCT_RENEW_SECONDS": "1"}))
         assert again.code == 0, again
-        assert rows(str(out)) == undisturbed
+        assert row_list(str(out)) == undisturbed
         whole(str(out))

@@ -7,13 +7,12 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import stores
 from commands import lungct as run
 from commands import refused, start
-from ct_files import write_series
+from tables import row_list, write_cohort
 
 import lungct
 from lungct.storage import ObjectPath
@@ -30,15 +29,9 @@ def s3() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def cohort(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve patients on a disk and in a bucket, the fourth of them with nothing but text."""
+    """Twelve patients on a disk and in a bucket, one of them (p04) with nothing but text."""
     src = tmp_path_factory.mktemp("cohort")
-    for i in range(12):
-        directory = src / f"p{i:02d}"
-        if i == 4:
-            directory.mkdir()
-            (directory / "readme.txt").write_text("no scan")
-        else:
-            write_series(directory, slices=10 + i, rows=64, columns=64, seed=i)
+    write_cohort(src, 12, slices=lambda i: 10 + i, digits=2)
     rows = "".join(f"p{i:02d},{i % 2}\n" for i in range(12))
     (src / "labels.csv").write_text("id,cancer\n" + rows)
     with stores.environment(s3):
@@ -47,11 +40,6 @@ def cohort(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path
                 name = str(path.relative_to(src))
                 ObjectPath("s3://scans", f"cohort/{name}").write_bytes(path.read_bytes())
     return src
-
-
-def rows(table: str | Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = lungct.read_features(table).to_pylist()
-    return found
 
 
 @pytest.mark.ray
@@ -74,7 +62,7 @@ def test_from_bucket_to_bucket_as_from_disk_to_disk(
         assert "labels" not in second.stderr
         local = run("extract", cohort, "--out", tmp_path / "features", *FLAGS)
         assert local.code == 0, local
-        assert rows(features) == rows(tmp_path / "features")
+        assert row_list(features) == row_list(tmp_path / "features")
         checked = run("status", features, "s3://scans/cohort", "--check", "--json")
         assert checked.code == 0, checked
         assert json.loads(checked.stdout) | {"failed": []} == {
@@ -131,7 +119,7 @@ def test_a_killed_run_goes_on_in_a_bucket(s3: dict[str, str], cohort: Path) -> N
         assert again.line["skipped"] >= 2
         now = {place.name: place.modified() for place in (features / "features").glob("*")}
         assert done.items() <= now.items()
-        assert [row["patient_id"] for row in rows(str(features))] == [
+        assert [row["patient_id"] for row in row_list(str(features))] == [
             f"p{i:02d}" for i in range(12)
         ]
 
