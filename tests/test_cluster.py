@@ -71,15 +71,21 @@ class Cluster:
         return str(self.operate("ray", "job", "logs", job).stdout)
 
     def job_status(self, job: str) -> str:
-        said = self.operate("ray", "job", "status", job).stdout
-        return next(word for word in JOB_STATES if word in said)
+        """Ask for a job's state in Ray's word for it, which `ray job status` does not say of one that has ended."""
+        asked = self.operate("python", "-c", STATUS, job)
+        assert asked.returncode == 0, asked.stdout
+        return str(asked.stdout.split()[-1])
 
     def shared(self, name: str) -> Path:
         """Tell where this machine has what the hosts have in the shared directory."""
         return self.network.shared / name
 
 
-JOB_STATES = ("PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED")
+STATUS = """
+import sys
+from ray.job_submission import JobSubmissionClient
+print(JobSubmissionClient().get_job_status(sys.argv[1]).value)
+"""
 
 
 @dataclass

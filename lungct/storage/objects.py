@@ -15,7 +15,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -30,6 +30,23 @@ REQUEST_TIMEOUT = timedelta(minutes=5)
 RETRY_SECONDS = float(os.environ.get("LUNGCT_STORAGE_RETRY_SECONDS", "60"))
 # What changes a table is small and must not linger: with its retries it is over well before an heir's grace is.
 QUICK_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which writing of an object one is, in the words of its store: S3 and Azure go by the ETag, GCS by the generation.
+
+    Attributes
+    ----------
+    e_tag
+        The object's ETag.
+    generation
+        What obstore calls its version; None where the store keeps none.
+
+    """
+
+    e_tag: str
+    generation: str | None
 
 
 @dataclass(frozen=True, order=True)
@@ -96,11 +113,15 @@ class ObjectPath:
         return int(self.head()["size"])
 
     def head(self) -> dict[str, Any]:
-        """Ask for what the store knows of the object: size, e_tag, last_modified."""
+        """Ask for what the store knows of the object: size, last_modified, e_tag, version."""
         import obstore
 
         with _faults(f"{self} cannot be read"):
             return dict(obstore.head(self._store, self.key))
+
+    def version(self) -> Version | None:
+        """Ask which writing of the object is there now; None where the store tells none apart."""
+        return _version(self.head())
 
     def exists(self) -> bool:
         """Whether there is an object of that key, or any below it."""
@@ -185,27 +206,28 @@ class ObjectPath:
 
     # --- writing ---
 
-    def write_bytes(self, data: bytes) -> str | None:
-        """Put a whole object in the place of what was there; gives its e_tag."""
-        return self._put(data, "overwrite")
+    def write_bytes(self, data: bytes) -> None:
+        """Put a whole object in the place of what was there."""
+        self._put(data, "overwrite")
 
-    def create(self, data: bytes) -> str | None:
-        """Put a whole object where there is none; FileExistsError where there is. Gives its e_tag."""
+    def create(self, data: bytes) -> Version | None:
+        """Put a whole object where there is none; FileExistsError where there is."""
         return self._put(data, "create", quick=True)
 
-    def replace(self, data: bytes, e_tag: str) -> str | None:
-        """Put a whole object in the place of one that is still what ``e_tag`` says; else FileExistsError."""
-        return self._put(data, {"e_tag": e_tag}, quick=True)
+    def replace(self, data: bytes, version: Version) -> Version | None:
+        """Put a whole object in the place of one that is still that version; else FileExistsError."""
+        condition = {"e_tag": version.e_tag}
+        if version.generation is not None:
+            condition["version"] = version.generation
+        return self._put(data, condition, quick=True)
 
-    def _put(self, data: bytes, mode: Any, *, quick: bool = False) -> str | None:
+    def _put(self, data: bytes, mode: Any, *, quick: bool = False) -> Version | None:
         import obstore
 
         with _faults(f"{self} cannot be written"):
             # Never in several parts: only a single request can be made on a condition.
             store = _open_store(self.root, quick=quick)
-            result = obstore.put(store, self.key, data, mode=mode, use_multipart=False)
-        e_tag = result["e_tag"]
-        return None if e_tag is None else str(e_tag)
+            return _version(obstore.put(store, self.key, data, mode=mode, use_multipart=False))
 
     def copy_to(self, target: ObjectPath) -> None:
         """Have the store copy the object in one step."""
@@ -227,14 +249,13 @@ class ObjectPath:
                 raise
 
     def remove_below(self) -> None:
-        """Remove every object below, many with each request."""
+        """Remove every object below, many with each request where the store can."""
         import obstore
 
         with _faults(f"{self} cannot be emptied"):
             for chunk in obstore.list(self._store, prefix=self.key or None, chunk_size=1000):
                 keys = [meta["path"] for meta in chunk if _is_below(meta["path"], self.key)]
-                if keys:
-                    obstore.delete(self._store, keys)
+                _delete(self._store, keys)
 
     def modified(self) -> datetime:
         """Say when the object was last written, by the store's clock."""
@@ -247,11 +268,29 @@ class ObjectPath:
 
 
 def remove_objects(objects: Sequence[ObjectPath]) -> None:
-    """Remove objects of one store by one request (on S3, for up to 1,000)."""
+    """Remove objects of one store, on S3 by one request for up to 1,000; what is gone already is no fault."""
+    with _faults(f"{objects[0].parent} cannot be emptied"):
+        _delete(objects[0]._store, [place.key for place in objects])
+
+
+def _delete(store: Any, keys: Sequence[str]) -> None:
+    """Delete what is there of ``keys``."""
     import obstore
 
-    with _faults(f"{objects[0].parent} cannot be emptied"):
-        obstore.delete(objects[0]._store, [place.key for place in objects])
+    try:
+        if keys:
+            obstore.delete(store, keys)
+    except FileNotFoundError:
+        # GCS minds an object that is not there (S3 does not), also when a deletion is sent again after its answer
+        # was lost; the objects behind it were then not asked for.
+        for key in keys:
+            with suppress(FileNotFoundError):
+                obstore.delete(store, key)
+
+
+def _version(known: Any) -> Version | None:
+    """Take the version out of what obstore tells of an object or of a put."""
+    return Version(known["e_tag"], known["version"]) if known["e_tag"] else None
 
 
 class _Ranges(io.RawIOBase):
@@ -312,7 +351,8 @@ def _open_store(root: str, *, quick: bool = False) -> Any:
 
 def _plain_http() -> bool:
     """Whether the environment names an endpoint without TLS: a store on this machine, an emulator."""
-    names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AZURITE_BLOB_STORAGE_URL")
+    aws = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3")
+    names = (*aws, "AZURITE_BLOB_STORAGE_URL", "GOOGLE_BASE_URL")
     return any(os.environ.get(name, "").startswith("http://") for name in names)
 
 

@@ -3,9 +3,10 @@
 On a local disk it is a lock of the operating system, so it dies with its holder, whatever killed it; the record beside
 the lock says whose it is and since when. In an object store it is the record alone: created on the condition that
 there is none, and written again every 30 s on the condition that it is still what this run wrote last, so that two
-runs can never both hold it. Each commit begins with such a sign of life too, so a run that has lost its table learns it
-there. A record without one for 5 minutes, by the store's own clock, is stale and is taken over. What no store can
-prevent is a process that sleeps for 5 minutes between that sign and its commit.
+runs can never both hold it. A commit begins with asking whether it still is, unless that was seen in the last 5 s, and
+with a sign of life where the last one is older than that; so a run that has lost its table learns it there, while its
+heir waits for a minute. A record without a sign of life for 5 minutes, by the store's own clock, is stale and is taken
+over. What no store can prevent is a process that sleeps for 4 minutes between its asking and its commit.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lungct.errors import StorageError, UsageError
 from lungct.storage import local
-from lungct.storage.objects import ObjectPath
+from lungct.storage.objects import ObjectPath, Version
 from lungct.storage.places import Place, check_directory, new_run_id, remove
 
 RENEW_SECONDS = float(os.environ.get("LUNGCT_RENEW_SECONDS", "30"))
 STALE_AFTER = 10 * RENEW_SECONDS
 # A change holds a table on a disk still for milliseconds; a holder that was stopped in it, for ever.
 MUTEX_SECONDS = 60.0
-# A living owner's commit that was under way when its table was taken over is through, or given up, after this: a
-# request that changes a table ends, with its retries, within 40 s (`lungct.storage.objects.QUICK_SECONDS`).
+# A living owner's commit that was under way when its table was taken over is through, or given up, after this: it has
+# seen the table to be its own not longer ago than the first, and a request that changes a table ends, with its
+# retries, within 40 s (`lungct.storage.objects.QUICK_SECONDS`).
+SEEN_FOR = RENEW_SECONDS / 6
 GRACE_SECONDS = 2 * RENEW_SECONDS
 
 Record = dict[str, Any]
@@ -236,12 +239,14 @@ def _lock_is_held(control: Path, record: Record) -> bool:
 
 
 class _StoreOwner(Owner):
-    """Holds the record by its e_tag: whoever writes it on another condition than that has lost the table."""
+    """Holds the record by its version: once the record is another, the table is lost."""
 
-    def __init__(self, table: ObjectPath, run: str, record: bytes, e_tag: str) -> None:
+    def __init__(self, table: ObjectPath, run: str, record: bytes, version: Version) -> None:
         super().__init__(table, run)
         self._place = table / ".lungct" / "owner.json"
-        self._record, self._e_tag = record, e_tag
+        self._record, self._version = record, version
+        # By the wall clock, which goes on while a machine sleeps: when this run last wrote its record, and last saw it.
+        self._signed = self._seen = time.time()
         self._gone = False
         # One change of the record at a time: the sign of life, a commit's own, the release.
         self._turn = threading.Lock()
@@ -257,25 +262,25 @@ class _StoreOwner(Owner):
         living = False
         try:
             if not place.is_file():
-                e_tag = place.create(record)
+                version = place.create(record)
             else:
-                was = place.head()["e_tag"]
+                was = place.version()
                 before = _read_record(place)
                 living = bool(before.get("run")) and _age(table, place) < STALE_AFTER
                 if living and not take_over:
                     raise _held(table, before)
-                e_tag = place.replace(record, was)
+                version = place.replace(record, was) if was else None
         except FileExistsError:
             # Another run was quicker by a moment; or it was this one, whose request was answered and sent again.
             now = _read_record(place)
             if now.get("run") != run:
                 raise _held(table, now) from None
-            e_tag = place.head()["e_tag"]
+            version = place.version()
         except FileNotFoundError:
             raise StorageError(f"{table} cannot be written: there is no such bucket") from None
-        if e_tag is None:
+        if version is None:
             raise UsageError(f"--out {table}: that store gives no ETags, which ownership needs")
-        owner = cls(table, run, record, e_tag)
+        owner = cls(table, run, record, version)
         try:
             if living:
                 time.sleep(GRACE_SECONDS)
@@ -288,12 +293,13 @@ class _StoreOwner(Owner):
 
     def check(self) -> None:
         with self._turn:
-            self._sign()
+            if self._gone or not self._is_still_ours():
+                self._lose()
 
     @contextmanager
     def committing(self) -> Iterator[None]:
         with self._turn:
-            self._sign()
+            self._confirm()
             yield
 
     def release(self) -> None:
@@ -303,7 +309,7 @@ class _StoreOwner(Owner):
         with self._turn, suppress(StorageError, OSError):
             if not self._gone:
                 # Never deleted: a deletion cannot be made on a condition.
-                self._place.replace(b'{"run": null}', self._e_tag)
+                self._place.replace(b'{"run": null}', self._version)
             self._gone = True
 
     def _keep_alive(self) -> None:
@@ -313,31 +319,52 @@ class _StoreOwner(Owner):
                 if not self._ended.is_set():
                     self._sign()
 
+    def _confirm(self) -> None:
+        """See that the table is this run's (StorageError), and that its last sign of life is a young one.
+
+        Most commits need no request for it: what was seen `SEEN_FOR` ago holds, since an heir waits longer. Nor is
+        each a sign of life: GCS lets one object be written once a second.
+        """
+        now = time.time()
+        if self._gone or not 0 <= now - self._signed <= RENEW_SECONDS:
+            self._sign()
+        elif not 0 <= now - self._seen <= SEEN_FOR and not self._is_still_ours():
+            self._lose()
+
     def _sign(self) -> None:
         """Give a sign of life: write the record again, if it is still this run's."""
-        if not self._gone:
-            record = json.loads(self._record) | {
-                "alive": datetime.now(UTC).isoformat(timespec="seconds")
-            }
-            try:
-                self._e_tag = self._place.replace(json.dumps(record).encode(), self._e_tag) or ""
-                return
-            except (FileExistsError, FileNotFoundError):
-                # A request that was answered, and whose answer was lost, is refused when it is sent again.
-                if self._is_still_ours():
-                    return
-            self._gone = True
-        raise self._lost(_read_record(self._place))
+        if self._gone:
+            self._lose()
+        begun = time.time()
+        record = json.loads(self._record) | {
+            "alive": datetime.now(UTC).isoformat(timespec="seconds")
+        }
+        try:
+            version = self._place.replace(json.dumps(record).encode(), self._version)
+            self._version = version or self._version
+        except (FileExistsError, FileNotFoundError):
+            # A request that was answered, and whose answer was lost, is refused when it is sent again.
+            if not self._is_still_ours():
+                self._lose()
+        self._signed = self._seen = begun
 
     def _is_still_ours(self) -> bool:
+        """Ask the store whether the record is this run's, and remember which version it is."""
+        begun = time.time()
         try:
-            e_tag = self._place.head()["e_tag"]
+            version = self._place.version()
         except FileNotFoundError:
             return False
-        if _read_record(self._place).get("run") != self.run:
+        if version is None:
             return False
-        self._e_tag = e_tag
+        if version != self._version and _read_record(self._place).get("run") != self.run:
+            return False
+        self._version, self._seen = version, begun
         return True
+
+    def _lose(self) -> NoReturn:
+        self._gone = True
+        raise self._lost(_read_record(self._place))
 
 
 def _age(table: ObjectPath, place: ObjectPath) -> float:
