@@ -25,7 +25,15 @@ from lungct.extraction.options import (
 from lungct.extraction.pipeline import UnitResult, run_units
 from lungct.extraction.placement import find_device
 from lungct.extraction.selection import cut_units, pending, select_patients
-from lungct.features import Known, Settings, TableWriter, index, read_settings, remove_table, shards
+from lungct.features import (
+    Known,
+    Settings,
+    TableWriter,
+    index,
+    list_shards,
+    read_settings,
+    remove_table,
+)
 from lungct.patients import Patient
 from lungct.progress import Progress
 from lungct.pseudonyms import read_key
@@ -333,7 +341,7 @@ def _table_settings(directory: Place) -> Settings | None:
     """Give the settings of the table that is there, or None; refuse shards without settings."""
     if (directory / "settings.json").exists():
         return read_settings(directory)
-    if shards(directory):
+    if list_shards(directory):
         raise UsageError(
             f"{directory} has shards and no settings.json, so nobody knows what they were made with: "
             "give another --out, or --overwrite"

@@ -1,0 +1,127 @@
+"""A table read as a whole, or pooled into one vector a patient."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lungct.errors import UsageError
+from lungct.features.rows import schema
+from lungct.features.settings import read_settings
+from lungct.features.shards import read_shards
+from lungct.storage import ObjectPath, locate
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+POOLINGS = ("mean", "max", "meanmax", "meanstd")
+
+
+def read_features(dir: str | os.PathLike[str] | ObjectPath) -> pa.Table:
+    """Read a whole feature table.
+
+    Parameters
+    ----------
+    dir
+        The ``--out`` of an extract.
+
+    Returns
+    -------
+    pyarrow.Table
+        The columns of `schema`, ordered by patient_id; error rows included.
+
+    Raises
+    ------
+    UsageError
+        If the directory is no feature table.
+    StorageError
+        If a shard cannot be read.
+
+    """
+    return read_columns(dir, None)
+
+
+def read_columns(
+    dir: str | os.PathLike[str] | ObjectPath, columns: Sequence[str] | None
+) -> pa.Table:
+    """Read some columns of a feature table (None: all of them), as `read_features` does."""
+    import pyarrow as pa
+
+    wanted = schema(read_settings(dir).dim)
+    if columns is not None:
+        wanted = pa.schema([wanted.field(name) for name in columns])
+    found = [table.cast(wanted) for _, table in read_shards(locate(dir, option="DIR"), columns)]
+    table = pa.concat_tables([wanted.empty_table(), *found])
+    return table.sort_by("patient_id").combine_chunks()
+
+
+def pooled(
+    dir_or_table: str | os.PathLike[str] | ObjectPath | pa.Table, pooling: str = "mean"
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Pool each patient's features into one vector.
+
+    Parameters
+    ----------
+    dir_or_table
+        A feature table's directory, or the table that `read_features` gives.
+    pooling
+        ``mean``, ``max``, ``meanmax`` (mean, then max) or ``meanstd`` (mean, then population standard deviation),
+        over the patient's T rows, in float64.
+
+    Returns
+    -------
+    ids : list of str
+        Patients with features, ordered by id.
+    X : float32 (n, P)
+        P is D for ``mean`` and ``max``, 2 D for the others.
+
+    """
+    if pooling not in POOLINGS:
+        raise UsageError(f"--pooling {pooling} is unknown: take one of {', '.join(POOLINGS)}")
+    if isinstance(dir_or_table, str | os.PathLike | ObjectPath):
+        # Shard by shard: a programme's features do not fit in memory, their pooled ones do.
+        dim = read_settings(dir_or_table).dim
+        place = locate(dir_or_table, option="DIR")
+        parts = [
+            _pool_table(table, pooling)
+            for _, table in read_shards(place, ["patient_id", "features"])
+        ]
+    else:
+        dim = dir_or_table.schema.field("features").type.value_type.list_size
+        parts = [_pool_table(dir_or_table, pooling)]
+    ids = [patient_id for names, _ in parts for patient_id in names]
+    X = np.concatenate([np.empty((0, _width(dim, pooling)), np.float32), *(x for _, x in parts)])
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return [ids[i] for i in order], X[order]
+
+
+def _pool_table(table: pa.Table, pooling: str) -> tuple[list[str], NDArray[np.float32]]:
+    """Pool the patients of a table who have features, in its order."""
+    import pyarrow.compute as pc
+
+    table = table.filter(pc.is_valid(table.column("features")))
+    ids: list[str] = table.column("patient_id").to_pylist()
+    dim = table.schema.field("features").type.value_type.list_size
+    out = np.empty((len(ids), _width(dim, pooling)), dtype=np.float32)
+    for i, scalar in enumerate(table.column("features")):
+        rows = scalar.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+        out[i] = _pool(rows.astype(np.float64), pooling)
+    return ids, out
+
+
+def _width(dim: int, pooling: str) -> int:
+    return dim * (2 if pooling in ("meanmax", "meanstd") else 1)
+
+
+def _pool(rows: NDArray[np.float64], pooling: str) -> NDArray[np.float64]:
+    """Pool (T, D) into (P,)."""
+    if pooling == "mean":
+        return rows.mean(axis=0)
+    if pooling == "max":
+        return rows.max(axis=0)
+    second = rows.max(axis=0) if pooling == "meanmax" else rows.std(axis=0)
+    return np.concatenate([rows.mean(axis=0), second])

@@ -1,0 +1,169 @@
+"""The driver's side of a table: which patients are in it, commits, removal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lungct.errors import StorageError
+from lungct.features.settings import Settings
+from lungct.features.shards import (
+    Staged,
+    list_shards,
+    read_shard,
+    read_shards,
+    shard_bytes,
+    shard_name,
+)
+from lungct.storage import (
+    Owner,
+    Place,
+    discard,
+    locate,
+    make_directory,
+    new_run_id,
+    publish,
+    remove,
+    stage,
+    storage_faults,
+    write_atomically,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+REMOVED_AT_ONCE = 500
+
+
+@dataclass
+class Known:
+    """A patient's row that is in the table: which file, and whether it is an error row."""
+
+    file: str
+    failed: bool
+
+
+def index(directory: Place) -> dict[str, Known]:
+    """Read which patients a table has, file by file.
+
+    Raises
+    ------
+    StorageError
+        If a shard cannot be read, or a patient stands in two.
+
+    """
+    known: dict[str, Known] = {}
+    for path, table in read_shards(directory, ["patient_id", "error_code"]):
+        for patient_id, code in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            if patient_id in known:
+                raise StorageError(
+                    f"{directory} has a patient in two shards, {known[patient_id].file} and {path.name}: "
+                    "it was changed by hand; begin anew with --overwrite"
+                )
+            known[patient_id] = Known(path.name, code is not None)
+    return known
+
+
+class TableWriter:
+    """The driver's hand on a table that it owns.
+
+    Parameters
+    ----------
+    directory
+        DIR.
+    owner
+        The ownership, taken before.
+    settings
+        The settings of every row.
+
+    """
+
+    def __init__(self, directory: Place, owner: Owner, settings: Settings) -> None:
+        self.directory = directory
+        self.owner = owner
+        self.settings = settings
+        self.known = index(directory)
+
+    def begin(self) -> None:
+        """Write ``settings.json`` where there is none yet."""
+        with self.owner.committing():
+            make_directory(self.directory / "features", option="--out")
+            path = self.directory / "settings.json"
+            if not path.exists():
+                write_atomically(path, self.settings.to_json().encode())
+
+    def commit(self, staged: Staged) -> None:
+        """Make a staged file part of the table, but for patients who are there already.
+
+        Error rows of patients in the table are replaced within their own file.
+        """
+        with self.owner.committing():
+            fresh = [name for name in staged.ids if name not in self.known]
+            old = {self.known[name].file for name in staged.ids if self._replaceable(name)}
+            source = locate(staged.path, option="staging")
+            for file in sorted(old):
+                self._replace(file, source)
+            if len(fresh) == len(staged.ids):
+                self._publish(source, fresh, set(staged.failed))
+            elif fresh:
+                rows = _select(read_shard(source), set(fresh))
+                self._publish_table(rows)
+            discard(source)
+
+    def _replaceable(self, patient_id: str) -> bool:
+        return patient_id in self.known and self.known[patient_id].failed
+
+    def _replace(self, file: str, source: Place) -> None:
+        """Put the new rows of patients who have error rows in ``file`` in their places."""
+        import pyarrow as pa
+
+        path = self.directory / "features" / file
+        old, new = read_shard(path), read_shard(source)
+        renewed = {
+            name
+            for name in new.column("patient_id").to_pylist()
+            if self._replaceable(name) and self.known[name].file == file
+        }
+        kept = set(old.column("patient_id").to_pylist()) - renewed
+        merged = pa.concat_tables([_select(old, kept), _select(new, renewed)])
+        merged = merged.sort_by("patient_id").combine_chunks()
+        if not merged.equals(old):
+            self._publish_table(merged)
+
+    def _publish_table(self, table: pa.Table) -> None:
+        staged = self.owner.staging / f"{new_run_id()}.parquet"
+        stage(staged, shard_bytes(table, self.settings))
+        ids, codes = (table.column(n).to_pylist() for n in ("patient_id", "error_code"))
+        failed = {name for name, code in zip(ids, codes, strict=True) if code is not None}
+        self._publish(staged, ids, failed)
+
+    def _publish(self, staged: Place, ids: list[str], failed: set[str]) -> None:
+        name = shard_name(self.settings, ids)
+        publish(staged, self.directory / "features" / name)
+        for patient_id in ids:
+            self.known[patient_id] = Known(name, patient_id in failed)
+
+
+def _select(table: pa.Table, ids: set[str]) -> pa.Table:
+    import pyarrow as pa
+
+    wanted = [name in ids for name in table.column("patient_id").to_pylist()]
+    return table.filter(pa.array(wanted, type=pa.bool_()))
+
+
+def remove_table(directory: Place, owner: Owner) -> None:
+    """Remove a table's shards and settings, and nothing that lungct did not write.
+
+    ``settings.json`` goes last: a kill in between leaves a smaller table, never rows without settings. Each
+    batch begins as a commit does, so that a long removal neither goes stale nor goes on after a take-over.
+    """
+    paths = list_shards(directory)
+    for start in range(0, len(paths), REMOVED_AT_ONCE):
+        with owner.committing():
+            remove(paths[start : start + REMOVED_AT_ONCE])
+    with owner.committing(), storage_faults(f"{directory} cannot be emptied"):
+        (directory / "settings.json").unlink(missing_ok=True)
+        folder = directory / "features"
+        if isinstance(folder, Path) and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
