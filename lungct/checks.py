@@ -237,12 +237,15 @@ def _ray(address: str | None) -> list[Check]:
         return [ray, *_nodes(on_each_node(look, None, None))]
 
 
+NODE_FIX = "see whether `ray status` has it; install lungct there as on the others"
+
+
 def _nodes(answers: list[tuple[str, Any]]) -> list[Check]:
     checks, seen = [], look(None, None)
     for address, answer in answers:
         name = f"node {address}"
         if isinstance(answer, LungCTError):
-            checks.append(Check(name, "failure", str(answer), "install lungct there"))
+            checks.append(Check(name, "failure", str(answer), NODE_FIX))
             continue
         found = f"lungct {answer.lungct}, Python {answer.python}, torch {answer.torch}"
         if answer == seen:

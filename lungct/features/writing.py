@@ -27,7 +27,6 @@ from lungct.storage import (
     remove,
     stage,
     storage_faults,
-    write_atomically,
 )
 
 if TYPE_CHECKING:
@@ -91,7 +90,9 @@ class TableWriter:
             make_directory(self.directory / "features", option="--out")
             path = self.directory / "settings.json"
             if not path.exists():
-                write_atomically(path, self.settings.to_json().encode())
+                staged = self.owner.staging / "settings.json"
+                stage(staged, self.settings.to_json().encode())
+                publish(staged, path)
 
     def commit(self, staged: Staged) -> None:
         """Make a staged file part of the table, but for patients who are there already.

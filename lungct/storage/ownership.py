@@ -156,7 +156,8 @@ class _DiskOwner(Owner):
                 )
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 local.write_atomically(control / "owner.json", _new_record(run))
-                for old in control.glob("lock-*"):
+                # What runs that were killed left: their locks, and records that were not yet in place.
+                for old in (*control.glob("lock-*"), *control.glob(".owner.json.*")):
                     if old.name != f"lock-{run}":
                         old.unlink(missing_ok=True)
                 for old in (control / "staging").iterdir():
