@@ -12,6 +12,7 @@ import pytest
 import stores
 from commands import lungct as run
 from commands import refused, start
+from ct_files import write_series
 from tables import row_list, write_cohort
 
 import lungct
@@ -37,10 +38,7 @@ def cohort(store: stores.Store, tmp_path_factory: pytest.TempPathFactory) -> Pat
     rows = "".join(f"p{i:02d},{i % 2}\n" for i in range(12))
     (src / "labels.csv").write_text("id,cancer\n" + rows)
     with stores.environment(store.environment):
-        for path in src.rglob("*"):
-            if path.is_file():
-                name = str(path.relative_to(src))
-                ObjectPath(store.root, f"cohort/{name}").write_bytes(path.read_bytes())
+        upload(src, ObjectPath(store.root, "cohort"))
     return src
 
 
@@ -101,6 +99,49 @@ def test_from_bucket_to_bucket_as_from_disk_to_disk(
         assert page.code == 0, page
         assert "17 of 64 x 64" in page.stdout
         assert len(lungct.read_series(f"{store.root}/cohort/p03")) == 13
+
+
+def upload(directory: Path, to: ObjectPath) -> None:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            (to / str(path.relative_to(directory))).write_bytes(path.read_bytes())
+
+
+def test_errors_are_tried_again_and_files_grouped_by_patient_id_in_a_bucket(
+    store: stores.Store, tmp_path: Path
+) -> None:
+    src, mended = tmp_path / "src", tmp_path / "mended"
+    write_cohort(src, 3, slices=lambda i: 9 + i, digits=2)
+    (src / "p03").mkdir()
+    (src / "p03" / "1.dcm").write_bytes(b"text")
+    write_series(mended, slices=12, rows=64, columns=64, seed=3)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i in range(3):
+        write_series(
+            tmp_path / f"f{i}", slices=9, rows=64, columns=64, seed=i, tags={"PatientID": f"Q{i}"}
+        )
+        for path in (tmp_path / f"f{i}").iterdir():
+            path.rename(flat / f"{i}-{path.name}")
+    with stores.environment(store.environment):
+        root = ObjectPath(store.root, "again")
+        upload(src, root / "src")
+        upload(flat, root / "flat")
+        command = ("extract", root / "src", "--out", root / "features", *FLAGS)
+        first = run(*command)
+        assert (first.line["extracted"], first.line["failed"]) == (3, 1), first
+        (root / "src" / "p03" / "1.dcm").unlink()
+        upload(mended, root / "src" / "p03")
+        assert run(*command).line["skipped"] == 4
+        again = run(*command, "--retry-errors")
+        assert (again.line["extracted"], again.line["skipped"]) == (1, 3), again
+        assert [row["error"] for row in row_list(str(root / "features"))] == [None] * 4
+        checked = run("status", root / "features", root / "src", "--check")
+        assert checked.code == 0, checked
+        for scans, out in ((root / "flat", root / "grouped"), (flat, tmp_path / "grouped")):
+            grouped = run("extract", scans, "--out", out, *FLAGS, "--by-patient-id")
+            assert (grouped.code, grouped.line["extracted"]) == (0, 3), grouped
+        assert row_list(str(root / "grouped")) == row_list(tmp_path / "grouped")
 
 
 def test_a_killed_run_goes_on_in_a_bucket(store: stores.Store, cohort: Path) -> None:
