@@ -120,8 +120,14 @@ class ObjectPath:
             return dict(obstore.head(self._store, self.key))
 
     def version(self) -> Version | None:
-        """Ask which writing of the object is there now; None where the store tells none apart."""
-        return _version(self.head())
+        """Ask which writing of the object is there now; None where the store tells none apart.
+
+        An answer that takes long is none: what it says would no longer be so.
+        """
+        import obstore
+
+        with _faults(f"{self} cannot be read"):
+            return _version(obstore.head(_open_store(self.root, quick=True), self.key))
 
     def exists(self) -> bool:
         """Whether there is an object of that key, or any below it."""

@@ -36,8 +36,8 @@ STALE_AFTER = 10 * RENEW_SECONDS
 # A change holds a table on a disk still for milliseconds; a holder that was stopped in it, for ever.
 MUTEX_SECONDS = 60.0
 # A living owner's commit that was under way when its table was taken over is through, or given up, after this: it has
-# seen the table to be its own not longer ago than the first, and a request that changes a table ends, with its
-# retries, within 40 s (`lungct.storage.objects.QUICK_SECONDS`).
+# seen the table to be its own not longer ago than the first, or by an answer that took at most 20 s, and a request that
+# changes a table ends, with its retries, within 40 s (`lungct.storage.objects.QUICK_SECONDS`).
 SEEN_FOR = RENEW_SECONDS / 6
 GRACE_SECONDS = 2 * RENEW_SECONDS
 
