@@ -237,15 +237,13 @@ def _ray(address: str | None) -> list[Check]:
         return [ray, *_nodes(on_each_node(look, None, None))]
 
 
-NODE_FIX = "see whether `ray status` has it; install lungct there as on the others"
-
-
 def _nodes(answers: list[tuple[str, Any]]) -> list[Check]:
     checks, seen = [], look(None, None)
     for address, answer in answers:
         name = f"node {address}"
         if isinstance(answer, LungCTError):
-            checks.append(Check(name, "failure", str(answer), NODE_FIX))
+            fix = "see whether `ray status` has it; install lungct there as on the others"
+            checks.append(Check(name, "failure", str(answer), fix))
             continue
         found = f"lungct {answer.lungct}, Python {answer.python}, torch {answer.torch}"
         if answer == seen:

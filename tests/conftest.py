@@ -1,4 +1,4 @@
-"""What several tests share: one Ray for those that need it, and real data where it is there."""
+"""What several tests share: one Ray for those that need it, object stores, and real data where it is there."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import stores
 
 from lungct.cluster import Session, connect
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module", params=stores.every_kind())
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[stores.Store]:
+    """An emulator of each kind of object store, with an empty bucket."""
+    with stores.store(request.param, tmp_path_factory.mktemp("store")) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,18 @@ from uuid import uuid4
 
 import pytest
 
+from lungct.storage import ObjectPath
+
 AZURITE = (
     Path(__file__).parent.parent / ".venv" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
 )
+
+
+def upload(directory: Path, to: ObjectPath) -> None:
+    """Put every file of a directory below a prefix."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            (to / str(path.relative_to(directory))).write_bytes(path.read_bytes())
 
 
 @dataclass(frozen=True)

@@ -221,10 +221,7 @@ def test_a_store_that_begins_to_refuse(
             return left[0] < 0
 
     with stores.moto() as direct, stores.environment(direct):
-        for path in cohort.rglob("*"):
-            if path.is_file():
-                name = path.relative_to(cohort)
-                ObjectPath("s3://scans", f"cohort/{name}").write_bytes(path.read_bytes())
+        stores.upload(cohort, ObjectPath("s3://scans", "cohort"))
         out = ObjectPath("s3://scans", "features")
         command = ("extract", "s3://scans/cohort", "--out", out, *FLAGS)
         port = int(direct["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])

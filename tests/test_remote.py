@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,6 @@ pytestmark = pytest.mark.faults
 FLAGS = ("--backbone", "resnet18", "--weights", "random:3", "--shard-patients", 2, "--quiet")
 
 
-@pytest.fixture(scope="module", params=stores.every_kind())
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[stores.Store]:
-    with stores.store(request.param, tmp_path_factory.mktemp("store")) as one:
-        yield one
-
-
 @pytest.fixture(scope="module")
 def cohort(store: stores.Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve patients on a disk and in a bucket, one of them (p04) with nothing but text."""
@@ -38,7 +29,7 @@ def cohort(store: stores.Store, tmp_path_factory: pytest.TempPathFactory) -> Pat
     rows = "".join(f"p{i:02d},{i % 2}\n" for i in range(12))
     (src / "labels.csv").write_text("id,cancer\n" + rows)
     with stores.environment(store.environment):
-        upload(src, ObjectPath(store.root, "cohort"))
+        stores.upload(src, ObjectPath(store.root, "cohort"))
     return src
 
 
@@ -101,12 +92,6 @@ def test_from_bucket_to_bucket_as_from_disk_to_disk(
         assert len(lungct.read_series(f"{store.root}/cohort/p03")) == 13
 
 
-def upload(directory: Path, to: ObjectPath) -> None:
-    for path in directory.rglob("*"):
-        if path.is_file():
-            (to / str(path.relative_to(directory))).write_bytes(path.read_bytes())
-
-
 def test_errors_are_tried_again_and_files_grouped_by_patient_id_in_a_bucket(
     store: stores.Store, tmp_path: Path
 ) -> None:
@@ -125,13 +110,13 @@ def test_errors_are_tried_again_and_files_grouped_by_patient_id_in_a_bucket(
             path.rename(flat / f"{i}-{path.name}")
     with stores.environment(store.environment):
         root = ObjectPath(store.root, "again")
-        upload(src, root / "src")
-        upload(flat, root / "flat")
+        stores.upload(src, root / "src")
+        stores.upload(flat, root / "flat")
         command = ("extract", root / "src", "--out", root / "features", *FLAGS)
         first = run(*command)
         assert (first.line["extracted"], first.line["failed"]) == (3, 1), first
         (root / "src" / "p03" / "1.dcm").unlink()
-        upload(mended, root / "src" / "p03")
+        stores.upload(mended, root / "src" / "p03")
         assert run(*command).line["skipped"] == 4
         again = run(*command, "--retry-errors")
         assert (again.line["extracted"], again.line["skipped"]) == (1, 3), again

@@ -37,14 +37,6 @@ def s3() -> Iterator[dict[str, str]]:
         yield environment
 
 
-@pytest.fixture(scope="module", params=stores.every_kind())
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[stores.Store]:
-    with stores.store(request.param, tmp_path_factory.mktemp("store")) as one:
-        yield one
-
-
 @pytest.fixture
 def bucket(store: stores.Store, tmp_path: Path) -> Iterator[ObjectPath]:
     """An empty prefix in each kind of store."""
@@ -201,8 +193,7 @@ def test_a_patient_is_fetched_through_503s_cuts_and_delays(
 ) -> None:
     write_series(tmp_path / "p", slices=30, rows=64, columns=64, seed=1)
     with stores.environment(s3):
-        for path in (tmp_path / "p").iterdir():
-            ObjectPath("s3://scans", f"faults/p/{path.name}").write_bytes(path.read_bytes())
+        stores.upload(tmp_path / "p", ObjectPath("s3://scans", "faults/p"))
     draw = random.Random(1)
     faults = stores.Faults(
         delay_s=0.02,

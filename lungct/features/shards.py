@@ -37,8 +37,14 @@ class Staged:
 
 def stage_rows(rows: Iterable[Row], settings: Settings, staging: str) -> Staged:
     """Write rows as a whole file into a run's staging; for whoever computes, on any node."""
-    table = rows_to_table(rows, settings.dim)
-    path = locate(staging, option="staging") / f"{new_run_id()}.parquet"
+    return stage_table(
+        rows_to_table(rows, settings.dim), settings, locate(staging, option="staging")
+    )
+
+
+def stage_table(table: pa.Table, settings: Settings, staging: Place) -> Staged:
+    """Write a table of rows as a whole file into a run's staging."""
+    path = staging / f"{new_run_id()}.parquet"
     stage(path, shard_bytes(table, settings))
     ids, codes = (table.column(name).to_pylist() for name in ("patient_id", "error_code"))
     failed = [name for name, code in zip(ids, codes, strict=True) if code is not None]

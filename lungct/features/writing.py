@@ -13,8 +13,8 @@ from lungct.features.shards import (
     list_shards,
     read_shard,
     read_shards,
-    shard_bytes,
     shard_name,
+    stage_table,
 )
 from lungct.storage import (
     Owner,
@@ -22,7 +22,6 @@ from lungct.storage import (
     discard,
     locate,
     make_directory,
-    new_run_id,
     publish,
     remove,
     stage,
@@ -106,10 +105,9 @@ class TableWriter:
             for file in sorted(old):
                 self._replace(file, source)
             if len(fresh) == len(staged.ids):
-                self._publish(source, fresh, set(staged.failed))
+                self._publish(staged)
             elif fresh:
-                rows = _select(read_shard(source), set(fresh))
-                self._publish_table(rows)
+                self._publish_table(_select(read_shard(source), set(fresh)))
             discard(source)
 
     def _replaceable(self, patient_id: str) -> bool:
@@ -133,16 +131,13 @@ class TableWriter:
             self._publish_table(merged)
 
     def _publish_table(self, table: pa.Table) -> None:
-        staged = self.owner.staging / f"{new_run_id()}.parquet"
-        stage(staged, shard_bytes(table, self.settings))
-        ids, codes = (table.column(n).to_pylist() for n in ("patient_id", "error_code"))
-        failed = {name for name, code in zip(ids, codes, strict=True) if code is not None}
-        self._publish(staged, ids, failed)
+        self._publish(stage_table(table, self.settings, self.owner.staging))
 
-    def _publish(self, staged: Place, ids: list[str], failed: set[str]) -> None:
-        name = shard_name(self.settings, ids)
-        publish(staged, self.directory / "features" / name)
-        for patient_id in ids:
+    def _publish(self, staged: Staged) -> None:
+        name = shard_name(self.settings, staged.ids)
+        publish(locate(staged.path, option="staging"), self.directory / "features" / name)
+        failed = set(staged.failed)
+        for patient_id in staged.ids:
             self.known[patient_id] = Known(name, patient_id in failed)
 
 

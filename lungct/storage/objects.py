@@ -112,22 +112,19 @@ class ObjectPath:
         """Ask for the object's length in bytes."""
         return int(self.head()["size"])
 
-    def head(self) -> dict[str, Any]:
+    def head(self, *, quick: bool = False) -> dict[str, Any]:
         """Ask for what the store knows of the object: size, last_modified, e_tag, version."""
         import obstore
 
         with _faults(f"{self} cannot be read"):
-            return dict(obstore.head(self._store, self.key))
+            return dict(obstore.head(_open_store(self.root, quick=quick), self.key))
 
     def version(self) -> Version | None:
         """Ask which writing of the object is there now; None where the store tells none apart.
 
         An answer that takes long is none: what it says would no longer be so.
         """
-        import obstore
-
-        with _faults(f"{self} cannot be read"):
-            return _version(obstore.head(_open_store(self.root, quick=True), self.key))
+        return _version(self.head(quick=True))
 
     def exists(self) -> bool:
         """Whether there is an object of that key, or any below it."""
