@@ -12,7 +12,6 @@ the kernel sees to even when the test is killed: all processes, mounts and netwo
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import shutil
@@ -61,7 +60,7 @@ class Host:
         values = {
             "HOME": HOME,
             "USER": ACCOUNT,
-            "PATH": f"{HOME}/lungct-venv/bin:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin",
             "LC_ALL": "C.UTF-8",
             **self.environment,
             **environment,
@@ -138,7 +137,7 @@ def network(directory: Path, names: Sequence[str]) -> Iterator[Network]:
     shared.mkdir()
     _own(shared)
     addresses = {name: f"{NETWORK}.{i + 1}" for i, name in enumerate(names)}
-    key = _files(directory, checkout, {**addresses, "operator": f"{NETWORK}.254"})
+    key = _files(directory, {**addresses, "operator": f"{NETWORK}.254"})
     with ExitStack() as stack:
         operator = stack.enter_context(_host(directory, "operator", f"{NETWORK}.254", "sleep"))
         shutil.copy(key, operator.home / ".ssh" / "lungct_cluster")
@@ -161,20 +160,7 @@ def copy_checkout(to: Path) -> Path:
     return to
 
 
-def installed_stamp(checkout: Path) -> str:
-    """Give what the setup command of deploy/onprem.yaml computes of a checkout, and would install nothing for."""
-    package = [
-        path.relative_to(checkout).as_posix()
-        for path in (checkout / "lungct").rglob("*")
-        if path.suffix in (".py", ".html")
-    ]
-    contents = hashlib.sha256()
-    for name in ("pyproject.toml", "constraints.txt", *sorted(package)):
-        contents.update((checkout / name).read_bytes())
-    return f"{contents.hexdigest()}  -\n"
-
-
-def _files(directory: Path, checkout: Path, addresses: dict[str, str]) -> Path:
+def _files(directory: Path, addresses: dict[str, str]) -> Path:
     """Make every host's home and system files, and give the key that logs in to all of them."""
     key = directory / "key"
     _ssh_key(key)
@@ -183,18 +169,11 @@ def _files(directory: Path, checkout: Path, addresses: dict[str, str]) -> Path:
         etc = directory / name / "etc"
         (home / ".ssh").mkdir(parents=True, mode=0o700)
         shutil.copy(f"{key}.pub", home / ".ssh" / "authorized_keys")
-        _venv(home / "lungct-venv", checkout)
+        # A prepared Python, as an account finds it; the network leads to no index that one could be installed from.
+        (home / ".bashrc").write_text(f"export PATH={shlex.quote(sys.prefix)}/bin:$PATH\n")
         _own(home, *home.rglob("*"))
         _etc(etc, addresses)
     return key
-
-
-def _venv(venv: Path, checkout: Path) -> None:
-    """Make the environment that `ray up` would install out of the running one, which stays as it is."""
-    venv.mkdir()
-    for name in ("bin", "lib", "pyvenv.cfg"):
-        (venv / name).symlink_to(Path(sys.prefix) / name)
-    (venv / "lungct-installed").write_text(installed_stamp(checkout))
 
 
 def _etc(etc: Path, addresses: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -220,6 +221,9 @@ def test_ray_up_brings_every_host(cluster: Cluster) -> None:
     print(f"ray up {cluster.up_seconds:.0f} s, workers {cluster.join_seconds:.0f} s later")
     for host in cluster.network.hosts:
         assert any("raylet" in process for process in host.processes()), host.name
+        # No host reaches an index: each took the prepared Python of its account's PATH.
+        assert host.run("readlink", "lungct-venv").stdout.strip() == sys.prefix
+    assert "lungct 0" in cluster.operate("ray", "exec", FILE, "lungct --version").stdout
 
 
 def test_the_dashboard_is_seen_on_the_head_alone(cluster: Cluster) -> None:

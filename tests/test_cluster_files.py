@@ -485,40 +485,6 @@ def script(path, text):
     path.chmod(0o755)
 
 
-def test_onprem_setup_installs_once_and_again_when_files_change(tmp_path):
-    """The commands themselves, in a home of their own, with a python that writes down what it was asked for."""
-    log = tmp_path / "log"
-    script(tmp_path / "python", f'echo "python $*" >> {log}')
-    script(
-        tmp_path / "bin" / "python3.12",
-        f'mkdir -p "$3/bin"; cp {tmp_path}/python "$3/bin/python"; echo "venv $*" >> {log}',
-    )
-    config = as_prepared("local")
-    for remote, local in config["file_mounts"].items():  # as `ray up` does with rsync
-        target = Path(remote.replace("~", str(tmp_path)))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if local.startswith("~"):
-            target.write_text("token")
-        elif (ROOT / local).is_dir():
-            target.symlink_to(ROOT / local)
-        else:
-            target.write_bytes((ROOT / local).read_bytes())
-    for _ in range(2):
-        for command in config["setup_commands"]:
-            bash(command, tmp_path)
-    lines = log.read_text().splitlines()
-    assert sum(line.startswith("venv -m venv") for line in lines) == 1
-    assert sum("pip install" in line for line in lines) == 1
-    assert "--constraint constraints.txt ray[default] ." in log.read_text()
-    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / ".bashrc").read_text().count("RAY_AUTH_MODE=token") == 1
-    with (tmp_path / "lungct-src" / "constraints.txt").open("a") as file:
-        file.write("# changed\n")
-    for command in config["setup_commands"]:
-        bash(command, tmp_path)
-    assert log.read_text().count("pip install") == 2
-
-
 def test_onprem_start_gives_ray_the_address_and_a_store_that_fits(tmp_path):
     """The start commands, with a `ray` that prints what it was given."""
     script(tmp_path / "lungct-venv" / "bin" / "ray", 'echo "$RAY_AUTH_MODE $*"')
