@@ -1,4 +1,4 @@
-"""Feature tables as tests look at them, and the cohorts that they are made from."""
+"""Feature tables as tests make and look at them, and the cohorts that they are made from."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ct_files import write_series
 
 import lungct
+from lungct.features import Row, Settings, TableWriter, stage_rows
+from lungct.storage import Place, own
+
+SETTINGS = Settings(
+    preset="dsb2017",
+    backbone="resnet18",
+    weights="random:1",
+    weights_sha256="0" * 64,
+    precision="fp32",
+    device="cpu",
+    batch_size=16,
+    depth=1,
+    pseudonym_key=None,
+    dim=512,
+)
 
 
 def write_cohort(src: Path, count: int, *, slices: Callable[[int], int], digits: int = 1) -> Path:
@@ -21,6 +37,46 @@ def write_cohort(src: Path, count: int, *, slices: Callable[[int], int], digits:
         else:
             write_series(directory, slices=slices(i), rows=64, columns=64, seed=i)
     return src
+
+
+def row(patient_id: str, *, triplets: int = 2, seed: int = 0) -> Row:
+    """A patient's row, with features that follow from the id."""
+    rng = np.random.default_rng([seed, *patient_id.encode()])
+    return Row(
+        patient_id,
+        slices=3 * triplets + 1,
+        spacing_mm=(2.5, 0.7, 0.7),
+        manufacturer="SIEMENS",
+        kernel="",
+        series_reason="the only CT series",
+        pixel_hash="ab" * 32,
+        positions_mm=rng.normal(size=triplets),
+        features=rng.normal(size=(triplets, 512)).astype(np.float32),
+    )
+
+
+def bad(patient_id: str, sentence: str = "no CT") -> Row:
+    """An error row."""
+    return Row(patient_id, error=sentence, error_code="no_ct")
+
+
+class Table:
+    """A table being written, as a driver does it."""
+
+    def __init__(self, directory: Place) -> None:
+        self.owner = own(directory)
+        self.writer = TableWriter(directory, self.owner, SETTINGS)
+        self.writer.begin()
+
+    def add(self, *rows: Row) -> None:
+        self.writer.commit(stage_rows(rows, SETTINGS, str(self.writer.owner.staging)))
+
+
+def write_table(directory: Path, *units: list[Row]) -> None:
+    table = Table(directory)
+    for unit in units:
+        table.add(*unit)
+    table.owner.release()
 
 
 def state(directory: Path) -> dict[str, tuple[int, int]]:
@@ -41,3 +97,8 @@ def row_list(table: str | Path) -> list[dict[str, Any]]:
 def rows(table: str | Path) -> dict[str, dict[str, Any]]:
     """Every row by its id."""
     return {row["patient_id"]: row for row in row_list(table)}
+
+
+def shard_bytes(directory: Path) -> dict[str, bytes]:
+    """The table's files as they are, by name."""
+    return {path.name: path.read_bytes() for path in (directory / "features").iterdir()}

@@ -9,81 +9,23 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tables import SETTINGS, Table, bad, row, shard_bytes, write_table
 
 import lungct
 from lungct.errors import StorageError, UsageError
 from lungct.features import (
-    Row,
-    Settings,
-    TableWriter,
     pooled,
     read_features,
     read_settings,
     remove_table,
     schema,
     shard_name,
-    stage_rows,
 )
 from lungct.storage import own
 
-SETTINGS = Settings(
-    preset="dsb2017",
-    backbone="resnet18",
-    weights="random:1",
-    weights_sha256="0" * 64,
-    precision="fp32",
-    device="cpu",
-    batch_size=16,
-    depth=1,
-    pseudonym_key=None,
-    dim=512,
-)
-
-
-def row(patient_id: str, *, triplets: int = 2, seed: int = 0) -> Row:
-    rng = np.random.default_rng([seed, *patient_id.encode()])
-    return Row(
-        patient_id,
-        slices=3 * triplets + 1,
-        spacing_mm=(2.5, 0.7, 0.7),
-        manufacturer="SIEMENS",
-        kernel="",
-        series_reason="the only CT series",
-        pixel_hash="ab" * 32,
-        positions_mm=rng.normal(size=triplets),
-        features=rng.normal(size=(triplets, 512)).astype(np.float32),
-    )
-
-
-def bad(patient_id: str, sentence: str = "no CT") -> Row:
-    return Row(patient_id, error=sentence, error_code="no_ct")
-
-
-class Table:
-    """A table being written, as a driver does it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.owner = own(directory)
-        self.writer = TableWriter(directory, self.owner, SETTINGS)
-        self.writer.begin()
-
-    def add(self, *rows: Row) -> None:
-        self.writer.commit(stage_rows(rows, SETTINGS, str(self.writer.owner.staging)))
-
-
-def write(directory: Path, *units: list[Row]) -> None:
-    table = Table(directory)
-    for unit in units:
-        table.add(*unit)
-    table.owner.release()
-
-
-def files(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (directory / "features").iterdir()}
-
 
 def test_the_schema_is_the_documented_one(tmp_path: Path) -> None:
-    write(tmp_path, [row("b"), row("a")], [bad("c")])
+    write_table(tmp_path, [row("b"), row("a")], [bad("c")])
     shards = [pq.read_schema(path) for path in (tmp_path / "features").iterdir()]
     wanted = (
         "patient_id: string not null\nerror: string\nerror_code: string\nslices: int32\n"
@@ -102,7 +44,7 @@ def test_the_schema_is_the_documented_one(tmp_path: Path) -> None:
 
 
 def test_settings_are_the_documented_ones(tmp_path: Path) -> None:
-    write(tmp_path)
+    write_table(tmp_path)
     have = json.loads((tmp_path / "settings.json").read_text())
     assert list(have) == [
         *("schema", "revision", "lungct", "preset", "backbone", "weights", "weights_sha256"),
@@ -114,7 +56,7 @@ def test_settings_are_the_documented_ones(tmp_path: Path) -> None:
 
 def test_a_row_reads_back_the_same_everywhere(tmp_path: Path) -> None:
     one, failed = row("one", triplets=5), bad("two")
-    write(tmp_path, [one, failed])
+    write_table(tmp_path, [one, failed])
     pattern = str(tmp_path / "features" / "*.parquet")
     assert one.features is not None
     back = {
@@ -134,29 +76,29 @@ def test_a_row_reads_back_the_same_everywhere(tmp_path: Path) -> None:
 
 
 def test_the_name_is_the_documented_hash(tmp_path: Path) -> None:
-    write(tmp_path, [row("é"), row("a")])
+    write_table(tmp_path, [row("é"), row("a")])
     comparable = json.loads((tmp_path / "settings.json").read_text())
     del comparable["lungct"], comparable["weights"]
     text = json.dumps([comparable, ["a", "é"]], sort_keys=True, separators=(",", ":"))
     wanted = f"part-{hashlib.sha256(text.encode()).hexdigest()[:16]}.parquet"
-    assert list(files(tmp_path)) == [wanted] == [shard_name(SETTINGS, ["a", "é"])]
+    assert list(shard_bytes(tmp_path)) == [wanted] == [shard_name(SETTINGS, ["a", "é"])]
 
 
 def test_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("x", "y"):
-        write(tmp_path / name, [row("a"), bad("b")], [row("c")])
-    assert files(tmp_path / "x") == files(tmp_path / "y")
+        write_table(tmp_path / name, [row("a"), bad("b")], [row("c")])
+    assert shard_bytes(tmp_path / "x") == shard_bytes(tmp_path / "y")
 
 
 def test_a_patient_who_is_there_already_is_dropped(tmp_path: Path) -> None:
     table = Table(tmp_path)
     table.add(row("a"))
-    before = files(tmp_path)
+    before = shard_bytes(tmp_path)
     table.add(row("a", seed=1), row("b"))
     table.add(row("a", seed=2))
     table.add(bad("a"))
     table.owner.release()
-    after = files(tmp_path)
+    after = shard_bytes(tmp_path)
     assert before.items() <= after.items()
     assert len(after) == 2
     read = read_features(tmp_path)
@@ -167,10 +109,10 @@ def test_a_patient_who_is_there_already_is_dropped(tmp_path: Path) -> None:
 def test_an_error_row_is_replaced_within_its_file(tmp_path: Path) -> None:
     table = Table(tmp_path)
     table.add(row("a"), bad("b"), bad("c"))
-    names = set(files(tmp_path))
+    names = set(shard_bytes(tmp_path))
     table.add(row("b"))
     table.owner.release()
-    assert set(files(tmp_path)) == names
+    assert set(shard_bytes(tmp_path)) == names
     assert read_features(tmp_path).column("error").to_pylist() == [None, None, "no CT"]
 
 
@@ -186,7 +128,7 @@ def test_a_file_replaced_by_itself_is_not_written(tmp_path: Path) -> None:
 
 def test_pooling_is_in_float64_over_a_patients_rows(tmp_path: Path) -> None:
     rows = [row("b", triplets=7), row("a", triplets=1), row("d", triplets=30)]
-    write(tmp_path, [*rows, bad("c")])
+    write_table(tmp_path, [*rows, bad("c")])
     for pooling in ("mean", "max", "meanmax", "meanstd"):
         ids, x = pooled(tmp_path, pooling)
         assert ids == ["a", "b", "d"]
@@ -205,7 +147,7 @@ def test_pooling_is_in_float64_over_a_patients_rows(tmp_path: Path) -> None:
 
 
 def test_an_empty_table_is_a_table(tmp_path: Path) -> None:
-    write(tmp_path)
+    write_table(tmp_path)
     assert read_features(tmp_path).schema.equals(schema(512))
     ids, x = pooled(tmp_path, "meanmax")
     assert ids == []
@@ -228,7 +170,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text"])
 def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
-    write(tmp_path, [row("a")])
+    write_table(tmp_path, [row("a")])
     path = next((tmp_path / "features").iterdir())
     data = path.read_bytes()
     path.write_bytes({"empty": b"", "cut": data[:-100], "text": b"hello" * 100}[damage])
@@ -237,7 +179,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_patient_in_two_shards_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, [row("a")])
+    write_table(tmp_path, [row("a")])
     path = next((tmp_path / "features").iterdir())
     (path.parent / "part-0000000000000000.parquet").write_bytes(path.read_bytes())
     with pytest.raises(StorageError, match="a patient in two shards"):
@@ -245,7 +187,7 @@ def test_a_patient_in_two_shards_is_refused(tmp_path: Path) -> None:
 
 
 def test_removing_a_table_leaves_what_is_not_ours(tmp_path: Path) -> None:
-    write(tmp_path, [row("a")])
+    write_table(tmp_path, [row("a")])
     (tmp_path / "features" / "notes.txt").write_text("mine")
     (tmp_path / "features" / "part-mine.parquet").write_text("mine")
     (tmp_path / "paper.md").write_text("mine")

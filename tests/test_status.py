@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from commands import lungct as run
-from test_features import bad, files, row, write
+from tables import bad, row, shard_bytes, write_table
 
 from lungct.errors import UsageError
 from lungct.extraction.status import status
@@ -11,7 +11,7 @@ from lungct.extraction.status import status
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     (tmp_path / "table").mkdir()
-    write(
+    write_table(
         tmp_path / "table", [row("a"), bad("b", "no CT here")], [row("c"), bad("d", "none either")]
     )
     for name in "abcde":
@@ -36,7 +36,7 @@ def test_done_failed_and_left_are_counted(table: Path) -> None:
 
 def test_a_check_names_what_is_wrong(table: Path) -> None:
     one, two = sorted((table / "features").iterdir())
-    data = files(table)
+    data = shard_bytes(table)
     (table / "features" / "part-0000000000000000.parquet").write_bytes(data[one.name])
     (table / "features" / "stray.tmp").write_bytes(b"")
     two.write_bytes(data[two.name][:50])

@@ -12,12 +12,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stores
 from ct_files import write_series
+from tables import Table, bad, row
 
 from lungct.errors import StorageError, UsageError
+from lungct.features import writing
+from lungct.features.shards import read_shard
 from lungct.storage import (
     ObjectPath,
     lies_in,
@@ -27,6 +31,8 @@ from lungct.storage import (
     own,
     ownership,
     publish,
+    removals,
+    remove,
     subdirectories,
 )
 
@@ -149,6 +155,40 @@ def test_a_record_without_a_sign_of_life_goes_stale(bucket: ObjectPath, quick: N
     with pytest.raises(StorageError, match="taken over"):
         dead.check()
     heir.release()
+
+
+def test_a_run_that_reads_long_in_a_commit_does_not_publish_after_its_heir(
+    bucket: ObjectPath, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replacing an error row reads two files before it changes one: the right to do so is looked at in between."""
+    table = Table(bucket)
+    table.add(bad("a"), row("b"))
+    (shard,) = (bucket / "features").glob("*.parquet")
+    heirs = []
+
+    def read_for_long(place: ObjectPath) -> Any:
+        contents = read_shard(place)
+        if "staging" in place.key:  # the last one before the change
+            heirs.append(own(bucket, take_over=True))
+        return contents
+
+    monkeypatch.setattr(writing, "read_shard", read_for_long)
+    with pytest.raises(StorageError, match="was taken over by another run"):
+        table.add(row("a"))
+    monkeypatch.undo()
+    assert read_shard(shard).column("error_code").to_pylist() == ["no_ct", None]
+    heirs[-1].release()
+
+
+def test_removals_are_a_round_of_requests_each(bucket: ObjectPath) -> None:
+    places = [bucket / f"{i:04d}" for i in range(25)]
+    places[3].write_bytes(b"x")
+    places[24].write_bytes(b"x")
+    parts = list(removals(places))
+    assert [len(part) for part in parts] == ([25] if bucket.root.startswith("s3") else [10, 10, 5])
+    for part in parts:
+        remove(part)
+    assert list(bucket.iterdir()) == []
 
 
 def test_a_commit_is_one_request(s3: dict[str, str]) -> None:

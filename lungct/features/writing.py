@@ -23,6 +23,7 @@ from lungct.storage import (
     locate,
     make_directory,
     publish,
+    removals,
     remove,
     stage,
     storage_faults,
@@ -30,8 +31,6 @@ from lungct.storage import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-REMOVED_AT_ONCE = 500
 
 
 @dataclass
@@ -85,12 +84,12 @@ class TableWriter:
 
     def begin(self) -> None:
         """Write ``settings.json`` where there is none yet."""
-        with self.owner.committing():
-            make_directory(self.directory / "features", option="--out")
-            path = self.directory / "settings.json"
-            if not path.exists():
-                staged = self.owner.staging / "settings.json"
-                stage(staged, self.settings.to_json().encode())
+        make_directory(self.directory / "features", option="--out")
+        path = self.directory / "settings.json"
+        if not path.exists():
+            staged = self.owner.staging / "settings.json"
+            stage(staged, self.settings.to_json().encode())
+            with self.owner.committing():
                 publish(staged, path)
 
     def commit(self, staged: Staged) -> None:
@@ -98,17 +97,16 @@ class TableWriter:
 
         Error rows of patients in the table are replaced within their own file.
         """
-        with self.owner.committing():
-            fresh = [name for name in staged.ids if name not in self.known]
-            old = {self.known[name].file for name in staged.ids if self._replaceable(name)}
-            source = locate(staged.path, option="staging")
-            for file in sorted(old):
-                self._replace(file, source)
-            if len(fresh) == len(staged.ids):
-                self._publish(staged)
-            elif fresh:
-                self._publish_table(_select(read_shard(source), set(fresh)))
-            discard(source)
+        fresh = [name for name in staged.ids if name not in self.known]
+        old = {self.known[name].file for name in staged.ids if self._replaceable(name)}
+        source = locate(staged.path, option="staging")
+        for file in sorted(old):
+            self._replace(file, source)
+        if len(fresh) == len(staged.ids):
+            self._publish(staged)
+        elif fresh:
+            self._publish_table(_select(read_shard(source), set(fresh)))
+        discard(source)
 
     def _replaceable(self, patient_id: str) -> bool:
         return patient_id in self.known and self.known[patient_id].failed
@@ -135,7 +133,9 @@ class TableWriter:
 
     def _publish(self, staged: Staged) -> None:
         name = shard_name(self.settings, staged.ids)
-        publish(locate(staged.path, option="staging"), self.directory / "features" / name)
+        # The change alone, and not what was read and staged for it: an heir waits for no more.
+        with self.owner.committing():
+            publish(locate(staged.path, option="staging"), self.directory / "features" / name)
         failed = set(staged.failed)
         for patient_id in staged.ids:
             self.known[patient_id] = Known(name, patient_id in failed)
@@ -154,12 +154,11 @@ def remove_table(directory: Place, owner: Owner) -> None:
     ``settings.json`` goes last: a kill in between leaves a smaller table, never rows without settings. Each
     batch begins as a commit does, so that a long removal neither goes stale nor goes on after a take-over.
     """
-    paths = list_shards(directory)
-    for start in range(0, len(paths), REMOVED_AT_ONCE):
+    for part in removals(list_shards(directory)):
         with owner.committing():
-            remove(paths[start : start + REMOVED_AT_ONCE])
+            remove(part)
     with owner.committing(), storage_faults(f"{directory} cannot be emptied"):
-        (directory / "settings.json").unlink(missing_ok=True)
+        remove([directory / "settings.json"])
         folder = directory / "features"
         if isinstance(folder, Path) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

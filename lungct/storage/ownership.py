@@ -257,26 +257,10 @@ class _StoreOwner(Owner):
 
     @classmethod
     def take(cls, table: ObjectPath, *, take_over: bool) -> _StoreOwner:
-        place = table / ".lungct" / "owner.json"
         run = new_run_id()
         record = _new_record(run)
-        living = False
         try:
-            if not place.is_file():
-                version = place.create(record)
-            else:
-                was = place.version()
-                before = _read_record(place)
-                living = bool(before.get("run")) and _age(table, place) < STALE_AFTER
-                if living and not take_over:
-                    raise _held(table, before)
-                version = place.replace(record, was) if was else None
-        except FileExistsError:
-            # Another run was quicker by a moment; or it was this one, whose request was answered and sent again.
-            now = _read_record(place)
-            if now.get("run") != run:
-                raise _held(table, now) from None
-            version = place.version()
+            version, living = _claim(table, run, record, take_over=take_over)
         except FileNotFoundError:
             raise StorageError(f"{table} cannot be written: there is no such bucket") from None
         if version is None:
@@ -285,6 +269,7 @@ class _StoreOwner(Owner):
         try:
             if living:
                 time.sleep(GRACE_SECONDS)
+                owner.check()
             (table / ".lungct" / "staging").remove_below()
             remove(list((table / ".lungct").glob("clock-*")))
         except BaseException:
@@ -366,6 +351,34 @@ class _StoreOwner(Owner):
     def _lose(self) -> NoReturn:
         self._gone = True
         raise self._lost(_read_record(self._place))
+
+
+def _claim(
+    table: ObjectPath, run: str, record: bytes, *, take_over: bool, attempts: int = 5
+) -> tuple[Version | None, bool]:
+    """Put this run's record in the place of none, of a stale one, or of a living run's that is taken over.
+
+    Returns the record's version, and whether a living run had the table.
+    """
+    place = table / ".lungct" / "owner.json"
+    living = False
+    try:
+        if not place.is_file():
+            return place.create(record), living
+        was = place.version()
+        before = _read_record(place)
+        living = bool(before.get("run")) and _age(table, place) < STALE_AFTER
+        if living and not take_over:
+            raise _held(table, before)
+        return (place.replace(record, was) if was else None), living
+    except FileExistsError:
+        now = _read_record(place)
+        if now.get("run") == run:  # our request was answered, and sent again
+            return place.version(), living
+        if take_over and attempts > 1:  # its owner gave a sign of life in the same moment
+            return _claim(table, run, record, take_over=True, attempts=attempts - 1)
+        # Another run was quicker by a moment.
+        raise _held(table, now) from None
 
 
 def _age(table: ObjectPath, place: ObjectPath) -> float:

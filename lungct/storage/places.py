@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from lungct.errors import UsageError
 from lungct.storage import local
-from lungct.storage.objects import SCHEMES, ObjectPath, remove_objects
+from lungct.storage.objects import SCHEMES, ObjectPath, remove_objects, removed_at_once
 
 Place = Path | ObjectPath
 """A file or directory on a disk, or an object or prefix in a store."""
@@ -166,8 +166,15 @@ def discard(staged: Place) -> None:
         staged.unlink(missing_ok=True)
 
 
+def removals(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
+    """Divide files of one storage into parts that `remove` needs one round of requests for."""
+    at_once = min((removed_at_once(p) for p in places if isinstance(p, ObjectPath)), default=1000)
+    for start in range(0, len(places), at_once):
+        yield places[start : start + at_once]
+
+
 def remove(places: Sequence[Place]) -> None:
-    """Remove files of one storage, in a store by one request (StorageError)."""
+    """Remove files of one storage; what is gone already is no fault (StorageError)."""
     objects = [place for place in places if isinstance(place, ObjectPath)]
     if objects:
         remove_objects(objects)
