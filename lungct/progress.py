@@ -102,6 +102,12 @@ class Progress:
             self._bar.stop()
 
 
+def say(message: str, *, quiet: bool = False) -> None:
+    """Tell on stderr what a long wait is for."""
+    if not quiet:
+        print(f"lungct: {message}", file=sys.stderr, flush=True)
+
+
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

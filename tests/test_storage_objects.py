@@ -123,7 +123,9 @@ def test_prefixes_are_listed_at_their_depth(bucket: ObjectPath) -> None:
     assert lies_in(bucket, bucket / "b") is None
 
 
-def test_one_run_owns_a_table(bucket: ObjectPath, quick: None) -> None:
+def test_one_run_owns_a_table(
+    bucket: ObjectPath, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = own(bucket)
     with pytest.raises(UsageError, match=rf"process {os.getpid()} on .* since 20"):
         own(bucket)
@@ -136,7 +138,9 @@ def test_one_run_owns_a_table(bucket: ObjectPath, quick: None) -> None:
     first.release()
     assert not (first.staging / "x").exists()
     second = own(bucket)
+    assert capsys.readouterr().err == ""
     third = own(bucket, take_over=True)
+    assert capsys.readouterr().err.startswith("lungct: waiting 0 s for a last write of the run")
     with pytest.raises(StorageError, match="taken over by another run"), second.committing():
         raise AssertionError("not reached")
     second.release()
@@ -330,3 +334,5 @@ def test_a_fault_names_no_object(s3: dict[str, str], monkeypatch: pytest.MonkeyP
 def test_a_bucket_that_is_not_there_is_nobodys(s3: dict[str, str]) -> None:
     with stores.environment(s3), pytest.raises(StorageError, match="no such bucket"):
         own(ObjectPath("s3://missing-bucket", "table"))
+    with stores.environment(s3), pytest.raises(StorageError, match="no such bucket"):
+        ObjectPath("s3://missing-bucket", "scans").is_dir()

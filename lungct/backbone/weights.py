@@ -11,7 +11,7 @@ import os
 import pickle
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from lungct.backbone.options import (
     torch_module,
 )
 from lungct.errors import UsageError
+from lungct.progress import say
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ def load_weights(
     backbone: str,
     weights: str | os.PathLike[str] | WeightsSource,
     *,
-    say: Callable[[str], None] | None = None,
+    quiet: bool = False,
 ) -> Weights:
     """Draw, download or read the weights of a backbone.
 
@@ -87,8 +88,8 @@ def load_weights(
         ``imagenet`` (torchvision's IMAGENET1K_V1, downloaded once into torch's cache), ``random:SEED``
         (``torch.manual_seed(SEED)``, then torchvision's constructor, on the CPU), or a file: safetensors, or the state
         dict as ``torch.save`` writes it. Half precision is widened.
-    say
-        Called with a sentence before a download begins.
+    quiet
+        Do not say on stderr that a download begins.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def load_weights(
         state = _random_state(backbone, source.seed)
         where = f"--weights {source.text}"
     else:
-        path = source.path or _imagenet_file(backbone, say)
+        path = source.path or _imagenet_file(backbone, quiet=quiet)
         where = f"--weights {source.text}" if source.path else f"--weights imagenet ({path})"
         state = _checked(_read_file(path, where), backbone, where)
     return Weights(backbone, source.text, weights_sha256(state), state)
@@ -132,7 +133,7 @@ def _shapes(backbone: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items() if _counts(name)}
 
 
-def _imagenet_file(backbone: str, say: Callable[[str], None] | None) -> Path:
+def _imagenet_file(backbone: str, *, quiet: bool) -> Path:
     """Return torchvision's file in torch's cache, downloaded if it is not there, whole in either case."""
     torch = torch_module()
     from torchvision import models
@@ -144,8 +145,7 @@ def _imagenet_file(backbone: str, say: Callable[[str], None] | None) -> Path:
     )  # the first of the file's SHA-256, by torch's convention
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.exists():
-        if say is not None:
-            say(f"downloading {url} to {path}")
+        say(f"downloading {url} to {path}", quiet=quiet)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _socket_timeout(DOWNLOAD_TIMEOUT_S):

@@ -144,7 +144,9 @@ def add_extraction(p: argparse.ArgumentParser, *, device: str = "auto") -> None:
     p.add_argument("--overwrite", action="store_true", help="remove the old table, begin anew")
     p.add_argument("--retry-errors", action="store_true", help="do the error rows again")
     p.add_argument(
-        "--take-over", action="store_true", help="take the table from a run that holds it"
+        "--take-over",
+        action="store_true",
+        help="take the table from a run that holds it (a store: after a minute)",
     )
 
 

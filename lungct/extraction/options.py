@@ -83,7 +83,7 @@ class Asked:
         )
 
 
-def weights_sha256(asked: Asked) -> str:
+def weights_sha256(asked: Asked, *, quiet: bool) -> str:
     """Load the weights once and say what they are.
 
     Raises
@@ -94,7 +94,7 @@ def weights_sha256(asked: Asked) -> str:
     """
     assert asked.backbone is not None
     assert asked.weights is not None
-    return load_weights(asked.backbone, parse_weights(asked.weights)).sha256
+    return load_weights(asked.backbone, parse_weights(asked.weights), quiet=quiet).sha256
 
 
 def settle(asked: Asked, sha256: str, found: Device) -> Settings:

@@ -9,7 +9,6 @@ not cross the network; the other nodes' CPUs take what those cannot.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from lungct.backbone import device_name, resolve_device, resolve_precision
 from lungct.cluster import Session
 from lungct.errors import ClusterError
+from lungct.progress import say
 
 # A cloud takes minutes to give a node, and a quota or an empty spot market may keep it for longer.
 GPU_WAIT_SECONDS = float(os.environ.get("LUNGCT_GPU_WAIT_SECONDS", "1800"))
@@ -79,8 +79,7 @@ def _probe(precision: str, *, quiet: bool) -> Device:
                 f"no node with a free GPU came within {waited / 60:.0f} min: `ray status` says why (a quota, no spot "
                 "machine, another job); --device cpu does without"
             )
-        if not quiet:
-            print(f"lungct: waiting for a GPU, {waited:.0f} s", file=sys.stderr, flush=True)
+        say(f"waiting for a GPU, {waited:.0f} s", quiet=quiet)
     device: Device = ray.get(found)
     return device
 

@@ -242,7 +242,7 @@ def extract(
             return _summary(directory, selected, known, tally)
         check_free(directory, take_over=take_over)
         check_decoders()
-        sha256 = weights_sha256(wanted)
+        sha256 = weights_sha256(wanted, quiet=quiet)
         session = session or stack.enter_context(connect(address))
         found = find_device(
             wanted.device or "auto", wanted.precision or "auto", session, quiet=quiet
@@ -250,7 +250,7 @@ def extract(
         settings = settle(wanted, sha256, found)
         if table:
             check_same(table, settings, str(directory))
-        owner = own(directory, take_over=take_over)
+        owner = own(directory, take_over=take_over, quiet=quiet)
         stack.callback(owner.release)
         if session.nodes > 1:
             check_nodes(source, owner)

@@ -436,6 +436,8 @@ def _reason(error: Exception) -> str:
     if "path" in text.lower() and ("segment" in text.lower() or "illegal" in text.lower()):
         return "an object below has a key that is no path (// or /./ or a control character in it): rename it"
     status = re.search(r"\b([45]\d\d) [A-Z][a-z]", text)
+    if status and status.group(1) == "404":
+        return "there is no such bucket (the store answered 404)"
     if status:
         return f"the store answered {status.group(1)}"
     for sign, reason in (

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lungct.errors import StorageError, UsageError
+from lungct.progress import say
 from lungct.storage import local
 from lungct.storage.objects import ObjectPath, Version
 from lungct.storage.places import Place, check_directory, new_run_id, remove
@@ -110,7 +111,7 @@ def check_free(table: Place, *, take_over: bool = False) -> None:
         raise _held(table, record)
 
 
-def own(table: Place, *, take_over: bool = False) -> Owner:
+def own(table: Place, *, take_over: bool = False, quiet: bool = False) -> Owner:
     """Become the one run that may change ``table``.
 
     Parameters
@@ -118,7 +119,10 @@ def own(table: Place, *, take_over: bool = False) -> Owner:
     table
         The table's directory; its ``.lungct`` is created.
     take_over
-        Take it even from a run that is alive; that run stops at its next commit.
+        Take it even from a run that is alive; that run stops at its next commit. In a store that may be a minute
+        away, and is waited for.
+    quiet
+        Do not say on stderr what is waited for.
 
     Raises
     ------
@@ -129,7 +133,7 @@ def own(table: Place, *, take_over: bool = False) -> Owner:
 
     """
     if isinstance(table, ObjectPath):
-        return _StoreOwner.take(table, take_over=take_over)
+        return _StoreOwner.take(table, take_over=take_over, quiet=quiet)
     return _DiskOwner.take(table, take_over=take_over)
 
 
@@ -256,7 +260,7 @@ class _StoreOwner(Owner):
         self._thread.start()
 
     @classmethod
-    def take(cls, table: ObjectPath, *, take_over: bool) -> _StoreOwner:
+    def take(cls, table: ObjectPath, *, take_over: bool, quiet: bool) -> _StoreOwner:
         run = new_run_id()
         record = _new_record(run)
         try:
@@ -268,6 +272,10 @@ class _StoreOwner(Owner):
         owner = cls(table, run, record, version)
         try:
             if living:
+                say(
+                    f"waiting {GRACE_SECONDS:.0f} s for a last write of the run that {table} is taken over from",
+                    quiet=quiet,
+                )
                 time.sleep(GRACE_SECONDS)
                 owner.check()
             (table / ".lungct" / "staging").remove_below()
