@@ -310,8 +310,9 @@ class _StoreOwner(Owner):
         while not self._ended.wait(RENEW_SECONDS):
             # A store that does not answer is asked again; a lost table is noticed by the next commit.
             with suppress(StorageError), self._turn:
-                if not self._ended.is_set():
-                    self._sign()
+                if self._gone or self._ended.is_set():
+                    return
+                self._sign()
 
     def _confirm(self) -> None:
         """See that the table is this run's (StorageError), and that its last sign of life is a young one.
