@@ -13,7 +13,7 @@ demo: .venv/installed  ## a synthetic cohort from DICOM to a report
 test: .venv/installed-dev  ## the test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-faults: .venv/installed-dev .venv/azurite/installed  ## things really killed, disks full, stores refusing: half an hour
+test-faults: .venv/installed-dev .venv/azurite/installed  ## things really killed, disks full, stores refusing: 30 to 45 minutes
 	$(BIN)/python -m pytest -m faults
 
 test-cluster: .venv/installed-cluster  ## `ray up` over three hosts on this machine, as root: a quarter of an hour
