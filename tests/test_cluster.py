@@ -1,9 +1,10 @@
 """`ray up deploy/onprem.yaml` for real: a head and two workers (`hosts`), and an operator who follows docs/cluster.md.
 
 Of the file only the addresses, the account and the key are changed. The tests are one story, in the order in which they
-stand: up, without a token, jobs, a path that one host alone sees, a job stopped, a host cut off, down. The operator's
-commands have a home directory of their own, so that no token is left where other Ray on this machine would find it.
-What the cluster computes is compared with what the operator's own machine computes without a cluster.
+stand: up, without a token, jobs, a path that one host alone sees, a job stopped, a raylet and a driver killed, a host
+cut off, the head killed, down. The operator's commands have a home directory of their own, so that no token is left
+where other Ray on this machine would find it. What the cluster computes is compared with what the operator's own
+machine computes without a cluster.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,12 +147,19 @@ def cluster(network: Network) -> Iterator[Cluster]:
     up_seconds = ray_up(network)
     joined = wait_until(lambda: alive(network) == 3, 900, "three hosts alive")
     network.operator.environment["RAY_API_SERVER_ADDRESS"] = "http://127.0.0.1:8265"
-    tunnel = network.operator.start("ray", "dashboard", FILE)
-    try:
-        wait_until(lambda: http_status(network.operator) is not None, 60, "a dashboard")
+    with tunnel(network.operator):
         yield Cluster(network, up_seconds, joined)
+
+
+@contextmanager
+def tunnel(operator: Host) -> Iterator[None]:
+    """Have the dashboard's tunnel open."""
+    process = operator.start("ray", "dashboard", FILE)
+    try:
+        wait_until(lambda: http_status(operator) is not None, 60, "a dashboard")
+        yield
     finally:
-        hosts.kill_all([tunnel])
+        hosts.kill_all([process])
 
 
 def ray_up(network: Network, attempts: int = 3) -> float:
@@ -305,6 +314,44 @@ def test_a_stopped_job_ends_in_time_and_goes_on(cluster: Cluster, undisturbed: P
     assert table_files(cluster.shared("stopped")) == table_files(undisturbed / "features")
 
 
+def test_a_killed_raylet_is_started_again_and_the_job_goes_on(
+    cluster: Cluster, undisturbed: Path
+) -> None:
+    submitted = cluster.submit_only(*extraction("raylet"))
+    await_files(cluster.shared("raylet"), 3)
+    victim = busiest(cluster.workers)
+    kill(victim, "raylet/raylet")
+    await_end(cluster, submitted)
+    assert cluster.job_status(submitted) == "SUCCEEDED", cluster.logs(submitted)
+    assert table_files(cluster.shared("raylet")) == table_files(undisturbed / "features")
+    wait_until(lambda: alive(cluster.network) == 3, 300, "the killed raylet's host")
+
+
+def test_a_killed_driver_loses_nothing(cluster: Cluster, undisturbed: Path) -> None:
+    submitted = cluster.submit_only(*extraction("driver"))
+    await_files(cluster.shared("driver"), 3)
+    kill(cluster.head, "^python jobs/extract.py")
+    await_end(cluster, submitted)
+    assert cluster.job_status(submitted) == "FAILED"
+    done = len(table_files(cluster.shared("driver")))
+    assert cluster.submit(*extraction("driver")).line["skipped"] == done
+    assert table_files(cluster.shared("driver")) == table_files(undisturbed / "features")
+
+
+def kill(host: Host, pattern: str) -> None:
+    """Kill the processes of a host whose command lines fit a pattern; there must be some."""
+    found = host.run("pgrep", "--full", pattern).stdout.split()
+    assert found, host.processes()
+    assert host.run("kill", "-KILL", *found).returncode == 0
+
+
+def await_end(cluster: Cluster, submitted: str) -> float:
+    """Wait until a job has ended, and tell how long that took."""
+    return wait_until(
+        lambda: cluster.job_status(submitted) not in ("PENDING", "RUNNING"), 900, "the job"
+    )
+
+
 def test_a_host_cut_off_loses_nothing(cluster: Cluster, undisturbed: Path) -> None:
     submitted = cluster.submit_only(*extraction("cut"))
     await_files(cluster.shared("cut"), 3)
@@ -313,9 +360,7 @@ def test_a_host_cut_off_loses_nothing(cluster: Cluster, undisturbed: Path) -> No
     cluster.network.plug(victim, connected=False)
     try:
         assert done < PATIENTS
-        ended = wait_until(
-            lambda: cluster.job_status(submitted) not in ("PENDING", "RUNNING"), 900, "the job"
-        )
+        ended = await_end(cluster, submitted)
         print(f"{victim.name} was cut off at {done} patients; the job ended {ended:.0f} s later")
         assert cluster.job_status(submitted) == "SUCCEEDED", cluster.logs(submitted)
         assert table_files(cluster.shared("cut")) == table_files(undisturbed / "features")
@@ -332,6 +377,17 @@ def busiest(workers: list[Host]) -> Host:
         return len(actors), len([name for name in names if not name.startswith("ray::IDLE")])
 
     return max(workers, key=work)
+
+
+def test_a_killed_head_comes_back_with_ray_up(cluster: Cluster, undisturbed: Path) -> None:
+    cluster.submit_only(*extraction("head"))
+    await_files(cluster.shared("head"), 3)
+    kill(cluster.head, "gcs_server")
+    print(f"ray up again {ray_up(cluster.network):.0f} s")
+    wait_until(lambda: alive(cluster.network) == 3, 300, "three hosts alive again")
+    with tunnel(cluster.network.operator):
+        assert cluster.submit(*extraction("head")).line["skipped"] >= 3
+    assert table_files(cluster.shared("head")) == table_files(undisturbed / "features")
 
 
 def test_ray_down_ends_ray_everywhere(cluster: Cluster) -> None:

@@ -39,7 +39,7 @@ pythons() {
 
 # Where this Python and its packages are; fails where there is none or of another version.
 prefix() {
-    "$1" -c 'import sys; print(sys.prefix); sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+    "$1" -c 'import sys; print(sys.prefix); sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' </dev/null 2>/dev/null
 }
 
 complete() {
