@@ -16,7 +16,7 @@ test: .venv/installed-dev  ## the test suite
 test-faults: .venv/installed-dev .venv/azurite/installed  ## things really killed, disks full, stores refusing: 30 to 45 minutes
 	$(BIN)/python -m pytest -m faults
 
-test-cluster: .venv/installed-cluster  ## `ray up` over three hosts on this machine, as root: a quarter of an hour
+test-cluster: .venv/installed-cluster  ## `ray up` over three hosts on this machine, as root: 15 to 20 minutes
 	$(BIN)/python -m pytest -m cluster tests/test_cluster.py
 
 fuzz: .venv/installed-dev  ## 50,000 mutations of valid series: minutes to an hour
