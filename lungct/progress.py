@@ -103,7 +103,7 @@ class Progress:
 
 
 def say(message: str, *, quiet: bool = False) -> None:
-    """Tell on stderr what a long wait is for."""
+    """Say a line of ours on stderr."""
     if not quiet:
         print(f"lungct: {message}", file=sys.stderr, flush=True)
 

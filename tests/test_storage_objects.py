@@ -172,7 +172,7 @@ def test_a_run_that_reads_long_in_a_commit_does_not_publish_after_its_heir(
 
     def read_for_long(place: ObjectPath) -> Any:
         contents = read_shard(place)
-        if "staging" in place.key:  # the last one before the change
+        if "staging" in place.key:  # read first, long before the change
             heirs.append(own(bucket, take_over=True))
         return contents
 

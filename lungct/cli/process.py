@@ -22,6 +22,7 @@ from typing import Any, NoReturn, TextIO
 
 from lungct.cli.options import Printed
 from lungct.errors import LungCTError, LungCTWarning
+from lungct.progress import say
 
 # `ray job stop` kills three seconds after SIGTERM.
 CLEAN_END_SECONDS = 2.5
@@ -69,7 +70,7 @@ def run(parse: Parse, line: Sequence[str]) -> int:
             print(text, file=results, flush=True)
             return 0
         except _Interrupted as interrupt:
-            _say(STOPPED)
+            say(STOPPED)
             return interrupt.exit_code
         except Exception as error:
             if debug:
@@ -155,7 +156,7 @@ def _interruptible() -> Iterator[None]:
     def lost(failure: Any) -> None:
         # Where Python cannot raise (a callback of an import, a destructor), the interruption ends the process here.
         if isinstance(failure.exc_value, _Interrupted):
-            _say(STOPPED)
+            say(STOPPED)
             os._exit(failure.exc_value.exit_code)
         unraisable(failure)
 
@@ -181,7 +182,7 @@ def _end_in_time() -> Iterator[None]:
             if number[0] in (signal.SIGTERM, signal.SIGINT):
                 time.sleep(CLEAN_END_SECONDS)
                 if not over.is_set():
-                    _say(STOPPED)
+                    say(STOPPED)
                     os._exit(128 + number[0])
         os.close(heard)
 
@@ -201,22 +202,18 @@ def _plain_warnings() -> Iterator[None]:
     """Print lungct's own warnings as one line each, and keep libraries' to --debug."""
     show: Callable[..., None] = warnings.showwarning
 
-    def say(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+    def show_ours(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, LungCTWarning):
-            _say(f"warning: {message}")
+            say(f"warning: {message}")
         elif os.environ.get("LUNGCT_DEBUG"):
             show(message, category, *rest, **named)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", LungCTWarning)
-        warnings.showwarning = say
+        warnings.showwarning = show_ours
         yield
 
 
-def _say(text: str) -> None:
-    print(f"lungct: {text}", file=sys.stderr, flush=True)
-
-
 def _say_error(text: str, code: int) -> int:
-    _say(f"error: {' '.join(text.split())}")
+    say(f"error: {' '.join(text.split())}")
     return code

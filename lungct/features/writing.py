@@ -100,23 +100,25 @@ class TableWriter:
         fresh = [name for name in staged.ids if name not in self.known]
         old = {self.known[name].file for name in staged.ids if self._replaceable(name)}
         source = locate(staged.path, option="staging")
-        for file in sorted(old):
-            self._replace(file, source)
         if len(fresh) == len(staged.ids):
             self._publish(staged)
-        elif fresh:
-            self._publish_table(_select(read_shard(source), set(fresh)))
+        elif fresh or old:
+            new = read_shard(source)
+            for file in sorted(old):
+                self._replace(file, new)
+            if fresh:
+                self._publish_table(_select(new, set(fresh)))
         discard(source)
 
     def _replaceable(self, patient_id: str) -> bool:
         return patient_id in self.known and self.known[patient_id].failed
 
-    def _replace(self, file: str, source: Place) -> None:
+    def _replace(self, file: str, new: pa.Table) -> None:
         """Put the new rows of patients who have error rows in ``file`` in their places."""
         import pyarrow as pa
 
         path = self.directory / "features" / file
-        old, new = read_shard(path), read_shard(source)
+        old = read_shard(path)
         renewed = {
             name
             for name in new.column("patient_id").to_pylist()

@@ -168,7 +168,8 @@ def discard(staged: Place) -> None:
 
 def removals(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
     """Divide files of one storage into parts that `remove` needs one round of requests for."""
-    at_once = min((removed_at_once(p) for p in places if isinstance(p, ObjectPath)), default=1000)
+    first = next(iter(places), None)
+    at_once = removed_at_once(first) if isinstance(first, ObjectPath) else 500
     for start in range(0, len(places), at_once):
         yield places[start : start + at_once]
 
