@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import ct_files as make
 import numpy as np
+from support import ct_files as make
 
 from lungct.errors import SeriesError
 from lungct.sandbox import Sandbox
@@ -77,9 +77,7 @@ def many_items(place: Path) -> None:
 def large_codestreams(place: Path) -> None:
     image = make.noise(2048, 2048).astype(np.uint16)
     stream = make.encode(image, make.JPEG_2000_LOSSLESS)
-    (path,) = make.write_series(
-        place, slices=1, rows=2048, columns=2048, transfer_syntax=make.JPEG_2000_LOSSLESS
-    )
+    (path,) = make.write_series(place, slices=1, rows=2048, columns=2048, transfer_syntax=make.JPEG_2000_LOSSLESS)
     assert len(path.read_bytes()) > len(stream)
     data = path.read_bytes()
     for i in range(1, 12):

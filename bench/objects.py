@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import stores
+from support import stores
 
 from lungct.storage import ObjectPath, local_copy
 

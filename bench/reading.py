@@ -51,9 +51,7 @@ def main() -> None:
         milliseconds(read, patients)
     pairs = [(milliseconds(ours, patients), milliseconds(plain, patients)) for _ in range(ROUNDS)]
     for name, values in zip(("lungct", "pydicom"), zip(*pairs, strict=True), strict=True):
-        print(
-            f"{name:8} {statistics.median(values):.3f} ms of CPU a slice ({min(values):.3f} to {max(values):.3f})"
-        )
+        print(f"{name:8} {statistics.median(values):.3f} ms of CPU a slice ({min(values):.3f} to {max(values):.3f})")
     ratios = [mine / theirs for mine, theirs in pairs]
     print(f"ratio    {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 

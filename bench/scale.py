@@ -150,8 +150,7 @@ class Watch:
                 said = spent
                 shards = len(os.listdir(self._out / "features")) if self._out.exists() else 0
                 print(
-                    f"{spent:6.0f} s  {shards} files  driver {memory:.2f} GiB  "
-                    f"store {(total - free) / GIB:.2f} GiB",
+                    f"{spent:6.0f} s  {shards} files  driver {memory:.2f} GiB  store {(total - free) / GIB:.2f} GiB",
                     file=sys.stderr,
                     flush=True,
                 )

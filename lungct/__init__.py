@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lungct._version import __version__
+
 if TYPE_CHECKING:
     from lungct.boosting import CVResult, cross_validate
     from lungct.dicom import Series, read_series
@@ -28,9 +30,8 @@ if TYPE_CHECKING:
     from lungct.features import pooled, read_features
     from lungct.prediction import predict
     from lungct.preprocess import Triplets, triplets
+    from lungct.reporting import report
     from lungct.training import TrainSummary, train
-
-__version__ = "0.1.0"
 
 _HOME = {
     "read_series": "dicom",
@@ -46,6 +47,7 @@ _HOME = {
     "cross_validate": "boosting",
     "CVResult": "boosting",
     "predict": "prediction",
+    "report": "reporting",
     "LungCTError": "errors",
     "UsageError": "errors",
     "NothingUsableError": "errors",
@@ -66,22 +68,26 @@ __all__ = [
     "TrainSummary",
     "Triplets",
     "UsageError",
+    "__version__",
     "cross_validate",
     "extract",
     "pooled",
     "predict",
     "read_features",
     "read_series",
+    "report",
     "train",
     "triplets",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"lungct.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'lungct' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker knows the names above, and no others
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            return getattr(import_module(f"lungct.{_HOME[name]}"), name)
+        raise AttributeError(f"module 'lungct' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted(__all__)

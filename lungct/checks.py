@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from lungct import __version__
+from lungct._version import __version__
 from lungct.backbone import (
     DEVICES,
     check_backbone,
@@ -222,9 +222,7 @@ def _room(path: str, least: int) -> Check:
     found = f"{free / 2**30:.1f} GiB free"
     if free >= least:
         return Check(path, "pass", found)
-    return Check(
-        path, "warning", found, f"a job wants {least >> 30} GiB for Ray's objects and logs"
-    )
+    return Check(path, "warning", found, f"a job wants {least >> 30} GiB for Ray's objects and logs")
 
 
 def _ray(address: str | None) -> list[Check]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lungct.errors import ClusterError, LungCTError, UsageError
+from lungct.machine import usable_cpus
 
 # What is in flight between decoding and the network fits in far less; on a laptop Ray's own default (30 % of the
 # memory) would let Ray Data buffer gigabytes to no gain.
@@ -46,11 +47,6 @@ class Session:
     gpus: int
     nodes: int
     local: bool
-
-
-def usable_cpus() -> int:
-    """Count the processors that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 @contextmanager
@@ -121,9 +117,7 @@ def on_each_node(look: Callable[..., Any], *arguments: Any) -> list[tuple[str, A
     nodes = [node for node in ray.nodes() if node["Alive"]]
     task = ray.remote(num_cpus=0, max_retries=0)(look)
     asked = [
-        task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(*arguments)
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(*arguments)
         for node in nodes
     ]
     ray.wait(asked, num_returns=len(asked), timeout=NODE_SECONDS)
@@ -220,6 +214,4 @@ def _from_ray(error: Exception) -> LungCTError:
             return cause
         cause = inner
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return ClusterError(
-        f"Ray gave up: {type(error).__name__}: {lines[-1] if lines else ''}".strip()
-    )
+    return ClusterError(f"Ray gave up: {type(error).__name__}: {lines[-1] if lines else ''}".strip())

@@ -164,10 +164,7 @@ def evaluate(
             "log_loss": float(losses[name][0].mean()),
             "brier": float(losses[name][1].mean()),
         }
-        return {
-            kind: _estimate(value, resampled[name][kind]).as_dict()
-            for kind, value in observed.items()
-        }
+        return {kind: _estimate(value, resampled[name][kind]).as_dict() for kind, value in observed.items()}
 
     out = measured("score")
     out["optimistic"] = measured("optimistic") if "optimistic" in scores else None
@@ -213,9 +210,7 @@ def _resample(
     """
     rng = np.random.default_rng(seed)
     names = [name for name in scores if name != "baseline"]
-    sums = {
-        name: {kind: np.zeros(RESAMPLES) for kind in ("auc", "log_loss", "brier")} for name in names
-    }
+    sums = {name: {kind: np.zeros(RESAMPLES) for kind in ("auc", "log_loss", "brier")} for name in names}
     pairs = 0.0
     for k in np.unique(fold):
         positive = np.flatnonzero((fold == k) & (y == 1))

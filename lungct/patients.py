@@ -145,13 +145,9 @@ def check_src(src: Place) -> None:
         return
     with storage_faults(f"SRC {src} cannot be read"):
         if not os.path.lexists(src):
-            raise UsageError(
-                f"SRC {src} does not exist: give the directory that holds the patients"
-            )
+            raise UsageError(f"SRC {src} does not exist: give the directory that holds the patients")
         if not src.is_dir():
-            raise UsageError(
-                f"SRC {src} is not a directory: give the directory that holds the patients"
-            )
+            raise UsageError(f"SRC {src} is not a directory: give the directory that holds the patients")
 
 
 def _is_in_table(src: Place, name: str, table: Place) -> bool:

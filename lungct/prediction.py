@@ -182,18 +182,14 @@ def read_run(run: str | os.PathLike[str]) -> Run:
             Model(
                 fold=int(entry["fold"]),
                 rounds=int(entry["rounds"]),
-                booster=load_booster(
-                    (path / f"models/repeat-{entry['repeat']}-fold-{entry['fold']}.txt").read_text()
-                ),
+                booster=load_booster((path / f"models/repeat-{entry['repeat']}-fold-{entry['fold']}.txt").read_text()),
             )
             for entry in metrics["folds"]
         )
         columns = ("patient_id", "fold", "pixel_hash")
         rows = csvfile.read_columns(path / "scores.csv", columns, option="RUN")
         scored = tuple((name, int(fold), pixel_hash) for _, (name, fold, pixel_hash) in rows)
-        table = Settings.from_json(
-            json.dumps(settings["table"]["settings"]), where=f"{path}/settings.json"
-        )
+        table = Settings.from_json(json.dumps(settings["table"]["settings"]), where=f"{path}/settings.json")
         return Run(
             path=path,
             id_column=str(settings["id_column"]),
@@ -214,12 +210,8 @@ def _read_json(path: Place, name: str, run: str | os.PathLike[str]) -> dict[str,
         values = json.loads((path / name).read_bytes())
     except FileNotFoundError:
         if name == "metrics.json":
-            raise UsageError(
-                f"RUN {run} has no metrics.json, so its training did not end: train it again"
-            ) from None
-        raise UsageError(
-            f"RUN {run} is not a run (it has no {name}): give the --out of a train"
-        ) from None
+            raise UsageError(f"RUN {run} has no metrics.json, so its training did not end: train it again") from None
+        raise UsageError(f"RUN {run} is not a run (it has no {name}): give the --out of a train") from None
     except OSError as error:
         raise UsageError(f"RUN {run}: {name} cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -232,9 +224,7 @@ def _read_json(path: Place, name: str, run: str | os.PathLike[str]) -> dict[str,
 # --- predicting ---
 
 
-def _predict(
-    run: Run, dir: str | os.PathLike[str], wanted: Sequence[str] | None, *, ids_name: str = ""
-) -> pa.Table:
+def _predict(run: Run, dir: str | os.PathLike[str], wanted: Sequence[str] | None, *, ids_name: str = "") -> pa.Table:
     """Predict a table's patients, or the wanted ones in their order."""
     import pyarrow as pa
 
@@ -256,14 +246,10 @@ def _predict(
         ids = list(wanted)
     folds = own_folds(run, ids, hashes)
     predictions = _scores(run.models, X, folds)
-    return pa.table(
-        {run.id_column: pa.array(ids, pa.string()), run.label_column: pa.array(predictions)}
-    )
+    return pa.table({run.id_column: pa.array(ids, pa.string()), run.label_column: pa.array(predictions)})
 
 
-def own_folds(
-    run: Run, ids: Sequence[str], hashes: Mapping[str, str | None]
-) -> list[frozenset[int] | None]:
+def own_folds(run: Run, ids: Sequence[str], hashes: Mapping[str, str | None]) -> list[frozenset[int] | None]:
     """Find the folds whose boosters may score each patient; None where all of them may.
 
     Warns
@@ -311,9 +297,7 @@ def own_folds(
     return folds
 
 
-def _scores(
-    models: Sequence[Model], X: NDArray[np.float32], folds: Sequence[frozenset[int] | None]
-) -> Floats:
+def _scores(models: Sequence[Model], X: NDArray[np.float32], folds: Sequence[frozenset[int] | None]) -> Floats:
     """Average, for each row of X, the boosters that may score it; clipped to [0, 1]."""
     from lungct.boosting import predict_scores
 

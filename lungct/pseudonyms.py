@@ -39,9 +39,7 @@ class Key:
 
     def pixel_hash(self, pixels: NDArray[Any]) -> str:
         """Give HMAC-SHA-256 of the pixels' bytes, 64 hex digits."""
-        return hmac.new(
-            self.secret, np.ascontiguousarray(pixels).data.cast("B"), hashlib.sha256
-        ).hexdigest()
+        return hmac.new(self.secret, np.ascontiguousarray(pixels).data.cast("B"), hashlib.sha256).hexdigest()
 
     @property
     def fingerprint(self) -> str:

@@ -202,9 +202,7 @@ class Sandbox:
             )
         except OSError as error:
             os.close(theirs)
-            raise LungCTError(
-                f"no process for decoding could be started: {error.strerror}"
-            ) from error
+            raise LungCTError(f"no process for decoding could be started: {error.strerror}") from error
         finally:
             os.close(ours)
         self._replies = os.fdopen(theirs, "rb", buffering=0)

@@ -55,14 +55,10 @@ def main() -> int:
     begun = time.monotonic()
     params = root / "params.json"
     params.write_text(json.dumps(PARAMETERS))
-    cohort, labels, features, run = (
-        str(root / n) for n in ("cohort", "cohort.csv", "features", "run")
-    )
+    cohort, labels, features, run = (str(root / n) for n in ("cohort", "cohort.csv", "features", "run"))
     lungct("phantom", "--out", cohort, *COHORT)
     extracted = lungct("extract", cohort, "--out", features, *EXTRACTION)
-    trained = lungct(
-        "train", features, "--labels", labels, "--out", run, *TRAINING, "--params", str(params)
-    )
+    trained = lungct("train", features, "--labels", labels, "--out", run, *TRAINING, "--params", str(params))
     predictions = str(root / "predictions.csv")
     lungct("predict", run, features, "--out", predictions)
     print(summary(extracted, trained, run, predictions, time.monotonic() - begun))
@@ -80,9 +76,7 @@ def lungct(*arguments: str) -> dict[str, Any]:
     return result
 
 
-def summary(
-    extracted: dict[str, Any], trained: dict[str, Any], run: str, predictions: str, seconds: float
-) -> str:
+def summary(extracted: dict[str, Any], trained: dict[str, Any], run: str, predictions: str, seconds: float) -> str:
     """Say what came out, in a table of at most 80 columns."""
     auc, base = trained["auc"], trained["baseline"]
     rows = [

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import stores
+from support import stores
 
 from lungct.cluster import Session, connect
 
-ROOT = Path(__file__).parent.parent
-
 
 @pytest.fixture(scope="module", params=stores.every_kind())
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[stores.Store]:
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
     """An emulator of each kind of object store, with an empty bucket."""
     with stores.store(request.param, tmp_path_factory.mktemp("store")) as one:
         yield one

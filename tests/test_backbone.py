@@ -18,12 +18,12 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from support import ROOT
 
 from lungct import backbone as bb
 from lungct.backbone import network
 from lungct.errors import UsageError
 
-ROOT = Path(__file__).resolve().parent.parent
 REAL = "resnet50-imagenet.fp16.safetensors"
 
 
@@ -31,9 +31,7 @@ def pixels(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, 3, 224, 224), dtype=np.uint8)
 
 
-def plain(
-    name: str, state: dict[str, torch.Tensor] | None, x: np.ndarray, seed: int = 0
-) -> np.ndarray:
+def plain(name: str, state: dict[str, torch.Tensor] | None, x: np.ndarray, seed: int = 0) -> np.ndarray:
     """The penultimate features as torchvision itself gives them: no folding, no batches, no threads of ours."""
     torch.manual_seed(seed)
     model = getattr(torchvision.models, name)(weights=None)
@@ -86,9 +84,7 @@ def test_folded_normalisation_is_right_when_its_numbers_are_not_trivial(
 ) -> None:
     draw = torch.Generator().manual_seed(1)
     state = {
-        key: torch.rand(value.shape, generator=draw) + 0.5
-        if ".bn" in key or key.startswith("bn1")
-        else value
+        key: torch.rand(value.shape, generator=draw) + 0.5 if ".bn" in key or key.startswith("bn1") else value
         for key, value in full_state.items()
     }
     torch.save(state, tmp_path / "w.pt")
@@ -113,9 +109,7 @@ def test_real_weights_in_half_precision_are_widened() -> None:
         return  # no part of the repository
     x = pixels(2)
     weights = bb.load_weights("resnet50", path)
-    state = {
-        key: value.float() for key, value in load_file(path).items() if not key.startswith("fc.")
-    }
+    state = {key: value.float() for key, value in load_file(path).items() if not key.startswith("fc.")}
     assert weights.sha256 == independent_sha256(state)
     found = bb.Backbone("resnet50", weights, batch_size=2).features(x)
     assert relative(found, plain("resnet50", state, x)) < 1e-5
@@ -168,9 +162,7 @@ def test_another_process_its_environment_and_calling_thread_do_not_change_a_byte
 ) -> None:
     here = bb.Backbone("resnet18", resnet18, batch_size=2).features(pixels(3))
     environment = {**os.environ, "OMP_NUM_THREADS": omp}
-    there = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
-    )
+    there = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
     assert there.stdout.strip() == hashlib.sha256(here.tobytes()).hexdigest()
     assert there.stderr == ""
 
@@ -271,9 +263,7 @@ def test_bad_files_are_refused_with_the_reason_and_the_way_out(
     torch.save(full_state, "good.pth")
     nan = full_state["conv1.weight"].clone()
     nan[0, 0, 0, 0] = torch.nan
-    header = json.dumps(
-        {"x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}
-    ).encode()
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
     cases: list[tuple[object, str]] = [
         (b"", "neither|no safetensors"),
         (b"not weights at all", "torch.save"),
@@ -317,17 +307,11 @@ def test_bad_files_are_refused_with_the_reason_and_the_way_out(
     assert not Path("harm-done").exists()
 
 
-def test_weights_of_another_backbone_are_named(
-    full_state: dict[str, torch.Tensor], tmp_path: Path
-) -> None:
+def test_weights_of_another_backbone_are_named(full_state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     save_file(full_state, tmp_path / "w")
-    with pytest.raises(
-        UsageError, match=r"not the weights of resnet34: 80 missing .*use --backbone resnet18"
-    ):
+    with pytest.raises(UsageError, match=r"not the weights of resnet34: 80 missing .*use --backbone resnet18"):
         bb.load_weights("resnet34", tmp_path / "w")
-    with pytest.raises(
-        UsageError, match=r"not the weights of resnet50: .*shape.*use --backbone resnet18"
-    ):
+    with pytest.raises(UsageError, match=r"not the weights of resnet50: .*shape.*use --backbone resnet18"):
         bb.load_weights("resnet50", tmp_path / "w")
     with pytest.raises(UsageError, match="weights of resnet18, not of resnet50"):
         bb.Backbone("resnet50", bb.load_weights("resnet18", tmp_path / "w"))
@@ -359,9 +343,7 @@ def test_a_file_in_torchs_cache_is_trusted_only_by_its_hash(
     cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
     cached.parent.mkdir(parents=True)
     torch.save(full_state, cached)
-    with pytest.raises(
-        UsageError, match=r"f37072fd\.pth is not the file that its name says"
-    ) as caught:
+    with pytest.raises(UsageError, match=r"f37072fd\.pth is not the file that its name says") as caught:
         bb.load_weights("resnet18", "imagenet")
     assert "remove it" in str(caught.value)
 
@@ -437,10 +419,7 @@ def test_bad_triplets_and_numbers_are_refused(resnet18: bb.Weights) -> None:
 
 
 def test_weights_that_overflow_are_refused(resnet18: bb.Weights) -> None:
-    state = {
-        key: value * 1e30 if key.endswith("weight") else value
-        for key, value in resnet18.state.items()
-    }
+    state = {key: value * 1e30 if key.endswith("weight") else value for key, value in resnet18.state.items()}
     net = bb.Backbone("resnet18", bb.Weights("resnet18", "made up", "", state), batch_size=1)
     with pytest.raises(UsageError, match="not finite"):
         net.features(pixels(1))

@@ -81,9 +81,7 @@ def test_folds_boosters_and_scores_equal_plain_lightgbm_and_scikit_learn(objecti
     splits = list(StratifiedKFold(5, shuffle=True, random_state=42).split(y, y))
     boosters, curves, chosen = plain(X, y, splits, params, 200, 25)
 
-    result = boosting.cross_validate(
-        X, y, objective=objective, rounds=200, early_stopping=25, params=FAST
-    )
+    result = boosting.cross_validate(X, y, objective=objective, rounds=200, early_stopping=25, params=FAST)
     assert result.params == params
     assert result.rounds == chosen
     assert result.best_iteration == [booster.best_iteration for booster in boosters]
@@ -111,16 +109,12 @@ def test_the_defaults_are_the_2017_parameters():
 def test_inner_chooses_the_round_inside_the_training_part():
     X, y = planted()
     params = {**PARAMETERS["l2"], **FAST}
-    result = boosting.cross_validate(
-        X, y, folds=3, rounds=150, early_stopping=20, params=FAST, inner=True
-    )
+    result = boosting.cross_validate(X, y, folds=3, rounds=150, early_stopping=20, params=FAST, inner=True)
     splits = StratifiedKFold(3, shuffle=True, random_state=42).split(y, y)
     for k, (train, valid) in enumerate(splits):
         fits, chooses = train_test_split(train, test_size=0.2, stratify=y[train], random_state=42)
         stopped, curves, _ = plain(X, y, [(fits, chooses)] * 2, params, 150, 20)
-        whole = lightgbm.train(
-            params, lightgbm.Dataset(X[train], y[train]), stopped[0].best_iteration
-        )
+        whole = lightgbm.train(params, lightgbm.Dataset(X[train], y[train]), stopped[0].best_iteration)
         assert result.rounds[k] == result.best_iteration[k] == stopped[0].best_iteration
         assert result.curves[k].tolist() == curves[0]
         np.testing.assert_array_equal(result.score[valid], whole.predict(X[valid]))
@@ -157,9 +151,7 @@ def test_neither_threads_nor_another_process_change_a_bit():
             fit = boosting.fit_fold(X, y, part, learner, threads=1 + k % 2)
             yield pickle.loads(pickle.dumps(fit))
 
-    there = boosting.cross_validate(
-        X, y, rounds=60, early_stopping=20, params=FAST, fit_folds=elsewhere
-    )
+    there = boosting.cross_validate(X, y, rounds=60, early_stopping=20, params=FAST, fit_folds=elsewhere)
     np.testing.assert_array_equal(there.score, here.score)
     np.testing.assert_array_equal(there.optimistic_score, here.optimistic_score)
     assert there.metrics == here.metrics
@@ -179,9 +171,7 @@ def test_a_booster_is_the_same_after_its_text(params):
         np.testing.assert_array_equal(boosting.predict_scores(again, fresh, rounds), expected)
 
 
-losses = st.lists(
-    st.lists(st.integers(0, 5).map(float), min_size=1, max_size=8), min_size=2, max_size=5
-)
+losses = st.lists(st.lists(st.integers(0, 5).map(float), min_size=1, max_size=8), min_size=2, max_size=5)
 
 
 @given(curves=losses, data=st.data())
@@ -192,8 +182,7 @@ def test_a_rounds_choice_never_looks_at_its_own_curve_and_takes_the_first_minimu
     for k, rounds in enumerate(chosen):
         others = [j for j in range(len(curves)) if j != k]
         mean = [
-            np.average([curves[j][r] for j in others], weights=[patients[j] for j in others])
-            for r in range(shortest)
+            np.average([curves[j][r] for j in others], weights=[patients[j] for j in others]) for r in range(shortest)
         ]
         assert rounds == mean.index(min(mean)) + 1
         changed = [np.array(c) if j != k else np.array(c)[::-1] * 3 for j, c in enumerate(curves)]

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import lungct as run
-from commands import refused
+from support.commands import lungct as run
+from support.commands import refused
 
 from lungct.checks import examine
 from lungct.cluster import Session

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hosts
 import pytest
 import yaml
-from ct_files import write_series
-from hosts import HOME, SHARED, Host, Network, wait_until
+from support import hosts
+from support.ct_files import write_series
+from support.hosts import HOME, SHARED, Host, Network, wait_until
 
 pytestmark = pytest.mark.cluster
 PATIENTS = 24
@@ -54,9 +54,7 @@ class Cluster:
 
     def operate(self, *command: object, timeout: float = 120, **environment: str) -> Any:
         """Run one of the operator's commands in the root of the checkout."""
-        return self.network.operator.run(
-            *command, cwd=str(hosts.ROOT), timeout=timeout, **environment
-        )
+        return self.network.operator.run(*command, cwd=str(hosts.ROOT), timeout=timeout, **environment)
 
     def submit(self, *job: object, code: int = 0, seconds: float = 600) -> Submitted:
         """Submit a job and wait for its end."""
@@ -236,9 +234,7 @@ def test_ray_up_brings_every_host(cluster: Cluster) -> None:
 
 
 def test_the_dashboard_is_seen_on_the_head_alone(cluster: Cluster) -> None:
-    reached = cluster.operate(
-        "bash", "-c", f"exec 3<>/dev/tcp/{cluster.head.address}/8265 && echo reached"
-    )
+    reached = cluster.operate("bash", "-c", f"exec 3<>/dev/tcp/{cluster.head.address}/8265 && echo reached")
     assert "refused" in reached.stdout
 
 
@@ -314,9 +310,7 @@ def test_a_stopped_job_ends_in_time_and_goes_on(cluster: Cluster, undisturbed: P
     assert table_files(cluster.shared("stopped")) == table_files(undisturbed / "features")
 
 
-def test_a_killed_raylet_is_started_again_and_the_job_goes_on(
-    cluster: Cluster, undisturbed: Path
-) -> None:
+def test_a_killed_raylet_is_started_again_and_the_job_goes_on(cluster: Cluster, undisturbed: Path) -> None:
     submitted = cluster.submit_only(*extraction("raylet"))
     await_files(cluster.shared("raylet"), 3)
     victim = busiest(cluster.workers)
@@ -347,9 +341,7 @@ def kill(host: Host, pattern: str) -> None:
 
 def await_end(cluster: Cluster, submitted: str) -> float:
     """Wait until a job has ended, and tell how long that took."""
-    return wait_until(
-        lambda: cluster.job_status(submitted) not in ("PENDING", "RUNNING"), 900, "the job"
-    )
+    return wait_until(lambda: cluster.job_status(submitted) not in ("PENDING", "RUNNING"), 900, "the job")
 
 
 def test_a_host_cut_off_loses_nothing(cluster: Cluster, undisturbed: Path) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FILES = {
     "aws": ROOT / "cluster.yaml",
     "azure": ROOT / "deploy" / "azure.yaml",
@@ -94,18 +94,14 @@ def aws_config(tmp_path_factory):
     import moto
     from ray.autoscaler._private.aws import node_provider
 
-    def ours(
-        region, _credentials
-    ):  # moto knows 900 types; going through them all takes longer than the rest
+    def ours(region, _credentials):  # moto knows 900 types; going through them all takes longer than the rest
         ec2 = boto3.client("ec2", region_name=region)
         return ec2.describe_instance_types(InstanceTypes=sorted(types))["InstanceTypes"]
 
     config = as_prepared("aws")
     types = {t["node_config"]["InstanceType"] for t in config["available_node_types"].values()}
     with pytest.MonkeyPatch.context() as patch, moto.mock_aws():
-        patch.setenv(
-            "HOME", str(tmp_path_factory.mktemp("home"))
-        )  # Ray writes a key pair into ~/.ssh
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray writes a key pair into ~/.ssh
         patch.setattr(node_provider, "list_ec2_instances", ours)
         provider = node_provider.AWSNodeProvider
         config = provider.bootstrap_config(provider.fillout_available_node_types_resources(config))
@@ -122,16 +118,10 @@ def test_aws_lets_in_ssh_and_nothing_else(aws_config):
     assert len(groups) == 1
     (group,) = ec2.describe_security_groups(GroupIds=list(groups))["SecurityGroups"]
     assert group["GroupName"] == "lungct-ssh-only"
-    from_outside = [
-        rule for rule in group["IpPermissions"] if rule["IpRanges"] or rule["Ipv6Ranges"]
-    ]
-    assert [(r["IpProtocol"], r["FromPort"], r["ToPort"]) for r in from_outside] == [
-        ("tcp", 22, 22)
-    ]
+    from_outside = [rule for rule in group["IpPermissions"] if rule["IpRanges"] or rule["Ipv6Ranges"]]
+    assert [(r["IpProtocol"], r["FromPort"], r["ToPort"]) for r in from_outside] == [("tcp", 22, 22)]
     for rule in group["IpPermissions"]:
-        if (
-            rule not in from_outside
-        ):  # what is open to more ports is open to the group's members only
+        if rule not in from_outside:  # what is open to more ports is open to the group's members only
             assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == list(groups)
             assert not rule["PrefixListIds"]
 
@@ -174,9 +164,7 @@ def test_aws_names_its_system_image(aws_config):
 
 
 def test_azure_gives_the_template_what_it_takes():
-    template = json.loads(
-        (ray_package() / "_private" / "_azure" / "azure-vm-template.json").read_text()
-    )
+    template = json.loads((ray_package() / "_private" / "_azure" / "azure-vm-template.json").read_text())
     known = template["parameters"]
     # What Ray's provider adds itself: bootstrap_azure and AzureNodeProvider.create_node.
     added = {"vmName", "vmTags", "vmCount", "msi", "nsg", "subnet", "provisionPublicIp", "zones"}
@@ -197,18 +185,16 @@ def test_azure_gives_the_template_what_it_takes():
 
 def test_azure_lets_in_ssh_and_nothing_else():
     """Ray's template makes the network security group; nothing in our file can add to it."""
-    template = json.loads(
-        (ray_package() / "_private" / "_azure" / "azure-config-template.json").read_text()
-    )
+    template = json.loads((ray_package() / "_private" / "_azure" / "azure-config-template.json").read_text())
     rules = [
         rule["properties"]
         for resource in template["resources"]
         if resource["type"] == "Microsoft.Network/networkSecurityGroups"
         for rule in resource["properties"]["securityRules"]
     ]
-    assert [
-        (r["direction"], r["access"], r["protocol"], r["destinationPortRange"]) for r in rules
-    ] == [("Inbound", "Allow", "Tcp", "22")]
+    assert [(r["direction"], r["access"], r["protocol"], r["destinationPortRange"]) for r in rules] == [
+        ("Inbound", "Allow", "Tcp", "22")
+    ]
 
 
 def test_azure_nodes_share_an_identity_made_beforehand():
@@ -296,9 +282,7 @@ def test_no_port_is_published(name):
 @pytest.mark.parametrize("name", FILES)
 def test_no_credential_is_in_a_file(name):
     text = FILES[name].read_text()
-    assert not re.search(
-        r"AKIA[0-9A-Z]{16}|aws_credentials|AccountKey=|SharedAccessSignature", text
-    )
+    assert not re.search(r"AKIA[0-9A-Z]{16}|aws_credentials|AccountKey=|SharedAccessSignature", text)
     assert not re.search(r"[0-9a-f]{64}", text)
 
 
@@ -310,11 +294,7 @@ def test_workers_start_at_none_on_spot_and_go_when_idle(name):
     config = as_prepared(name)
     assert 0 < config["idle_timeout_minutes"] <= 15
     assert config["provider"]["cache_stopped_nodes"] is False
-    workers = {
-        key: value
-        for key, value in config["available_node_types"].items()
-        if key != config["head_node_type"]
-    }
+    workers = {key: value for key, value in config["available_node_types"].items() if key != config["head_node_type"]}
     assert set(workers) == {"gpu_worker", "cpu_worker"}
     for worker in workers.values():
         assert worker["min_workers"] == 0
@@ -347,10 +327,7 @@ def test_shared_memory_holds_the_object_store(name):
         if key == config["head_node_type"]:
             options = docker["head_run_options"]
         else:  # a node type's own options replace the general ones: Ray's dict.update
-            options = (
-                node_type.get("docker", {}).get("worker_run_options")
-                or docker["worker_run_options"]
-            )
+            options = node_type.get("docker", {}).get("worker_run_options") or docker["worker_run_options"]
         (shared,) = [size(option) for option in options if "shm" in option]
         store = node_type["resources"]["object_store_memory"]
         assert store * 1.1 <= shared <= store * 1.25
@@ -371,9 +348,7 @@ def test_images_are_of_the_pinned_ray():
     version = pinned("ray")
     texts = {path: path.read_text() for path in [*FILES.values(), DOCKERFILE]}
     named = {
-        (path.name, tag)
-        for path, text in texts.items()
-        for tag in re.findall(r"rayproject/ray:(\d[\w.-]*\w)", text)
+        (path.name, tag) for path, text in texts.items() for tag in re.findall(r"rayproject/ray:(\d[\w.-]*\w)", text)
     }
     assert {file for file, _ in named} >= {"Dockerfile", "cluster.yaml", "azure.yaml"}
     for file, tag in named:
@@ -409,9 +384,7 @@ def test_azure_packages_are_those_that_ray_names():
 @pytest.mark.parametrize("package", ["boto3", "botocore", "s3transfer"])
 def test_what_aws_needs_fits_the_pinned_versions(package):
     """`pip install --constraint constraints.txt boto3`, in the image and in the walk-through, must have a solution."""
-    pins = dict(
-        re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text().lower(), re.MULTILINE)
-    )
+    pins = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text().lower(), re.MULTILINE))
     for text in metadata.requires(package):
         need = Requirement(text)
         if need.name in pins and (need.marker is None or need.marker.evaluate({"extra": ""})):
@@ -430,9 +403,7 @@ def commands(config):
 @pytest.mark.parametrize("name", FILES)
 def test_commands_are_bash(name):
     for command in commands(as_prepared(name)):
-        assert (
-            "CHANGE" not in command
-        )  # a comment inside a folded command would swallow the rest of it
+        assert "CHANGE" not in command  # a comment inside a folded command would swallow the rest of it
         done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
@@ -495,9 +466,7 @@ def test_onprem_start_gives_ray_the_address_and_a_store_that_fits(tmp_path):
     said = bash(head, tmp_path).stdout
     assert said.startswith("token start --head ")
     assert f"--node-ip-address={config['provider']['head_ip']} " in said
-    assert said.rstrip().endswith(
-        "--autoscaling-config=~/ray_bootstrap_config.yaml"
-    )  # Ray expands ~
+    assert said.rstrip().endswith("--autoscaling-config=~/ray_bootstrap_config.yaml")  # Ray expands ~
     store = int(re.search(r"--object-store-memory=(\d+) ", said).group(1))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     shared = os.statvfs("/dev/shm")

@@ -94,9 +94,7 @@ def test_a_tilted_gantry_is_axial_and_spaced_along_the_normal(tmp_path: Path) ->
         (make.tilted(45), "oblique"),
     ],
 )
-def test_reformats_are_refused_and_named(
-    tmp_path: Path, orientation: tuple[float, ...], plane: str
-) -> None:
+def test_reformats_are_refused_and_named(tmp_path: Path, orientation: tuple[float, ...], plane: str) -> None:
     make.write_series(tmp_path, slices=5, orientation=orientation)
     error = refusal(tmp_path)
     assert error.code == "geometry"
@@ -160,9 +158,7 @@ def test_absent_rescale_means_stored_values_are_hounsfield_units(tmp_path: Path)
 
 
 @pytest.mark.parametrize("tags", [{"RescaleSlope": "0"}, {"RescaleIntercept": ""}])
-def test_a_slope_of_zero_is_refused_and_an_empty_intercept_is_absent(
-    tmp_path: Path, tags: dict[str, str]
-) -> None:
+def test_a_slope_of_zero_is_refused_and_an_empty_intercept_is_absent(tmp_path: Path, tags: dict[str, str]) -> None:
     make.write_series(tmp_path, slices=1, tags=tags)
     if "RescaleSlope" in tags:
         assert refusal(tmp_path).code == "undecodable"
@@ -268,9 +264,7 @@ def test_orientations_within_a_series_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_slices_without_orientation_stay_with_their_series(tmp_path: Path) -> None:
-    make.write_series(
-        tmp_path, slices=4, each=lambda i: {"ImageOrientationPatient": None} if i == 2 else {}
-    )
+    make.write_series(tmp_path, slices=4, each=lambda i: {"ImageOrientationPatient": None} if i == 2 else {})
     series = read_series(tmp_path)
     assert len(series) == 4
     assert [piece.instance_number for piece in series.slices] == [1, 2, 3, 4]
@@ -346,9 +340,7 @@ def test_kernels(maker: str | None, name: str | None, rank: int) -> None:
 
 def test_localizers_and_captures_are_never_chosen(tmp_path: Path) -> None:
     make.write_series(tmp_path / "scan", slices=4)
-    make.write_series(
-        tmp_path / "scout", slices=9, tags={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
-    )
+    make.write_series(tmp_path / "scout", slices=9, tags={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})
     make.write_series(tmp_path / "sc", slices=9, tags={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"})
     make.write_series(tmp_path / "mr", slices=9, tags={"Modality": "MR"})
     make.write_series(tmp_path / "iodine", slices=9, tags={"RescaleType": "MGML"})
@@ -397,9 +389,7 @@ def test_stripped_headers_are_still_ct(tmp_path: Path, tags: dict[str, Any]) -> 
 
 
 def test_files_are_known_by_content_at_any_depth(tmp_path: Path) -> None:
-    make.write_series(
-        tmp_path, slices=6, names=lambda i: f"{'deep/' * (i + 1)}IM{i}.{'txt' * (i % 2)}"
-    )
+    make.write_series(tmp_path, slices=6, names=lambda i: f"{'deep/' * (i + 1)}IM{i}.{'txt' * (i % 2)}")
     (tmp_path / "notes.dcm").write_text("not an image")
     (tmp_path / "Thumbs.db").write_bytes(bytes(range(256)) * 8)
     (tmp_path / "empty.dcm").write_bytes(b"")
@@ -522,9 +512,7 @@ def test_several_persons_are_never_mixed(tmp_path: Path) -> None:
     assert "--by-patient-id" in str(error)
 
 
-@pytest.mark.parametrize(
-    ("issuers", "mixture"), [(("X", "Y"), True), (("X", None), False), (("X", "X"), False)]
-)
+@pytest.mark.parametrize(("issuers", "mixture"), [(("X", "Y"), True), (("X", None), False), (("X", "X"), False)])
 def test_one_patient_id_of_two_issuers_is_two_persons(
     tmp_path: Path, issuers: tuple[str | None, str | None], mixture: bool
 ) -> None:
@@ -565,9 +553,7 @@ def test_cut_pixels_are_the_patients_error(tmp_path: Path) -> None:
     assert "7192 of 8192 bytes" in str(error)
 
 
-def test_faults_of_the_disk_are_not_the_patients(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_faults_of_the_disk_are_not_the_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = make.write_series(tmp_path, slices=4)
     real = os.pread
 

@@ -60,26 +60,18 @@ def test_32_bits(tmp_path: Path) -> None:
         (make.JPEG_2000, 16, 12, 40),
     ],
 )
-def test_lossy_syntaxes_come_near(
-    tmp_path: Path, syntax: str, allocated: int, bits: int, error: int
-) -> None:
-    make.write_series(
-        tmp_path, slices=1, transfer_syntax=syntax, bits_allocated=allocated, bits_stored=bits
-    )
+def test_lossy_syntaxes_come_near(tmp_path: Path, syntax: str, allocated: int, bits: int, error: int) -> None:
+    make.write_series(tmp_path, slices=1, transfer_syntax=syntax, bits_allocated=allocated, bits_stored=bits)
     difference = read_series(tmp_path).stored(0) - make.noise(64, 64, bits_stored=bits)
     assert 0 < np.abs(difference).max() <= error
 
 
 @pytest.mark.parametrize("syntax", [make.EXPLICIT, make.BIG_ENDIAN, make.DEFLATED, make.RLE])
 @pytest.mark.parametrize("signed", [False, True])
-def test_bits_beyond_the_stored_ones_are_ignored_as_pydicom_does(
-    tmp_path: Path, syntax: str, signed: bool
-) -> None:
+def test_bits_beyond_the_stored_ones_are_ignored_as_pydicom_does(tmp_path: Path, syntax: str, signed: bool) -> None:
     pixels = make.noise(64, 64, bits_stored=12, signed=signed)
     overlaid = (pixels & 0x0FFF) | 0x3000
-    make.write_series(
-        tmp_path, slices=1, pixels=lambda i: overlaid, signed=signed, transfer_syntax=syntax
-    )
+    make.write_series(tmp_path, slices=1, pixels=lambda i: overlaid, signed=signed, transfer_syntax=syntax)
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.stored(0), pixels)
     np.testing.assert_array_equal(series.stored(0), dcmread(series.slices[0].path).pixel_array)
@@ -121,16 +113,12 @@ def test_one_frame_in_several_fragments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fragments", [1, 2])
 @pytest.mark.parametrize("bot", [True, False])
-def test_frames_are_told_apart_by_the_offset_table(
-    tmp_path: Path, fragments: int, bot: bool
-) -> None:
+def test_frames_are_told_apart_by_the_offset_table(tmp_path: Path, fragments: int, bot: bool) -> None:
     from pydicom.encaps import encapsulate
 
     path = make.write_enhanced(tmp_path / "e", frames=3, transfer_syntax=make.JPEG_LS)
     ds = dcmread(path)
-    streams = [
-        make.encode(make.noise(32, 32, seed=k).astype(np.uint16), make.JPEG_LS) for k in range(3)
-    ]
+    streams = [make.encode(make.noise(32, 32, seed=k).astype(np.uint16), make.JPEG_LS) for k in range(3)]
     ds.PixelData = encapsulate(streams, fragments_per_frame=fragments, has_bot=bot)
     ds.save_as(path)
     series = read_series(tmp_path)
@@ -194,11 +182,7 @@ def test_damaged_codestreams_are_sentences(tmp_path: Path, syntax: str) -> None:
 def _padded(syntax: str, source: str) -> bytes:
     """A UID of the same length would be luck: these damaged files may keep their own where it is not."""
     width = len(source) + len(source) % 2
-    return (
-        syntax.encode().ljust(width, b"\0")
-        if len(syntax) <= width
-        else source.encode().ljust(width, b"\0")
-    )
+    return syntax.encode().ljust(width, b"\0") if len(syntax) <= width else source.encode().ljust(width, b"\0")
 
 
 def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(tmp_path: Path) -> None:

@@ -226,9 +226,7 @@ def valid() -> tuple[tuple[bytes, ...], ...]:
             if syntax == "enhanced":
                 files = [make.write_enhanced(Path(name) / "e", frames=4, rows=12, columns=12)]
             else:
-                files = make.write_series(
-                    Path(name), slices=4, rows=12, columns=12, transfer_syntax=syntax
-                )
+                files = make.write_series(Path(name), slices=4, rows=12, columns=12, transfer_syntax=syntax)
             made.append(tuple(path.read_bytes() for path in files))
     return tuple(made)
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from support import ROOT
 
 from lungct.dicom import Series, describe, read_series
 from lungct.errors import LungCTError, SeriesError
 
-DATA = Path(__file__).parents[1] / "data" / "ct"
+DATA = ROOT / "data" / "ct"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real CT in data/ct")
 
 sitk = pytest.importorskip("SimpleITK")

@@ -18,9 +18,7 @@ def volume(slices: int = 5, rows: int = 6, columns: int = 7, kind: type = np.int
     return rng.integers(-1000, 400, (slices, rows, columns)).astype(kind)
 
 
-def write(
-    path: Path, voxels: np.ndarray, direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)
-) -> Path:
+def write(path: Path, voxels: np.ndarray, direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)) -> Path:
     image = sitk.GetImageFromArray(voxels)
     image.SetSpacing((0.7, 0.8, 2.5))
     image.SetOrigin((10.0, 20.0, -300.0))
@@ -31,9 +29,7 @@ def write(
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mhd", "a.nii", "a.mha"])
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.float32, np.uint8])
-def test_a_volume_is_a_series_from_the_feet_to_the_head(
-    tmp_path: Path, name: str, kind: type
-) -> None:
+def test_a_volume_is_a_series_from_the_feet_to_the_head(tmp_path: Path, name: str, kind: type) -> None:
     voxels = volume(kind=kind)
     series = read_series(write(tmp_path / name, voxels))
     assert len(series) == 5

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pretend_gpu
 import pytest
 import ray
-from ct_files import write_series
 from ray.cluster_utils import Cluster
+from support import pretend_gpu
+from support.ct_files import write_series
 
 import lungct
 from lungct.errors import LungCTWarning, UsageError
@@ -51,7 +51,7 @@ def cluster(log: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         address=found.address,
         log_to_driver=False,
         runtime_env={
-            "worker_process_setup_hook": "pretend_gpu.hook",
+            "worker_process_setup_hook": "support.pretend_gpu.hook",
             "env_vars": {
                 "PYTHONPATH": f"{TESTS}:{TESTS.parent}",
                 "PRETEND_GPU_LOG": str(log),
@@ -131,9 +131,7 @@ def test_actors_follow_gpus_that_join(cluster: Cluster, cohort: Path, log: Path,
     assert (settings.device, settings.precision, settings.batch_size) == ("cuda", "fp32", 4)
 
 
-def test_a_gpu_node_that_leaves_loses_nothing(
-    cluster: Cluster, cohort: Path, log: Path, tmp_path: Path
-) -> None:
+def test_a_gpu_node_that_leaves_loses_nothing(cluster: Cluster, cohort: Path, log: Path, tmp_path: Path) -> None:
     nodes = [add_gpu(cluster), add_gpu(cluster)]
     work = Extraction(cohort, tmp_path / "out", device="cuda", shard_patients=2, **NETWORK)
     await_calls(log, 8)
@@ -144,9 +142,7 @@ def test_a_gpu_node_that_leaves_loses_nothing(
     assert ids == [f"p{i:02d}" for i in range(60)]
 
 
-def test_gpu_nodes_own_cpus_decode_first(
-    cluster: Cluster, cohort: Path, log: Path, tmp_path: Path
-) -> None:
+def test_gpu_nodes_own_cpus_decode_first(cluster: Cluster, cohort: Path, log: Path, tmp_path: Path) -> None:
     from lungct.extraction.placement import gpu_nodes_first
 
     assert gpu_nodes_first()() == {"scheduling_strategy": "SPREAD"}
@@ -168,9 +164,7 @@ def test_gpu_nodes_own_cpus_decode_first(
     assert ray.get(late) != node.node_id  # its two cores were taken
 
 
-def test_a_node_that_sees_neither_src_nor_dir_is_named(
-    cluster: Cluster, cohort: Path, tmp_path: Path
-) -> None:
+def test_a_node_that_sees_neither_src_nor_dir_is_named(cluster: Cluster, cohort: Path, tmp_path: Path) -> None:
     from lungct import checks
 
     add_gpu(cluster)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import lungct as run
-from commands import refused
-from ct_files import write_series
-from tables import rows, shard_bytes, state, write_cohort
+from support.commands import lungct as run
+from support.commands import refused
+from support.ct_files import write_series
+from support.tables import rows, shard_bytes, state, write_cohort
 
 import lungct
 from lungct.cluster import Session
@@ -49,9 +49,7 @@ def test_rows_are_what_the_stages_give_alone(cohort: Path, table: Path) -> None:
     for i in (0, 5, 9):
         triplets, series = lungct.triplets(cohort / f"p{i}"), lungct.read_series(cohort / f"p{i}")
         row = have[f"p{i}"]
-        assert np.array_equal(
-            np.array(row["features"], np.float32), alone.features(triplets.pixels)
-        )
+        assert np.array_equal(np.array(row["features"], np.float32), alone.features(triplets.pixels))
         assert row["positions_mm"] == triplets.positions_mm.tolist()
         assert row["pixel_hash"] == triplets.pixel_hash
         assert row["slices"] == len(series) == 10 + i
@@ -59,18 +57,14 @@ def test_rows_are_what_the_stages_give_alone(cohort: Path, table: Path) -> None:
         assert row["error"] is None
     failed = have["p4"]
     assert failed["error_code"] == "no_images"
-    assert all(
-        failed[name] is None for name in failed if name not in ("patient_id", "error", "error_code")
-    )
+    assert all(failed[name] is None for name in failed if name not in ("patient_id", "error", "error_code"))
     settings = json.loads((table / "settings.json").read_text())
     assert settings["weights_sha256"] == weights.sha256
     assert (settings["preset"], settings["precision"], settings["dim"]) == ("dsb2017", "fp32", 512)
 
 
 @pytest.mark.ray
-def test_workers_and_shards_change_no_byte_of_a_row(
-    cohort: Path, table: Path, tmp_path: Path
-) -> None:
+def test_workers_and_shards_change_no_byte_of_a_row(cohort: Path, table: Path, tmp_path: Path) -> None:
     lungct.extract(cohort, tmp_path, shard_patients=4, workers=2, **NETWORK)
     assert shard_bytes(tmp_path) == shard_bytes(table)
 
@@ -85,9 +79,7 @@ def test_a_second_run_writes_nothing(cohort: Path, table: Path) -> None:
 
 
 @pytest.mark.ray
-def test_a_table_grows_to_the_same_rows_from_any_parts(
-    cohort: Path, table: Path, tmp_path: Path
-) -> None:
+def test_a_table_grows_to_the_same_rows_from_any_parts(cohort: Path, table: Path, tmp_path: Path) -> None:
     ids = tmp_path / "ids.csv"
     ids.write_text("note,id\nx,p7\ny,p2\n")
     out = tmp_path / "out"
@@ -101,9 +93,7 @@ def test_a_table_grows_to_the_same_rows_from_any_parts(
 
 
 @pytest.mark.ray
-def test_error_rows_are_done_again_only_when_asked(
-    cohort: Path, table: Path, tmp_path: Path
-) -> None:
+def test_error_rows_are_done_again_only_when_asked(cohort: Path, table: Path, tmp_path: Path) -> None:
     src, out = tmp_path / "src", tmp_path / "out"
     shutil.copytree(cohort, src)
     shutil.copytree(table, out)
@@ -114,9 +104,7 @@ def test_error_rows_are_done_again_only_when_asked(
     assert (summary.extracted, summary.failed, summary.skipped) == (1, 0, 9)
     assert {path.name for path in (out / "features").iterdir()} == names
     assert rows(out)["p4"]["slices"] == 9
-    assert {k: v for k, v in rows(out).items() if k != "p4"} == {
-        k: v for k, v in rows(table).items() if k != "p4"
-    }
+    assert {k: v for k, v in rows(out).items() if k != "p4"} == {k: v for k, v in rows(table).items() if k != "p4"}
 
 
 @pytest.mark.ray
@@ -126,9 +114,7 @@ def test_overwriting_begins_anew_and_touches_only_ours(cohort: Path, tmp_path: P
     with pytest.raises(UsageError, match="does not exist"):
         lungct.extract(cohort / "missing", tmp_path, overwrite=True, **NETWORK)
     assert sorted(rows(tmp_path)) == ["p0", "p1"]
-    lungct.extract(
-        cohort, tmp_path, limit=1, overwrite=True, preset="lung", max_errors=2, **NETWORK
-    )
+    lungct.extract(cohort, tmp_path, limit=1, overwrite=True, preset="lung", max_errors=2, **NETWORK)
     assert list(rows(tmp_path)) == ["p0"]
     assert rows(tmp_path)["p0"]["error_code"] == "no_lungs"
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -154,9 +140,7 @@ def test_a_cohort_broken_as_a_whole_says_so_early(tmp_path: Path, ray_session: S
     for i in range(6):
         (tmp_path / "src" / f"p{i}").mkdir(parents=True)
     with pytest.raises(NothingUsableError, match="2 patients gave error rows") as caught:
-        lungct.extract(
-            tmp_path / "src", tmp_path / "out", max_errors=2, shard_patients=2, **NETWORK
-        )
+        lungct.extract(tmp_path / "src", tmp_path / "out", max_errors=2, shard_patients=2, **NETWORK)
     counted = caught.value.summary
     assert (counted.patients, counted.failed, counted.skipped) == (2, 2, 0)
     summary = lungct.extract(tmp_path / "src", tmp_path / "out")
@@ -260,9 +244,7 @@ def test_files_are_grouped_by_the_person_they_name(tmp_path: Path, ray_session: 
 
 
 @pytest.mark.ray
-def test_directories_named_after_people_are_warned_of_once(
-    tmp_path: Path, ray_session: Session
-) -> None:
+def test_directories_named_after_people_are_warned_of_once(tmp_path: Path, ray_session: Session) -> None:
     for name, tags in (("Doe_Jane", {}), ("coded", {"PatientIdentityRemoved": "YES"})):
         write_series(
             tmp_path / "src" / name,

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import lungct as run
-from commands import refused, start
-from tables import rows, state, write_cohort
+from support.commands import lungct as run
+from support.commands import refused, start
+from support.tables import rows, state, write_cohort
 
 FLAGS = ("--backbone", "resnet18", "--weights", "random:3")
 

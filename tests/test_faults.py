@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 import ray
-import stores
-from commands import lungct as run
-from commands import start
 from ray.cluster_utils import Cluster
-from tables import row_list, write_cohort
+from support import stores
+from support.commands import lungct as run
+from support.commands import start
+from support.tables import row_list, write_cohort
 
 import lungct
 from lungct.storage import ObjectPath
@@ -65,9 +65,7 @@ def descendants(pid: int) -> dict[int, str]:
         if entry.name.isdigit():
             try:
                 stat = (entry / "stat").read_text()
-                line = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                )
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
             parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
@@ -117,9 +115,7 @@ def test_a_killed_worker_changes_nothing(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_killed_driver_goes_on(
-    seed: int, cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_a_killed_driver_goes_on(seed: int, cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
     draw = random.Random(f"driver {seed}")
     for _ in range(2):
         have = shards(tmp_path)
@@ -139,9 +135,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head without work and two nodes of one core."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    found = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 200 << 20}
-    )
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 200 << 20})
     for _ in range(2):
         found.add_node(num_cpus=1, object_store_memory=200 << 20)
     ray.init(address=found.address, log_to_driver=False)
@@ -164,9 +158,7 @@ def test_a_lost_node_changes_nothing(
 ) -> None:
     draw = random.Random(f"{what} {seed}")
     outcome: list[Any] = []
-    work = threading.Thread(
-        target=lambda: outcome.append(lungct.extract(cohort, tmp_path, **NETWORK)), daemon=True
-    )
+    work = threading.Thread(target=lambda: outcome.append(lungct.extract(cohort, tmp_path, **NETWORK)), daemon=True)
     work.start()
     await_files(lambda: shards(tmp_path))
     time.sleep(draw.uniform(0, SPAN_SECONDS / 2))

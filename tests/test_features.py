@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tables import SETTINGS, Table, bad, row, shard_bytes, write_table
+from support.tables import SETTINGS, Table, bad, row, shard_bytes, write_table
 
 import lungct
 from lungct.errors import StorageError, UsageError
@@ -37,9 +37,7 @@ def test_the_schema_is_the_documented_one(tmp_path: Path) -> None:
     )
     for shard in shards:
         assert shard.remove_metadata().to_string() == wanted
-        assert json.loads(shard.metadata[b"lungct.settings"]) == json.loads(
-            (tmp_path / "settings.json").read_text()
-        )
+        assert json.loads(shard.metadata[b"lungct.settings"]) == json.loads((tmp_path / "settings.json").read_text())
     assert read_features(tmp_path).column("patient_id").to_pylist() == ["a", "b", "c"]
 
 

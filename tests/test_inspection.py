@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import lungct as run
-from commands import refused
-from ct_files import write_series
+from support.commands import lungct as run
+from support.commands import refused
+from support.ct_files import write_series
 
 from lungct.errors import UsageError
 from lungct.inspection import inspect, inspect_all

@@ -27,9 +27,7 @@ def test_auc_is_the_folds_mean_weighted_by_pairs_as_scikit_learn_computes_each()
         inside = fold == k
         aucs.append(roc_auc_score(y[inside], score[inside]))
         weights.append(y[inside].sum() * (1 - y[inside]).sum())
-    assert metrics.within_fold_auc(y, fold, score) == pytest.approx(
-        np.average(aucs, weights=weights), abs=1e-15
-    )
+    assert metrics.within_fold_auc(y, fold, score) == pytest.approx(np.average(aucs, weights=weights), abs=1e-15)
 
 
 def test_constant_predictor_has_auc_one_half_within_folds_and_less_when_pooled():
@@ -72,10 +70,7 @@ def test_resampled_auc_equals_scikit_learn_on_the_repeated_patients(positive, ne
     times = metrics._times(rng, len(positive), 3), metrics._times(rng, len(negative), 3)
     won = metrics._auc_kernel(np.array(positive, float), np.array(negative, float))(*times)
     for row in range(3):
-        repeated = [
-            np.repeat(s, t[row].astype(int))
-            for s, t in zip((positive, negative), times, strict=True)
-        ]
+        repeated = [np.repeat(s, t[row].astype(int)) for s, t in zip((positive, negative), times, strict=True)]
         y = np.repeat([1, 0], [len(positive), len(negative)])
         expected = roc_auc_score(y, np.concatenate(repeated))
         assert won[row] / (len(positive) * len(negative)) == pytest.approx(expected, abs=1e-12)

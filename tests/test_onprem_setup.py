@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ["bash", "chmod", "cut", "dirname", "flock", "grep", "hostname", "ln", "paste", "readlink"]
 TOOLS += ["rm", "sh"]
 PACKAGES = {"ray": "2.60.0", "numpy": "2.1.0", "aiohttp-cors": "0.8.1"}
@@ -36,9 +36,7 @@ def write_wheel(directory, name, version, requires=(), scripts=()):
     wheel = directory / f"{stem}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr(f"{about}/METADATA", "\n".join(text) + "\n")
-        file.writestr(
-            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{about}/entry_points.txt", f"[console_scripts]\n{entries}")
         if name == "packaging":
             import packaging
@@ -128,9 +126,7 @@ class Account:
             "PIP_FIND_LINKS": str(self.index),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
-        return subprocess.run(
-            ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=120
-        )
+        return subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=120)
 
     def set_up(self):
         """Run the setup's commands, and give what the second said, which makes the environment."""
@@ -140,9 +136,7 @@ class Account:
 
     def version(self, package):
         ask = f"from importlib.metadata import version; print(version({package!r}))"
-        ran = subprocess.run(
-            [self.venv / "bin" / "python", "-c", ask], capture_output=True, text=True, check=True
-        )
+        ran = subprocess.run([self.venv / "bin" / "python", "-c", ask], capture_output=True, text=True, check=True)
         return ran.stdout.strip()
 
 

@@ -57,9 +57,7 @@ def test_named_patients_are_looked_up_without_a_listing(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z0-9_.-]{1,12}", fullmatch=True), min_size=1, unique=True))
-def test_ids_are_read_from_lines_and_from_a_column(
-    tmp_path_factory: pytest.TempPathFactory, names: list[str]
-) -> None:
+def test_ids_are_read_from_lines_and_from_a_column(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     names = [name for name in names if name != "id"] or ["x"]
     path = tmp_path_factory.mktemp("ids") / "ids"
     path.write_text("\ufeff" + "\r\n".join(names) + "\n\n")

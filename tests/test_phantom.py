@@ -301,9 +301,7 @@ def test_a_nodule_is_soft_tissue_in_the_files(tmp_path: Path) -> None:
         ({"seed": -1}, "seed must not be negative"),
     ],
 )
-def test_numbers_out_of_range_are_refused(
-    wrong: dict[str, Any], sentence: str, tmp_path: Path
-) -> None:
+def test_numbers_out_of_range_are_refused(wrong: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=sentence):
         write_cohort(tmp_path / "c", **wrong)
     assert list(tmp_path.iterdir()) == []

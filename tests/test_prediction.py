@@ -8,11 +8,10 @@ import lightgbm
 import numpy as np
 import pyarrow as pa
 import pytest
-from planted import cohort, patient, write_labels, write_table
+from support.planted import cohort, patient, write_labels, write_table
 
 import lungct
 from lungct import training
-from lungct.cluster import connect
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import Row, pooled, read_features
 from lungct.prediction import predict, predict_to_csv
@@ -20,12 +19,6 @@ from lungct.prediction import predict, predict_to_csv
 pytestmark = pytest.mark.ray  # the run that they predict with was trained on Ray
 
 FAST = {"params": {"learning_rate": 0.05}, "rounds": 60, "early_stopping": 15}
-
-
-@pytest.fixture(scope="module")
-def ray_session():
-    with connect() as session:
-        yield session
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +30,7 @@ def trained(tmp_path_factory, ray_session):
     write_table(directory / "features", [*rows, broken])
     known = dict(list(labels.items())[:45])
     write_labels(directory / "labels.csv", known)
-    training.train(
-        directory / "features", directory / "labels.csv", directory / "run", folds=4, **FAST
-    )
+    training.train(directory / "features", directory / "labels.csv", directory / "run", folds=4, **FAST)
     return directory
 
 
@@ -64,9 +55,7 @@ def expected(run: Path, rows: list[Row], folds: list[int] | None = None) -> list
     """Plain LightGBM: the mean of some folds' boosters, clipped."""
     X = np.stack([row.features.astype(np.float64).mean(axis=0) for row in rows])
     chosen = [b for k, b in enumerate(boosters(run)) if folds is None or k in folds]
-    each = [
-        booster.predict(X.astype(np.float32), num_iteration=rounds) for booster, rounds in chosen
-    ]
+    each = [booster.predict(X.astype(np.float32), num_iteration=rounds) for booster, rounds in chosen]
     return np.clip(np.mean(each, axis=0), 0, 1).tolist()
 
 
@@ -80,9 +69,7 @@ def test_on_its_own_table_a_run_gives_its_out_of_fold_scores(trained):
         assert found[name] == min(1.0, max(0.0, float(row["score"])))
     new, _ = cohort(50)
     fresh = [row for row in new if row.patient_id not in known]
-    assert [found[row.patient_id] for row in fresh] == pytest.approx(
-        expected(trained / "run", fresh), rel=1e-14
-    )
+    assert [found[row.patient_id] for row in fresh] == pytest.approx(expected(trained / "run", fresh), rel=1e-14)
 
 
 def test_new_patients_get_the_mean_of_all_boosters_clipped(trained, tmp_path):
@@ -124,9 +111,7 @@ def test_a_known_id_with_another_known_patients_pixels_goes_by_the_pixels(traine
     assert [found["p000"]] == expected(trained / "run", [swapped], [int(other["fold"])])
 
 
-def test_another_scan_of_a_known_person_is_scored_by_that_persons_fold(
-    trained, tmp_path, ray_session
-):
+def test_another_scan_of_a_known_person_is_scored_by_that_persons_fold(trained, tmp_path, ray_session):
     labels = {f"person{i:02d}/scan{j}": int(i % 2) for i in range(16) for j in range(2)}
     rows = [patient(name, label) for name, label in labels.items()]
     table = write_table(tmp_path / "f", rows, depth=2)
@@ -213,9 +198,7 @@ def test_only_the_wanted_are_warned_of(trained, tmp_path):
         (None, "is not there"),
     ],
 )
-def test_ids_that_cannot_be_predicted_are_refused_and_nothing_is_written(
-    trained, tmp_path, text, words
-):
+def test_ids_that_cannot_be_predicted_are_refused_and_nothing_is_written(trained, tmp_path, text, words):
     if text is not None:
         (tmp_path / "ids.csv").write_text(text)
     out = tmp_path / "out.csv"

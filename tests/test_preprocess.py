@@ -11,12 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
-from ct_files import noise, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from reference_dsb2017 import grey_image, reference_triplets
+from support import ROOT
+from support.ct_files import noise, write_series
+from support.reference_dsb2017 import grey_image, reference_triplets
 
 import lungct
 from lungct.errors import SeriesError, UsageError
@@ -96,9 +96,7 @@ def test_grey_values_equal_the_reference_for_any_stored_values(
 
 
 @pytest.mark.parametrize(("slices", "triplets"), [(4, 1), (5, 1), (6, 1), (7, 2), (9, 2), (10, 3)])
-def test_dsb2017_drops_the_last_slices_as_in_2017(
-    slices: int, triplets: int, tmp_path: Path
-) -> None:
+def test_dsb2017_drops_the_last_slices_as_in_2017(slices: int, triplets: int, tmp_path: Path) -> None:
     write_series(tmp_path / "p", slices=slices, first=100.0)
     given_ = lungct.triplets(tmp_path / "p")
     assert len(given_) == triplets
@@ -192,9 +190,7 @@ def reference_grid(volume: np.ndarray, positions: np.ndarray) -> np.ndarray:
     ),
     first=st.integers(-90_000, 90_000).map(lambda n: n / 100),
 )
-def test_grid_slices_follow_rule_2(
-    steps: list[int], first: float, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_grid_slices_follow_rule_2(steps: list[int], first: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("grid")
     places = np.concatenate([[0], np.cumsum(steps)]) / 100
     write_series(folder, slices=len(places), rows=5, columns=6, positions=(first + places).tolist())
@@ -217,9 +213,7 @@ def test_float_noise_in_positions_does_not_decide_what_is_averaged(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("gap", "refused"), [(10.0, False), (10.02, True)])
-def test_a_gap_of_more_than_10_mm_is_refused_by_name(
-    gap: float, refused: bool, tmp_path: Path
-) -> None:
+def test_a_gap_of_more_than_10_mm_is_refused_by_name(gap: float, refused: bool, tmp_path: Path) -> None:
     positions = [0.0, 2.5, 5.0, 5.0 + gap, 7.5 + gap]
     write_series(tmp_path / "p", slices=5, rows=8, columns=8, positions=positions)
     series = lungct.read_series(tmp_path / "p")
@@ -315,9 +309,7 @@ def test_large_images_are_averaged_when_they_shrink(tmp_path: Path) -> None:
     assert right - left > 224
     hu = lungs.volume[lungs.box.slices[0], top:bottom, left:right].astype(np.float64)
     grey = np.rint((np.clip(hu, -1000, 400) + 1000) * 255 / 1400).astype(np.uint8)
-    assert np.array_equal(
-        show(lungs).pixels[0, 0], cv2.resize(grey, (224, 224), interpolation=cv2.INTER_AREA)
-    )
+    assert np.array_equal(show(lungs).pixels[0, 0], cv2.resize(grey, (224, 224), interpolation=cv2.INTER_AREA))
 
 
 def sampled(*boxes: tuple[tuple[int, int, int, int, int, int], float]) -> np.ndarray:
@@ -347,9 +339,7 @@ SMALL = (0, 20, 10, 16, 22, 29)  # 840: less than a tenth of the largest, 0.016 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_which_components_are_lungs(
-    what: str, hu: list[Any], litre: float, chosen: list[tuple[int, ...]]
-) -> None:
+def test_which_components_are_lungs(what: str, hu: list[Any], litre: float, chosen: list[tuple[int, ...]]) -> None:
     expected = sampled(*[(box, 1.0) for box in chosen]) == 1.0
     assert np.array_equal(lung_mask(sampled(*hu), litre), expected)
 
@@ -401,9 +391,7 @@ def box_of(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_box_in_the_plane(
-    what: str, rows: Any, columns: Any, shape: Any, mm: Any, expected: Any
-) -> None:
+def test_the_box_in_the_plane(what: str, rows: Any, columns: Any, shape: Any, mm: Any, expected: Any) -> None:
     assert box_of(rows, columns, shape, mm) == expected
 
 

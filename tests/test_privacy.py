@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from commands import lungct as run
-from ct_files import noise, write_series
 from pydicom.datadict import DicomDictionary, keyword_dict
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from support.commands import lungct as run
+from support.ct_files import noise, write_series
 
 TEXT = "CANARY"
 UID = "1.2.826.0.1.3680043.10.99.4242"
@@ -94,9 +94,7 @@ def test_the_marks_are_planted(cohort: Path) -> None:
         assert np.array([tag & 0xFFFF, tag >> 16][::-1], "<u2").tobytes() in data, keyword
 
 
-def test_with_a_key_no_mark_reaches_any_output(
-    cohort: Path, ray_directory: Path, tmp_path: Path
-) -> None:
+def test_with_a_key_no_mark_reaches_any_output(cohort: Path, ray_directory: Path, tmp_path: Path) -> None:
     key, labels = tmp_path / "key", tmp_path / "labels.csv"
     key.write_bytes(b"0123456789abcdef0123456789abcdef")
     names = [f"{TEXT}^PERSON{i}" for i in range(6)]

@@ -25,9 +25,7 @@ def test_a_line_comes_while_nothing_is_done(
     assert capsys.readouterr().err == ""
 
 
-def test_quiet_says_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_quiet_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.01)
     with Progress(1, noun="folds", quiet=True) as bar:
         time.sleep(0.05)

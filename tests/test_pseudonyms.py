@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import lungct as run
-from commands import refused
+from support.commands import lungct as run
+from support.commands import refused
 
 from lungct.errors import UsageError
 from lungct.pseudonyms import Key, read_key
@@ -24,9 +24,7 @@ def test_a_pseudonym_is_the_documented_hash_and_tells_nothing() -> None:
 
 def test_a_pixel_hash_is_keyed() -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2)
-    assert (
-        KEY.pixel_hash(pixels) == hmac.new(KEY.secret, pixels.tobytes(), hashlib.sha256).hexdigest()
-    )
+    assert KEY.pixel_hash(pixels) == hmac.new(KEY.secret, pixels.tobytes(), hashlib.sha256).hexdigest()
 
 
 def test_a_key_is_a_file_of_enough_bytes(tmp_path: Path) -> None:
@@ -58,9 +56,5 @@ def test_labels_are_written_again_with_pseudonyms(tmp_path: Path) -> None:
         "pseudonyms", labels, "--key", key, "--out", out, "--id-column", "person"
     )
     labels.write_text("id,cancer\nx,1\nx,0\n")
-    assert "line 3, has an id for the second time" in refused(
-        "pseudonyms", labels, "--key", key, "--out", out
-    )
-    assert "no directory" in refused(
-        "pseudonyms", labels, "--key", key, "--out", tmp_path / "a" / "b"
-    )
+    assert "line 3, has an id for the second time" in refused("pseudonyms", labels, "--key", key, "--out", out)
+    assert "no directory" in refused("pseudonyms", labels, "--key", key, "--out", tmp_path / "a" / "b")

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-import stores
-from commands import lungct as run
-from commands import refused, start
-from ct_files import write_series
-from tables import row_list, write_cohort
+from support import stores
+from support.commands import lungct as run
+from support.commands import refused, start
+from support.ct_files import write_series
+from support.tables import row_list, write_cohort
 
 import lungct
 from lungct.storage import ObjectPath
@@ -34,9 +34,7 @@ def cohort(store: stores.Store, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.mark.ray
-def test_from_bucket_to_bucket_as_from_disk_to_disk(
-    store: stores.Store, cohort: Path, tmp_path: Path
-) -> None:
+def test_from_bucket_to_bucket_as_from_disk_to_disk(store: stores.Store, cohort: Path, tmp_path: Path) -> None:
     params = tmp_path / "params.json"
     params.write_text(json.dumps({"min_data_in_leaf": 1, "num_leaves": 3}))
     training = ("--folds", 3, "--rounds", 20, "--early-stopping", 5, "--params", params)
@@ -46,9 +44,7 @@ def test_from_bucket_to_bucket_as_from_disk_to_disk(
         assert first.code == 0, first
         assert (first.line["extracted"], first.line["failed"]) == (4, 1)
         assert first.line["out"] == features
-        second = run(
-            "extract", f"{store.root}/cohort", "--out", features, "--shard-patients", 3, "--quiet"
-        )
+        second = run("extract", f"{store.root}/cohort", "--out", features, "--shard-patients", 3, "--quiet")
         assert (second.code, second.line["extracted"], second.line["skipped"]) == (0, 7, 5)
         assert "labels" not in second.stderr
         local = run("extract", cohort, "--out", tmp_path / "features", *FLAGS)
@@ -64,9 +60,7 @@ def test_from_bucket_to_bucket_as_from_disk_to_disk(
             "left": 0,
             "problems": [],
         }
-        trained = run(
-            "train", features, "--labels", labels, "--out", f"{store.root}/run", *training
-        )
+        trained = run("train", features, "--labels", labels, "--out", f"{store.root}/run", *training)
         assert trained.code == 0, trained
         beside = run(
             *("train", tmp_path / "features", "--labels", cohort / "labels.csv"),
@@ -75,9 +69,7 @@ def test_from_bucket_to_bucket_as_from_disk_to_disk(
         for name in ("auc", "log_loss", "brier", "optimistic"):
             assert trained.line[name] == beside.line[name]
         assert ObjectPath(store.root, "run/report.html").read_bytes().startswith(b"<!")
-        predicted = run(
-            "predict", f"{store.root}/run", features, "--out", f"{store.root}/out/p.csv"
-        )
+        predicted = run("predict", f"{store.root}/run", features, "--out", f"{store.root}/out/p.csv")
         assert predicted.code == 0, predicted
         there = run("predict", tmp_path / "run", tmp_path / "features", "--out", tmp_path / "p.csv")
         assert there.code == 0, there
@@ -103,9 +95,7 @@ def test_errors_are_tried_again_and_files_grouped_by_patient_id_in_a_bucket(
     flat = tmp_path / "flat"
     flat.mkdir()
     for i in range(3):
-        write_series(
-            tmp_path / f"f{i}", slices=9, rows=64, columns=64, seed=i, tags={"PatientID": f"Q{i}"}
-        )
+        write_series(tmp_path / f"f{i}", slices=9, rows=64, columns=64, seed=i, tags={"PatientID": f"Q{i}"})
         for path in (tmp_path / f"f{i}").iterdir():
             path.rename(flat / f"{i}-{path.name}")
     with stores.environment(store.environment):
@@ -149,16 +139,12 @@ def test_a_killed_run_goes_on_in_a_bucket(store: stores.Store, cohort: Path) -> 
         assert again.line["skipped"] >= 2
         now = {place.name: place.modified() for place in (features / "features").glob("*")}
         assert done.items() <= now.items()
-        assert [row["patient_id"] for row in row_list(str(features))] == [
-            f"p{i:02d}" for i in range(12)
-        ]
+        assert [row["patient_id"] for row in row_list(str(features))] == [f"p{i:02d}" for i in range(12)]
 
 
 def test_a_bucket_that_is_not_there_or_refuses_is_said(store: stores.Store, tmp_path: Path) -> None:
     with stores.environment(store.environment | {"LUNGCT_STORAGE_RETRY_SECONDS": "1"}):
-        assert "has no object below it" in refused(
-            "extract", f"{store.root}/nobody", "--out", tmp_path / "out"
-        )
+        assert "has no object below it" in refused("extract", f"{store.root}/nobody", "--out", tmp_path / "out")
         (tmp_path / "src" / "p").mkdir(parents=True)
         ran = run("extract", tmp_path / "src", "--out", f"{store.root}-missing/x", *FLAGS)
         assert ran.code in (2, 3), ran

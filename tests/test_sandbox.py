@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ct_files import write_series
+from support.ct_files import write_series
 
 import lungct
 from lungct.errors import SeriesError, StorageError
@@ -68,9 +68,7 @@ def test_a_death_is_tried_again_and_two_are_the_patients(patient: Path) -> None:
         assert len(sandbox.prepare(str(patient), "dsb2017").pixels) == 3
     assert len(killed) == 1
     with Sandbox() as sandbox, killer(sandbox, times=2):
-        with pytest.raises(
-            SeriesError, match=r"ended its process .by signal SIGKILL., twice"
-        ) as death:
+        with pytest.raises(SeriesError, match=r"ended its process .by signal SIGKILL., twice") as death:
             sandbox.prepare(str(patient), "dsb2017")
         assert death.value.code == "undecodable"
         assert len(sandbox.prepare(str(patient), "dsb2017").pixels) == 3

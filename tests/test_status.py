@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from commands import lungct as run
-from tables import bad, row, shard_bytes, write_table
+from support.commands import lungct as run
+from support.tables import bad, row, shard_bytes, write_table
 
 from lungct.errors import UsageError
 from lungct.extraction.status import status
@@ -11,9 +11,7 @@ from lungct.extraction.status import status
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     (tmp_path / "table").mkdir()
-    write_table(
-        tmp_path / "table", [row("a"), bad("b", "no CT here")], [row("c"), bad("d", "none either")]
-    )
+    write_table(tmp_path / "table", [row("a"), bad("b", "no CT here")], [row("c"), bad("d", "none either")])
     for name in "abcde":
         (tmp_path / "src" / name).mkdir(parents=True)
     return tmp_path / "table"
@@ -22,16 +20,11 @@ def table(tmp_path: Path) -> Path:
 def test_done_failed_and_left_are_counted(table: Path) -> None:
     found = status(table, table.parent / "src", check=True)
     assert (found.done, found.left, found.problems) == (2, 1, [])
-    assert found.failed == [
-        {"error_code": "no_ct", "patients": 2, "sentences": ["no CT here", "none either"]}
-    ]
+    assert found.failed == [{"error_code": "no_ct", "patients": 2, "sentences": ["no CT here", "none either"]}]
     ran = run("status", table, table.parent / "src", "--check", "--json")
     assert ran.code == 0
     assert ran.line == found.as_dict()
-    assert (
-        "2 patients with features, 2 with an error row, 1 left"
-        in run("status", table, table.parent / "src").stdout
-    )
+    assert "2 patients with features, 2 with an error row, 1 left" in run("status", table, table.parent / "src").stdout
 
 
 def test_a_check_names_what_is_wrong(table: Path) -> None:

@@ -33,9 +33,7 @@ HOLDER = textwrap.dedent(
 
 def hold(table: Path) -> tuple[subprocess.Popen[str], str]:
     """Another process that owns the table until it is killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(table)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(table)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 
@@ -82,9 +80,7 @@ def test_taking_over_stops_the_old_owner_at_its_next_commit(tmp_path: Path) -> N
 
 def test_a_child_started_meanwhile_does_not_keep_the_table(tmp_path: Path) -> None:
     script = HOLDER.replace("time.sleep(600)", "import subprocess; subprocess.run(['sleep', '3'])")
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
     process.kill()

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stores
-from ct_files import write_series
-from tables import Table, bad, row
+from support import stores
+from support.ct_files import write_series
+from support.tables import Table, bad, row
 
 from lungct.errors import StorageError, UsageError
 from lungct.features import writing
@@ -123,9 +123,7 @@ def test_prefixes_are_listed_at_their_depth(bucket: ObjectPath) -> None:
     assert lies_in(bucket, bucket / "b") is None
 
 
-def test_one_run_owns_a_table(
-    bucket: ObjectPath, quick: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_run_owns_a_table(bucket: ObjectPath, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
     first = own(bucket)
     with pytest.raises(UsageError, match=rf"process {os.getpid()} on .* since 20"):
         own(bucket)
@@ -233,9 +231,7 @@ def test_of_many_that_want_a_table_one_gets_it(bucket: ObjectPath, quick: None) 
     owners[0].release()
 
 
-def test_a_patient_is_fetched_through_503s_cuts_and_delays(
-    s3: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_patient_is_fetched_through_503s_cuts_and_delays(s3: dict[str, str], tmp_path: Path) -> None:
     write_series(tmp_path / "p", slices=30, rows=64, columns=64, seed=1)
     with stores.environment(s3):
         stores.upload(tmp_path / "p", ObjectPath("s3://scans", "faults/p"))
@@ -243,9 +239,7 @@ def test_a_patient_is_fetched_through_503s_cuts_and_delays(
     faults = stores.Faults(
         delay_s=0.02,
         refuse=lambda method, path: draw.random() < 0.2,
-        cut=lambda method, path: (
-            method == "GET" and "list-type" not in path and draw.random() < 0.2
-        ),
+        cut=lambda method, path: method == "GET" and "list-type" not in path and draw.random() < 0.2,
     )
     port = int(s3["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
     with stores.proxy(port, faults) as faulty, stores.environment(stores.s3_environment(faulty)):

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import cohort, patient, write_labels, write_table
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from support.planted import cohort, patient, write_labels, write_table
 
 from lungct import training
-from lungct.cluster import connect
 from lungct.csvfile import csv_bytes, read_columns
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import Row, pooled
@@ -30,12 +29,6 @@ def table(tmp_path_factory):
     write_table(directory / "features", [*rows, patient("unlabelled", 0), broken])
     write_labels(directory / "labels.csv", {**labels, "unknown": 1})
     return directory
-
-
-@pytest.fixture(scope="module")
-def ray_session():
-    with connect() as session:
-        yield session
 
 
 # --- labels ---
@@ -301,9 +294,7 @@ def trained(table, tmp_path_factory, ray_session):
         seen["files"] = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
         seen["metrics"] = json.loads(json.dumps(metrics))
 
-    summary = training.train(
-        table / "features", table / "labels.csv", run, before_commit=report, **FAST
-    )
+    summary = training.train(table / "features", table / "labels.csv", run, before_commit=report, **FAST)
     return run, summary, seen
 
 
@@ -428,9 +419,7 @@ def test_a_run_is_replaced_but_for_what_others_put_there(table, finished):
     training.train(table / "features", table / "labels.csv", finished, folds=3, inner=True, **FAST)
     names = sorted(str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file())
     models = [f"models/repeat-0-fold-{k}.txt" for k in range(3)]
-    assert names == sorted(
-        ["metrics.json", "settings.json", "scores.csv", "curves.csv", "notes.txt", *models]
-    )
+    assert names == sorted(["metrics.json", "settings.json", "scores.csv", "curves.csv", "notes.txt", *models])
     assert json.loads((finished / "metrics.json").read_text())["optimistic"] is None
     assert {row["optimistic_score"] for row in read_scores(finished)} == {""}
 

@@ -81,16 +81,12 @@ class Backbone:
         self.batch_size = batch_size or default_batch_size(self.device)
         self.threads = threads
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self._net = _network(name, weights.state).to(
-            self.device, self._dtype, memory_format=torch.channels_last
-        )
+        self._net = _network(name, weights.state).to(self.device, self._dtype, memory_format=torch.channels_last)
         self._mean = torch.tensor(MEAN, device=self.device).view(3, 1, 1)
         self._std = torch.tensor(STD, device=self.device).view(3, 1, 1)
         if self.device == "cuda":
             self._copies = torch.cuda.Stream()
-            self._pinned = [
-                torch.empty(self._shape, dtype=torch.uint8).pin_memory() for _ in range(2)
-            ]
+            self._pinned = [torch.empty(self._shape, dtype=torch.uint8).pin_memory() for _ in range(2)]
             self._sent = [torch.cuda.Event() for _ in range(2)]
         else:
             self._pool = ThreadPoolExecutor(threads, "lungct-backbone")
@@ -120,18 +116,14 @@ class Backbone:
 
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != self._shape[1:]:
-            raise UsageError(
-                f"triplets must be uint8 (N, 3, 224, 224), not {pixels.dtype} {pixels.shape}"
-            )
+            raise UsageError(f"triplets must be uint8 (N, 3, 224, 224), not {pixels.dtype} {pixels.shape}")
         batches = [pixels[i : i + self.batch_size] for i in range(0, len(pixels), self.batch_size)]
         if not batches:
             return np.empty((0, self.dim), np.float32)
         found = self._on_gpu(batches) if self.device == "cuda" else self._on_cpu(batches)
         features = np.ascontiguousarray(found[: len(pixels)])
         if not np.isfinite(features).all():
-            raise UsageError(
-                f"these weights make features of {self.name} that are not finite; use other weights"
-            )
+            raise UsageError(f"these weights make features of {self.name} that are not finite; use other weights")
         return features
 
     def _forward(self, batch: torch.Tensor) -> torch.Tensor:
@@ -202,9 +194,7 @@ def exact_convolutions() -> Iterator[None]:
     matmul = backends.cuda.matmul.allow_tf32
     backends.cuda.matmul.allow_tf32 = False
     try:
-        with backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        ):
+        with backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield
     finally:
         backends.cuda.matmul.allow_tf32 = matmul
@@ -215,9 +205,7 @@ def _compute_alone() -> None:
     torch = torch_module()
     torch.set_num_threads(1)
     if torch.get_num_threads() != 1:
-        raise LungCTError(
-            "this build of torch does not let a thread compute alone: features would vary"
-        )
+        raise LungCTError("this build of torch does not let a thread compute alone: features would vary")
 
 
 def _network(backbone: str, state: Mapping[str, torch.Tensor]) -> Any:
@@ -257,9 +245,7 @@ def _folded(convolution: Any, normalisation: Any) -> Any:
     largest.
     """
     torch = torch_module()
-    scale = normalisation.weight.double() / torch.sqrt(
-        normalisation.running_var.double() + normalisation.eps
-    )
+    scale = normalisation.weight.double() / torch.sqrt(normalisation.running_var.double() + normalisation.eps)
     bias = normalisation.bias.double() - normalisation.running_mean.double() * scale
     folded = torch.nn.Conv2d(
         convolution.in_channels,

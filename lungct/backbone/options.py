@@ -71,9 +71,7 @@ def parse_weights(text: str | os.PathLike[str]) -> WeightsSource:
         return WeightsSource(text, seed=int(digits))
     path = local_path(text, option="--weights")
     if not path.is_file():
-        raise UsageError(
-            f"--weights {text}: no such file; give imagenet, random:SEED or a weights file"
-        )
+        raise UsageError(f"--weights {text}: no such file; give imagenet, random:SEED or a weights file")
     return WeightsSource(text, path=path)
 
 
@@ -122,9 +120,7 @@ def resolve_precision(precision: str, device: str) -> str:
         return "fp32" if precision == "auto" else precision
     native = torch_module().cuda.is_bf16_supported(including_emulation=False)
     if precision == "bf16" and not native:
-        raise UsageError(
-            f"--precision bf16: {device_name(device)} has no bfloat16; use --precision fp32"
-        )
+        raise UsageError(f"--precision bf16: {device_name(device)} has no bfloat16; use --precision fp32")
     return "bf16" if native else "fp32"
 
 

@@ -140,9 +140,7 @@ def _imagenet_file(backbone: str, *, quiet: bool) -> Path:
 
     url = str(models.get_model_weights(backbone)["IMAGENET1K_V1"].url)
     name = url.rsplit("/", 1)[1]
-    digits = name.rsplit("-", 1)[1].removesuffix(
-        ".pth"
-    )  # the first of the file's SHA-256, by torch's convention
+    digits = name.rsplit("-", 1)[1].removesuffix(".pth")  # the first of the file's SHA-256, by torch's convention
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.exists():
         say(f"downloading {url} to {path}", quiet=quiet)
@@ -204,9 +202,7 @@ def _read_file(path: Path, where: str) -> dict[str, Any]:
         try:
             if head[8:9] == b"{":
                 return dict(load_file(path))
-            with warnings.catch_warnings(
-                action="ignore"
-            ):  # what torch thinks of the pickle's version
+            with warnings.catch_warnings(action="ignore"):  # what torch thinks of the pickle's version
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
         except SafetensorError as error:
             raise UsageError(
@@ -222,13 +218,9 @@ def _read_file(path: Path, where: str) -> dict[str, Any]:
             raise
         except Exception as error:
             # Whatever a damaged archive makes of torch's reader: EOFError, RuntimeError, KeyError, UnicodeDecodeError …
-            raise UsageError(
-                f"{where}: neither a safetensors file nor one of torch.save ({_reason(error)})"
-            ) from error
+            raise UsageError(f"{where}: neither a safetensors file nor one of torch.save ({_reason(error)})") from error
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
-        raise UsageError(
-            f"{where}: holds no state dict; save the network with torch.save(model.state_dict(), FILE)"
-        )
+        raise UsageError(f"{where}: holds no state dict; save the network with torch.save(model.state_dict(), FILE)")
     return loaded
 
 
@@ -237,18 +229,10 @@ def _checked(state: dict[str, Any], backbone: str, where: str) -> dict[str, torc
     torch = torch_module()
     found = {name: value for name, value in state.items() if _counts(name)}
     for name, value in found.items():
-        if (
-            not isinstance(value, torch.Tensor)
-            or not value.is_floating_point()
-            or value.layout != torch.strided
-        ):
-            raise UsageError(
-                f"{where}: {name} is no tensor of floating-point numbers; save the state dict alone"
-            )
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.layout != torch.strided:
+            raise UsageError(f"{where}: {name} is no tensor of floating-point numbers; save the state dict alone")
     _check_shapes({name: tuple(value.shape) for name, value in found.items()}, backbone, where)
-    checked = {
-        name: value.detach().to("cpu", torch.float32).contiguous() for name, value in found.items()
-    }
+    checked = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in found.items()}
     for name, value in checked.items():
         if not torch.isfinite(value).all():
             raise UsageError(f"{where}: {name} holds NaN or infinity; use other weights")
@@ -270,14 +254,8 @@ def _check_shapes(found: dict[str, tuple[int, ...]], backbone: str, where: str) 
         ),
     ]
     others = [name for name in BACKBONES if _shapes(name) == found]
-    way_out = (
-        f"use --backbone {others[0]}"
-        if others
-        else f"give weights in torchvision's layout of {backbone}"
-    )
-    raise UsageError(
-        f"{where}: not the weights of {backbone}: {'; '.join(filter(None, faults))}; {way_out}"
-    )
+    way_out = f"use --backbone {others[0]}" if others else f"give weights in torchvision's layout of {backbone}"
+    raise UsageError(f"{where}: not the weights of {backbone}: {'; '.join(filter(None, faults))}; {way_out}")
 
 
 def _named(fault: str, names: set[str]) -> str:

@@ -205,9 +205,7 @@ def _fit_here(X: Matrix, y: Floats, plan: Sequence[Fold], learner: Learner) -> I
         yield fit_fold(X, y, part, learner)
 
 
-def _out_of_fold(
-    X: Matrix, plan: Sequence[Fold], boosters: Sequence[Booster], rounds: Sequence[int]
-) -> Floats:
+def _out_of_fold(X: Matrix, plan: Sequence[Fold], boosters: Sequence[Booster], rounds: Sequence[int]) -> Floats:
     score = np.empty(len(X))
     for part, booster, count in zip(plan, boosters, rounds, strict=True):
         score[part.valid] = predict_scores(booster, X[part.valid], count)
@@ -224,9 +222,7 @@ def _checked(X: ArrayLike, y: ArrayLike) -> tuple[Matrix, Floats]:
     if X.dtype.kind == "f" and not np.isfinite(X).any(axis=1).all():
         raise UsageError("X has a row without any finite number: leave such patients out")
     if y.shape != (len(X),):
-        raise UsageError(
-            f"y must be one label for each of the {len(X)} rows of X, and has shape {y.shape}"
-        )
+        raise UsageError(f"y must be one label for each of the {len(X)} rows of X, and has shape {y.shape}")
     if y.dtype.kind not in "fiub" or not np.isin(y, (0, 1)).all():
         raise UsageError("y must be labels of 0 and 1 and nothing else")
     return X, y.astype(np.float64)

@@ -36,9 +36,7 @@ class FoldFit:
     best_iteration: int
 
 
-def fit_fold(
-    X: Matrix, y: Floats, part: Fold, learner: Learner, *, threads: int | None = None
-) -> FoldFit:
+def fit_fold(X: Matrix, y: Floats, part: Fold, learner: Learner, *, threads: int | None = None) -> FoldFit:
     """Fit one fold's booster.
 
     Parameters
@@ -98,10 +96,7 @@ def _stop_early(
     )
     curve = np.array(history["valid"][learner.metric])
     if not np.isfinite(curve).all():
-        raise UsageError(
-            "the validation loss is not a finite number with these --params: "
-            "give a smaller learning_rate"
-        )
+        raise UsageError("the validation loss is not a finite number with these --params: give a smaller learning_rate")
     return booster, curve
 
 

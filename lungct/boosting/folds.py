@@ -152,8 +152,7 @@ def _refuse_small_classes(y: NDArray[Any], folds: int) -> None:
     if min(positives, negatives) == 0:
         only = "0" if positives == 0 else "1"
         raise UsageError(
-            f"all {len(y)} patients with features have the label {only}: "
-            "a model needs patients of both labels"
+            f"all {len(y)} patients with features have the label {only}: a model needs patients of both labels"
         )
     if min(positives, negatives) < folds:
         raise UsageError(

@@ -179,9 +179,7 @@ def _refuse_value(name: str, value: Any) -> None:
     nested = value if isinstance(value, list | tuple) else [value]
     flat = [v for item in nested for v in (item if isinstance(item, list | tuple) else [item])]
     if not all(isinstance(v, single) for v in flat):
-        raise UsageError(
-            f"--params gives {name!r} a value that is no number, text or list: {value!r}"
-        )
+        raise UsageError(f"--params gives {name!r} a value that is no number, text or list: {value!r}")
     if any(isinstance(v, float) and not math.isfinite(v) for v in flat):
         raise UsageError(f"--params gives {name!r} a value that is not finite: {value!r}")
 

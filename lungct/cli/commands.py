@@ -54,7 +54,7 @@ def extract(options: argparse.Namespace, results: TextIO) -> int:
 
 def train(options: argparse.Namespace, results: TextIO) -> int:
     """Feature table and labels -> run, with its report."""
-    from lungct.report import write_report
+    from lungct.reporting import report
     from lungct.training import train
 
     summary = train(
@@ -72,7 +72,7 @@ def train(options: argparse.Namespace, results: TextIO) -> int:
         inner=options.inner,
         seed=options.seed,
         address=options.address,
-        before_commit=write_report,
+        before_commit=report,
         quiet=options.quiet,
     )
     print_json(summary.as_dict(), results)
@@ -94,20 +94,16 @@ def inspect(options: argparse.Namespace, results: TextIO) -> int:
 
     if options.all and options.png:
         raise UsageError("--png draws one patient and --all counts an archive: give one of them")
-    page = (
-        inspect_all(options.path, quiet=options.quiet)
-        if options.all
-        else inspect(options.path, png=options.png)
-    )
+    page = inspect_all(options.path, quiet=options.quiet) if options.all else inspect(options.path, png=options.png)
     print(json.dumps(page.as_dict()) if options.json else page.text(), file=results)
     return 0 if page.usable else 1
 
 
 def report(options: argparse.Namespace, results: TextIO) -> int:
     """Write a run's report again."""
-    from lungct.report import write_report
+    from lungct.reporting import report
 
-    path = write_report(options.run_dir)
+    path = report(options.run_dir)
     print_json({"command": "report", "out": str(path)}, results)
     return 0
 
@@ -168,9 +164,7 @@ def pseudonyms(options: argparse.Namespace, results: TextIO) -> int:
     """Labels with ids -> labels with pseudonyms."""
     from lungct.pseudonyms import pseudonymise_csv, read_key
 
-    rows = pseudonymise_csv(
-        options.labels, read_key(options.key), options.out, id_column=options.id_column
-    )
+    rows = pseudonymise_csv(options.labels, read_key(options.key), options.out, id_column=options.id_column)
     print_json({"command": "pseudonyms", "out": options.out, "patients": rows}, results)
     return 0
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from lungct import __version__
+from lungct._version import __version__
 from lungct.cli import commands
 from lungct.errors import UsageError
 
@@ -106,12 +106,8 @@ def add_extraction(p: argparse.ArgumentParser, *, device: str = "auto") -> None:
     """Add the options that say how to extract; ``device`` is what ``auto`` asks for where there is no table yet."""
     meant = "" if device == "auto" else f": {device}, or what the table was made on"
     p.set_defaults(default_device=device)
-    p.add_argument(
-        "--preset", metavar="NAME", help="dsb2017 (default: the 2017 chain) or lung (any scanner)"
-    )
-    p.add_argument(
-        "--backbone", metavar="NAME", help="resnet18, 34, 50, 101 or 152 (default resnet152)"
-    )
+    p.add_argument("--preset", metavar="NAME", help="dsb2017 (default: the 2017 chain) or lung (any scanner)")
+    p.add_argument("--backbone", metavar="NAME", help="resnet18, 34, 50, 101 or 152 (default resnet152)")
     p.add_argument("--weights", metavar="W", help="imagenet (default), random:SEED, or a file")
     p.add_argument("--device", default="auto", help=f"auto (default{meant}), cpu or cuda")
     p.add_argument("--precision", default="auto", help="auto (default), fp32 or bf16")
@@ -121,25 +117,13 @@ def add_extraction(p: argparse.ArgumentParser, *, device: str = "auto") -> None:
         metavar="N",
         help="triplets a forward pass (16 on a CPU, 64 on a GPU)",
     )
-    p.add_argument(
-        "--workers", type=int, metavar="N", help="network actors (default: one a GPU, else one)"
-    )
-    p.add_argument(
-        "--shard-patients", type=int, default=8, metavar="N", help="patients a file (default 8)"
-    )
-    p.add_argument(
-        "--depth", type=int, metavar="N", help="directory levels down to a patient (default 1)"
-    )
-    p.add_argument(
-        "--by-patient-id", action="store_true", help="group files by PatientID, not by directory"
-    )
-    p.add_argument(
-        "--patients", metavar="FILE", help="only these ids: one a line, or a CSV with a column id"
-    )
+    p.add_argument("--workers", type=int, metavar="N", help="network actors (default: one a GPU, else one)")
+    p.add_argument("--shard-patients", type=int, default=8, metavar="N", help="patients a file (default 8)")
+    p.add_argument("--depth", type=int, metavar="N", help="directory levels down to a patient (default 1)")
+    p.add_argument("--by-patient-id", action="store_true", help="group files by PatientID, not by directory")
+    p.add_argument("--patients", metavar="FILE", help="only these ids: one a line, or a CSV with a column id")
     p.add_argument("--limit", type=int, metavar="N", help="the first N patients in order of id")
-    p.add_argument(
-        "--pseudonyms", metavar="KEYFILE", help="ids and pixel hashes as hashes under this key"
-    )
+    p.add_argument("--pseudonyms", metavar="KEYFILE", help="ids and pixel hashes as hashes under this key")
     p.add_argument("--max-errors", type=int, metavar="N", help="end after N error rows (exit 1)")
     p.add_argument("--overwrite", action="store_true", help="remove the old table, begin anew")
     p.add_argument("--retry-errors", action="store_true", help="do the error rows again")
@@ -172,13 +156,9 @@ def add_training(p: argparse.ArgumentParser) -> None:
     p.add_argument("--id-column", default="id", metavar="NAME", help="default id")
     p.add_argument("--label-column", default="cancer", metavar="NAME", help="default cancer")
     p.add_argument("--folds", type=int, default=5, metavar="N", help="default 5")
-    p.add_argument(
-        "--pooling", default="mean", help="mean (default), max, meanmax or meanstd, over a patient"
-    )
+    p.add_argument("--pooling", default="mean", help="mean (default), max, meanmax or meanstd, over a patient")
     p.add_argument("--objective", default="l2", help="l2 (default: the 2017 regressor) or binary")
-    p.add_argument(
-        "--params", metavar="FILE", help="JSON of LightGBM parameters that override single ones"
-    )
+    p.add_argument("--params", metavar="FILE", help="JSON of LightGBM parameters that override single ones")
     p.add_argument("--rounds", type=int, default=5000, metavar="N", help="at most (default 5000)")
     p.add_argument(
         "--early-stopping",
@@ -215,12 +195,8 @@ def _add_inspect(subparsers: Any) -> argparse.ArgumentParser:
         epilog="example: lungct inspect scans/0042 --png 0042.png",
     )
     p.add_argument("path", metavar="PATH", help="a patient's directory")
-    p.add_argument(
-        "--png", metavar="FILE", help="three views, HU, and six triplets under each preset"
-    )
-    p.add_argument(
-        "--all", action="store_true", help="PATH is an archive: count its patients by what they are"
-    )
+    p.add_argument("--png", metavar="FILE", help="three views, HU, and six triplets under each preset")
+    p.add_argument("--all", action="store_true", help="PATH is an archive: count its patients by what they are")
     p.add_argument("--json", action="store_true", help="JSON instead of text")
     p.set_defaults(run=commands.inspect)
     return p
@@ -248,15 +224,9 @@ def _add_phantom(subparsers: Any) -> argparse.ArgumentParser:
     )
     p.add_argument("--out", metavar="DIR", required=True, help="a directory that is not there yet")
     p.add_argument("--patients", type=int, default=24, metavar="N", help="default 24")
-    p.add_argument(
-        "--slices", type=int, default=120, metavar="N", help="the most; from 0.75 N (default 120)"
-    )
-    p.add_argument(
-        "--nodules", type=int, default=1, metavar="N", help="a positive patient's (default 1)"
-    )
-    p.add_argument(
-        "--diameter", type=float, nargs=2, default=(8, 30), metavar=("MIN", "MAX"), help="mm (8 30)"
-    )
+    p.add_argument("--slices", type=int, default=120, metavar="N", help="the most; from 0.75 N (default 120)")
+    p.add_argument("--nodules", type=int, default=1, metavar="N", help="a positive patient's (default 1)")
+    p.add_argument("--diameter", type=float, nargs=2, default=(8, 30), metavar=("MIN", "MAX"), help="mm (8 30)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     p.set_defaults(run=commands.phantom)
     return p
@@ -288,9 +258,7 @@ def _add_status(subparsers: Any) -> argparse.ArgumentParser:
     )
     p.add_argument("dir", metavar="DIR", help="the feature table")
     p.add_argument("src", metavar="SRC", nargs="?", help="the archive that it is made from")
-    p.add_argument(
-        "--check", action="store_true", help="read every file whole; exit 3 where one is wrong"
-    )
+    p.add_argument("--check", action="store_true", help="read every file whole; exit 3 where one is wrong")
     p.add_argument("--pseudonyms", metavar="KEYFILE", help="the table's key, to compare with SRC")
     p.add_argument("--json", action="store_true", help="JSON instead of text")
     p.set_defaults(run=commands.status)

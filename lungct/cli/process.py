@@ -125,9 +125,7 @@ def _own_streams(*, debug: bool) -> Iterator[TextIO]:
         os.dup2(hidden, 1)
         os.dup2(hidden, 2)
         if not debug:
-            sys.stderr = os.fdopen(
-                kept_err, "w", buffering=1, errors="backslashreplace", closefd=False
-            )
+            sys.stderr = os.fdopen(kept_err, "w", buffering=1, errors="backslashreplace", closefd=False)
         yield results
     finally:
         with contextlib.suppress(OSError):

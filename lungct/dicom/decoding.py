@@ -114,9 +114,7 @@ def _native(fd: int, piece: Slice) -> Stored:
     if encoding.length == elements.UNDEFINED:
         raise _undecodable("they are compressed, and the file says they are not")
     size = encoding.bits_allocated // 8
-    pixels: Stored = np.empty(
-        (piece.rows, piece.columns), np.dtype(f"<{'i' if encoding.signed else 'u'}{size}")
-    )
+    pixels: Stored = np.empty((piece.rows, piece.columns), np.dtype(f"<{'i' if encoding.signed else 'u'}{size}"))
     view = pixels.data.cast("B")
     offset = encoding.offset + piece.frame * len(view)
     have = 0
@@ -169,9 +167,7 @@ def _encapsulated(fd: int, piece: Slice) -> bytes:
 
     encoding = piece.encoding
     status = os.fstat(fd)
-    offsets, fragments = _fragments(
-        piece.path, status.st_mtime_ns, status.st_size, encoding.offset, encoding.length
-    )
+    offsets, fragments = _fragments(piece.path, status.st_mtime_ns, status.st_size, encoding.offset, encoding.length)
     chosen = _of_frame(offsets, fragments, piece.frame, encoding.frames)
     parts = [elements.read_fully(fd, at, count) for at, count in chosen]
     stream = b"".join(parts)
@@ -223,9 +219,7 @@ def _of_frame(
         low = origin + offsets[frame]
         high = origin + offsets[frame + 1] if frame + 1 < frames else fragments[-1][0] + 1
         return tuple(part for part in fragments if low <= part[0] - 8 < high)
-    raise _undecodable(
-        f"{frames} frames in {len(fragments)} fragments cannot be told from each other"
-    )
+    raise _undecodable(f"{frames} frames in {len(fragments)} fragments cannot be told from each other")
 
 
 def _decoded(data: bytes, piece: Slice) -> Stored:
@@ -293,9 +287,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
     if codec == _RLE:
         from imagecodecs import dicomrle_decode
 
-        frame = dicomrle_decode(
-            src, np.dtype(f"<u{runner.bits_allocated // 8}"), out=int(runner.frame_length())
-        )
+        frame = dicomrle_decode(src, np.dtype(f"<u{runner.bits_allocated // 8}"), out=int(runner.frame_length()))
         return bytes(frame)
     size_in = _size_in_jpeg_2000 if codec == _JPEG_2000 else _size_in_jpeg
     if size_in(src) != (runner.rows, runner.columns, 1):
@@ -375,9 +367,7 @@ def _round_trip(codec: str, image: NDArray[np.uint16]) -> NDArray[Any]:
         # PS3.5 G: a header of 64 bytes (two segments: high bytes, low bytes), then each segment's literal runs.
         runs = [b"".join(_literal(row) for row in plane) for plane in (image >> 8, image & 255)]
         header = struct.pack("<16I", 2, 64, 64 + len(runs[0]), *[0] * 13)
-        data = imagecodecs.dicomrle_decode(
-            header + b"".join(runs), np.dtype("<u2"), out=image.nbytes
-        )
+        data = imagecodecs.dicomrle_decode(header + b"".join(runs), np.dtype("<u2"), out=image.nbytes)
         return np.frombuffer(bytes(data), "<u2").reshape(image.shape)
     options = {_JPEG: {"lossless": True}, _JPEG_LS: {}}.get(codec, {"reversible": True})
     encoded = getattr(imagecodecs, f"{codec}_encode")(image, **options)

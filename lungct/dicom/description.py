@@ -132,9 +132,7 @@ def _unusable(
 def _usable(
     series: Series, files: int, passed_over: dict[str, int], found: tuple[SeriesDescription, ...]
 ) -> Description:
-    return Description(
-        files, passed_over, found, series, series.reason, None, None, problems(series)
-    )
+    return Description(files, passed_over, found, series, series.reason, None, None, problems(series))
 
 
 def _described(candidate: Candidate) -> SeriesDescription:

@@ -84,9 +84,7 @@ def _descend(
     depth: int,
 ) -> None:
     if depth > MAX_DEPTH:
-        raise SeriesError(
-            f"the patient's directories are nested more than {MAX_DEPTH} deep", code="limits"
-        )
+        raise SeriesError(f"the patient's directories are nested more than {MAX_DEPTH} deep", code="limits")
     with os.scandir(directory) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:

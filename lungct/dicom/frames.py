@@ -27,9 +27,7 @@ _UNDESCRIBED = Fault("undecodable", "the frames of a multi-frame image are not d
 _NOT_HU = Fault("undecodable", "the frames of a multi-frame image are not in Hounsfield units")
 
 
-def frames_of(
-    first: Slice, header: bytes, *, explicit: bool, big_endian: bool
-) -> tuple[Slice, ...]:
+def frames_of(first: Slice, header: bytes, *, explicit: bool, big_endian: bool) -> tuple[Slice, ...]:
     """Give each frame of a multi-frame object its own slice.
 
     Parameters
@@ -110,10 +108,7 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
     slope = _numbers(groups, "PixelValueTransformationSequence", "RescaleSlope", 1)
     intercept = _numbers(groups, "PixelValueTransformationSequence", "RescaleIntercept", 1)
     acquisition = _numbers(groups, "FrameContentSequence", "FrameAcquisitionNumber", 1)
-    if (
-        "".join(_texts(groups, "PixelValueTransformationSequence", "RescaleType")).upper()
-        not in HOUNSFIELD
-    ):
+    if "".join(_texts(groups, "PixelValueTransformationSequence", "RescaleType")).upper() not in HOUNSFIELD:
         return replace(frame, fault=_NOT_HU)
     frame_type = _texts(groups, "CTImageFrameTypeSequence", "FrameType")
     kernel = "\\".join(_texts(groups, "CTReconstructionSequence", "ConvolutionKernel"))
@@ -144,9 +139,7 @@ def _value(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> Any:
     return None
 
 
-def _numbers(
-    groups: tuple[Dataset, ...], sequence: str, keyword: str, count: int
-) -> tuple[float, ...] | None:
+def _numbers(groups: tuple[Dataset, ...], sequence: str, keyword: str, count: int) -> tuple[float, ...] | None:
     held = _value(groups, sequence, keyword)
     if held is None:
         return None

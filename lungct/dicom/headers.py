@@ -41,9 +41,7 @@ MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 _LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"})
 
 
-_FUNCTIONAL_GROUPS = frozenset(
-    TAGS[k] for k in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-)
+_FUNCTIONAL_GROUPS = frozenset(TAGS[k] for k in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"))
 _META = frozenset({elements.TRANSFER_SYNTAX_UID, elements.MEDIA_STORAGE_SOP_CLASS_UID})
 
 
@@ -142,16 +140,12 @@ def _read(source: Source, path: str) -> Header | None:
     body, start = source, layout.start
     if layout.transfer_syntax == elements.DEFLATED:
         try:
-            body = elements.BytesSource(
-                elements.inflate(source, start, elements.MAX_INFLATED_HEADER)
-            )
+            body = elements.BytesSource(elements.inflate(source, start, elements.MAX_INFLATED_HEADER))
         except zlib.error:
             return _damaged({}, False)
         start = 0
     try:
-        found = elements.walk(
-            body, start, WANTED, explicit=layout.explicit, big_endian=layout.big_endian
-        )
+        found = elements.walk(body, start, WANTED, explicit=layout.explicit, big_endian=layout.big_endian)
     except elements.TooMuch:
         return _damaged({}, False)
     if not layout.marked and not any(
@@ -177,9 +171,7 @@ def _data_set(source: Source) -> _DataSet | None:
     if source.read(start, 2) == b"\2\0":
         # File meta is explicit little endian whatever follows (PS3.10 7.1); a few writers made it implicit.
         explicit = elements.is_vr(source.read(start + 4, 2))
-        meta = elements.walk(
-            source, start, _META, explicit=explicit, stop=lambda tag: tag >> 16 != 2
-        )
+        meta = elements.walk(source, start, _META, explicit=explicit, stop=lambda tag: tag >> 16 != 2)
         values = meta.values
         transfer_syntax = _uid(values.get(elements.TRANSFER_SYNTAX_UID, b""))
         media_class = _uid(values.get(elements.MEDIA_STORAGE_SOP_CLASS_UID, b""))
@@ -274,9 +266,7 @@ def _kind(values: Values, layout: _DataSet, found: Elements) -> Kind:
         if not like_ct:
             return Kind.OTHER
     photometric = values.text("PhotometricInterpretation").upper()
-    if values.whole("SamplesPerPixel") not in (None, 1) or (
-        photometric and not photometric.startswith("MONOCHROME")
-    ):
+    if values.whole("SamplesPerPixel") not in (None, 1) or (photometric and not photometric.startswith("MONOCHROME")):
         return Kind.SECONDARY
     if _is_localizer(values.texts("ImageType")):
         return Kind.LOCALIZER

@@ -143,9 +143,7 @@ CRITERIA: tuple[Criterion, ...] = (
     ),
     Criterion(
         lambda c: _ORIGINAL[c.original],
-        lambda b, n: (
-            "original and primary" if b.original == "original" else "not said to be derived"
-        ),
+        lambda b, n: "original and primary" if b.original == "original" else "not said to be derived",
     ),
     Criterion(lambda c: -c.distinct, lambda b, n: f"most slices ({b.distinct}, next {n.distinct})"),
     Criterion(_thinness, _thin_words),
@@ -255,9 +253,7 @@ def _repeats(group: list[Slice]) -> bool:
     images: dict[Hashable, float] = {}
     for number, piece in enumerate(group):
         if not math.isnan(piece.position_mm):
-            images[(piece.sop_instance_uid, piece.frame) if piece.sop_instance_uid else number] = (
-                piece.position_mm
-            )
+            images[(piece.sop_instance_uid, piece.frame) if piece.sop_instance_uid else number] = piece.position_mm
     return count_distinct(list(images.values())) < len(images)
 
 

@@ -161,9 +161,7 @@ class Series:
         """
         missing = sum(math.isnan(piece.position_mm) for piece in self.slices)
         if missing:
-            raise SeriesError(
-                f"{missing} of {len(self)} slices do not say where they lie", code="geometry"
-            )
+            raise SeriesError(f"{missing} of {len(self)} slices do not say where they lie", code="geometry")
         return replace(self, slices=tuple(sorted(self.slices, key=_by_position)))
 
     def by_instance(self) -> Series:
@@ -417,14 +415,11 @@ def refuse_mixture(contents: Contents) -> None:
         raise SeriesError(f"there are no files{also}", code="empty")
     if len(contents.persons) > 1:
         raise SeriesError(
-            f"the files name {len(contents.persons)} persons: give --by-patient-id to group files by "
-            "PatientID",
+            f"the files name {len(contents.persons)} persons: give --by-patient-id to group files by PatientID",
             code="several_persons",
         )
     if dicom == 0:
-        also = f", {contents.volumes} volume files among them (one is read)" * bool(
-            contents.volumes
-        )
+        also = f", {contents.volumes} volume files among them (one is read)" * bool(contents.volumes)
         raise SeriesError(f"none of the {contents.files} files is DICOM{also}", code="no_images")
     if not contents.candidates:
         if contents.damaged:
@@ -433,9 +428,7 @@ def refuse_mixture(contents: Contents) -> None:
                 "others is CT",
                 code="undecodable",
             )
-        raise SeriesError(
-            f"no CT images among {dicom} DICOM files ({_listed(passed)})", code="no_ct"
-        )
+        raise SeriesError(f"no CT images among {dicom} DICOM files ({_listed(passed)})", code="no_ct")
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -99,9 +99,7 @@ def read(path: str) -> Volume:
     """
     if importlib.util.find_spec("SimpleITK") is None:
         raise UsageError("volume files need SimpleITK: install lungct[volumes]")
-    with opened(
-        path
-    ) as fd:  # a fault of the disk is told from a damaged file before SimpleITK says only "error"
+    with opened(path) as fd:  # a fault of the disk is told from a damaged file before SimpleITK says only "error"
         elements.read_fully(fd, 0, 1)
     try:
         return _read(path)

@@ -60,9 +60,7 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
         )
     if nameless:
         warnings.warn(
-            LungCTWarning(
-                f"{nameless} DICOM files name no patient (PatientID is empty) and are left out"
-            ),
+            LungCTWarning(f"{nameless} DICOM files name no patient (PatientID is empty) and are left out"),
             stacklevel=2,
         )
     _join_without_issuer(people)
@@ -70,9 +68,7 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
     found = sorted(
         (
             Patient(
-                patient_id
-                if shared[patient_id] == 1
-                else f"{patient_id} [{issuer or 'no issuer'}]",
+                patient_id if shared[patient_id] == 1 else f"{patient_id} [{issuer or 'no issuer'}]",
                 tuple(sorted(files)),
             )
             for (patient_id, issuer), files in people.items()

@@ -102,10 +102,7 @@ def run_units(
     if on_gpu and session.local and session.gpus == 0:
         raise ClusterError("the table is made on cuda and Ray sees no GPU here")
     size = fixed_size(settings.device, session, workers, len(units))
-    rows = [
-        {"ids": [p.id for p in unit], "locations": [json.dumps(p.location) for p in unit]}
-        for unit in units
-    ]
+    rows = [{"ids": [p.id for p in unit], "locations": [json.dumps(p.location) for p in unit]} for unit in units]
     results = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .map_batches(
@@ -142,10 +139,7 @@ def decode_unit(unit: pa.Table, *, preset: str, key: Key | None) -> pa.Table:
     """Decode and preprocess a unit's patients, one after another; a Ray task of one core."""
     ids, locations = (unit.column(name)[0].as_py() for name in ("ids", "locations"))
     copies = local_copies([json.loads(location) for location in locations])
-    decoded = [
-        _decoded(patient_id, _prepare(copy, preset), key)
-        for patient_id, copy in zip(ids, copies, strict=True)
-    ]
+    decoded = [_decoded(patient_id, _prepare(copy, preset), key) for patient_id, copy in zip(ids, copies, strict=True)]
     return _to_row(decoded)
 
 
@@ -214,9 +208,7 @@ class NetworkActor:
 _sandbox: Sandbox | None = None
 
 
-def _prepare(
-    copy: str | list[str] | LungCTError, preset: str
-) -> Prepared | SeriesError | StorageError:
+def _prepare(copy: str | list[str] | LungCTError, preset: str) -> Prepared | SeriesError | StorageError:
     """Prepare one patient in this worker's child process, which outlives the task."""
     global _sandbox
     if isinstance(copy, SeriesError | StorageError):
@@ -283,13 +275,9 @@ class _Decoded:
         )
 
 
-def _decoded(
-    patient_id: str, outcome: Prepared | SeriesError | StorageError, key: Key | None
-) -> _Decoded:
+def _decoded(patient_id: str, outcome: Prepared | SeriesError | StorageError, key: Key | None) -> _Decoded:
     if isinstance(outcome, SeriesError):
-        return _Decoded(
-            patient_id, {"error": str(outcome), "error_code": outcome.code}, np.empty(0)
-        )
+        return _Decoded(patient_id, {"error": str(outcome), "error_code": outcome.code}, np.empty(0))
     if isinstance(outcome, StorageError):
         return _Decoded(patient_id, {"fault": str(outcome)}, np.empty(0))
     meta = {

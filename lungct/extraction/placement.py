@@ -102,9 +102,7 @@ def actor_pool(device: str, session: Session, workers: int | None, units: int) -
     if device == "cpu" or session.local:
         return ActorPoolStrategy(size=fixed_size(device, session, workers, units))
     most = min(workers or units, units)
-    return ActorPoolStrategy(
-        min_size=1, max_size=most, initial_size=max(1, min(session.gpus, most))
-    )
+    return ActorPoolStrategy(min_size=1, max_size=most, initial_size=max(1, min(session.gpus, most)))
 
 
 def fixed_size(device: str, session: Session, workers: int | None, units: int) -> int:
@@ -122,11 +120,7 @@ def gpu_nodes_first() -> Callable[[], dict[str, Any]]:
         node = turn.next()
         if node is None:
             return {"scheduling_strategy": "SPREAD"}
-        return {
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(
-                node, soft=True, _spill_on_unavailable=True
-            )
-        }
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)}
 
     return arguments
 

@@ -201,13 +201,9 @@ def extract(
     begun = time.monotonic()
     key = read_key(pseudonyms) if pseudonyms is not None else None
     if by_patient_id and depth is not None:
-        raise UsageError(
-            "--by-patient-id looks at every file, whatever its depth: leave --depth out"
-        )
+        raise UsageError("--by-patient-id looks at every file, whatever its depth: leave --depth out")
     level = BY_PATIENT_ID if by_patient_id else depth
-    asked = Asked(
-        *(preset, backbone, weights, device, precision, batch_size, level, key), default_device
-    )
+    asked = Asked(*(preset, backbone, weights, device, precision, batch_size, level, key), default_device)
     for value, option in (
         (workers, "--workers"),
         (shard_patients, "--shard-patients"),
@@ -216,9 +212,7 @@ def extract(
     ):
         at_least_one(value, option)
     if overwrite and retry_errors:
-        raise UsageError(
-            "--overwrite begins anew, so --retry-errors has nothing to retry: give one of them"
-        )
+        raise UsageError("--overwrite begins anew, so --retry-errors has nothing to retry: give one of them")
     source, directory = locate(src, option="SRC"), locate(out, option="--out")
     if same_place(source, directory):
         raise UsageError(f"--out {directory} is SRC itself: give another directory")
@@ -233,20 +227,14 @@ def extract(
     with ExitStack() as stack:
         session = stack.enter_context(connect(address)) if wanted.depth == BY_PATIENT_ID else None
         selected = select_patients(source, directory, wanted, patients, limit)
-        if (
-            table
-            and not asked.contradicts(table)
-            and not pending(selected, known, retry=retry_errors)
-        ):
+        if table and not asked.contradicts(table) and not pending(selected, known, retry=retry_errors):
             tally.skipped = len(selected)
             return _summary(directory, selected, known, tally)
         check_free(directory, take_over=take_over)
         check_decoders()
         sha256 = weights_sha256(wanted, quiet=quiet)
         session = session or stack.enter_context(connect(address))
-        found = find_device(
-            wanted.device or "auto", wanted.precision or "auto", session, quiet=quiet
-        )
+        found = find_device(wanted.device or "auto", wanted.precision or "auto", session, quiet=quiet)
         settings = settle(wanted, sha256, found)
         if table:
             check_same(table, settings, str(directory))
@@ -259,9 +247,7 @@ def extract(
         total = sum(len(unit) for unit in units)
         tally.skipped = len(selected) - total
         progress = stack.enter_context(Progress(total, noun="patients", quiet=quiet))
-        results = run_units(
-            units, settings, found, str(owner.staging), session, workers=workers, key=key
-        )
+        results = run_units(units, settings, found, str(owner.staging), session, workers=workers, key=key)
         # Closed while Ray is there: its threads would begin a Ray of their own after the end of this one.
         with _unless_taken_over(owner), closing(results):
             for result in results:
@@ -278,9 +264,7 @@ def extract(
     return summary
 
 
-def _begin_table(
-    directory: Place, owner: Owner, settings: Settings, *, overwrite: bool
-) -> TableWriter:
+def _begin_table(directory: Place, owner: Owner, settings: Settings, *, overwrite: bool) -> TableWriter:
     """Make the table ready to be written by its owner: emptied, or seen to be of the same settings."""
     if overwrite:
         remove_table(directory, owner)
@@ -349,9 +333,7 @@ def _table_settings(directory: Place) -> Settings | None:
     return None
 
 
-def _summary(
-    directory: Place, selected: Sequence[Patient], known: dict[str, Known], tally: Tally
-) -> ExtractSummary:
+def _summary(directory: Place, selected: Sequence[Patient], known: dict[str, Known], tally: Tally) -> ExtractSummary:
     extracted = tally.rows - tally.failed
     return ExtractSummary(
         out=str(directory),

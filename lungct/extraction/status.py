@@ -170,9 +170,7 @@ def _shard_problems(name: str, shard: Any, settings: Settings) -> list[str]:
         problems.append(f"{name} is not ordered by patient_id")
     if name != shard_name(settings, ids):
         problems.append(f"{name} does not fit its contents")
-    error, code, features = (
-        shard.column(n).is_valid().to_numpy() for n in ("error", "error_code", "features")
-    )
+    error, code, features = (shard.column(n).is_valid().to_numpy() for n in ("error", "error_code", "features"))
     if bool((error != code).any()) or bool((error == features).any()):
         problems.append(f"{name} has a row with neither features nor an error, or with both")
     return problems

@@ -45,9 +45,7 @@ def read_features(dir: str | os.PathLike[str] | ObjectPath) -> pa.Table:
     return read_columns(dir, None)
 
 
-def read_columns(
-    dir: str | os.PathLike[str] | ObjectPath, columns: Sequence[str] | None
-) -> pa.Table:
+def read_columns(dir: str | os.PathLike[str] | ObjectPath, columns: Sequence[str] | None) -> pa.Table:
     """Read some columns of a feature table (None: all of them), as `read_features` does."""
     import pyarrow as pa
 
@@ -86,10 +84,7 @@ def pooled(
         # Shard by shard: a programme's features do not fit in memory, their pooled ones do.
         dim = read_settings(dir_or_table).dim
         place = locate(dir_or_table, option="DIR")
-        parts = [
-            _pool_table(table, pooling)
-            for _, table in read_shards(place, ["patient_id", "features"])
-        ]
+        parts = [_pool_table(table, pooling) for _, table in read_shards(place, ["patient_id", "features"])]
     else:
         dim = dir_or_table.schema.field("features").type.value_type.list_size
         parts = [_pool_table(dir_or_table, pooling)]

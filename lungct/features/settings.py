@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from lungct import __version__
+from lungct._version import __version__
 from lungct.errors import StorageError, UsageError
 from lungct.storage import ObjectPath, locate
 
@@ -82,9 +82,7 @@ class Settings:
             names = {field.name for field in fields(cls)}
             return cls(**{name: values[name] for name in names})
         except KeyError as error:
-            raise UsageError(
-                f"{where} is not a feature table's settings.json (it has no {error})"
-            ) from error
+            raise UsageError(f"{where} is not a feature table's settings.json (it has no {error})") from error
         except (TypeError, ValueError) as error:
             raise UsageError(f"{where} is not a feature table's settings.json ({error})") from error
 

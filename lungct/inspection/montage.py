@@ -112,9 +112,7 @@ def _draw_preset(part: SubFigure, series: Series, preset: str) -> None:
     except SeriesError as error:
         part.suptitle(f"{preset}: {error}", fontsize=13)
         return
-    part.suptitle(
-        f"{preset}: {len(triplets.pixels)} triplets as the network sees them", fontsize=13
-    )
+    part.suptitle(f"{preset}: {len(triplets.pixels)} triplets as the network sees them", fontsize=13)
     for axis, i in zip(axes, spread(len(triplets.pixels)), strict=False):
         axis.imshow(triplets.pixels[i].transpose(1, 2, 0))
         axis.set_title(_place(triplets, i), fontsize=10)

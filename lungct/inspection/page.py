@@ -85,9 +85,7 @@ class Page:
 
     def _files(self) -> str:
         over = [f"{count} {kind}" for kind, count in self.found.passed_over.items()]
-        return f"{self.found.files} looked into" + (
-            f"; passed over: {', '.join(over)}" if over else ""
-        )
+        return f"{self.found.files} looked into" + (f"; passed over: {', '.join(over)}" if over else "")
 
     def _chosen(self, series: Series) -> list[str]:
         between, row, column = (_number(value) for value in series.spacing_mm)

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungct.errors import StorageError, UsageError
+from lungct.machine import usable_cpus
 from lungct.phantom.anatomy import SIDE, draw_anatomy
 from lungct.phantom.nodules import draw_nodules
 from lungct.phantom.objects import Header, write_objects
@@ -161,7 +162,7 @@ def _written(settings: CohortSettings, folder: Path, positive: set[int]) -> Iter
     the interpreter.
     """
     bank = noise_bank(settings.seed)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cpus()
     waiting = iter(range(settings.patients))
     with ThreadPoolExecutor(cores) as pool:
         running: set[Future[int]] = set()
@@ -179,9 +180,7 @@ def _written(settings: CohortSettings, folder: Path, positive: set[int]) -> Iter
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def write_patient(
-    settings: CohortSettings, folder: Path, index: int, positive: bool, bank: NoiseBank
-) -> int:
+def write_patient(settings: CohortSettings, folder: Path, index: int, positive: bool, bank: NoiseBank) -> int:
     """Write one patient's directory whole or not at all, and return how many slices it has."""
     name = patient_name(index)
     rng = np.random.default_rng([settings.seed, 2, index])
@@ -224,9 +223,7 @@ def write_patient(
     return count
 
 
-def _stack(
-    rng: np.random.Generator, height: float, count: int
-) -> tuple[float, NDArray[np.float64]]:
+def _stack(rng: np.random.Generator, height: float, count: int) -> tuple[float, NDArray[np.float64]]:
     """Draw where the slices lie: evenly over the chest, or over its middle where they are few."""
     span = height + float(rng.uniform(25.0, 60.0))
     thickness = min(round(span / (count - 1), 1), MOST_GAP_MM)

@@ -258,10 +258,7 @@ class Anatomy:
             steps = np.linspace(0.0, 1.0, 9)
             xs, ys = -12.0 + steps * (ax + 12.0), -24.0 + steps * (ay + 24.0)
             bend = 7.0 * np.sin(np.pi * steps)
-            discs += [
-                Disc(float(x + d), float(y), 12.0, 12.0, blood)
-                for x, y, d in zip(xs, ys, bend, strict=True)
-            ]
+            discs += [Disc(float(x + d), float(y), 12.0, 12.0, blood) for x, y, d in zip(xs, ys, bend, strict=True)]
         if root < z < self.carina - 6.0:
             discs.append(Disc(16.0, -30.0, 14.0, 14.0, blood))
         if self.carina - 32.0 < z < self.carina - 10.0:  # right and left pulmonary artery
@@ -338,10 +335,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
 def _ripples(rng: np.random.Generator) -> Field:
     """Draw smooth noise: 10 fields at 9 heights, each from 7 x 7 knots."""
     knots = rng.standard_normal((10, 9, 7, 7)).astype(np.float32)
-    large = [
-        [cv2.resize(k, (COARSE, COARSE), interpolation=cv2.INTER_CUBIC) for k in field]
-        for field in knots
-    ]
+    large = [[cv2.resize(k, (COARSE, COARSE), interpolation=cv2.INTER_CUBIC) for k in field] for field in knots]
     return np.array(large, np.float32)
 
 

@@ -94,9 +94,7 @@ def _room(anatomy: Anatomy, depth: Field, heights: NDArray[np.float64]) -> NDArr
     return np.asarray(room[1:-1], np.float64)
 
 
-def _draw(
-    rng: np.random.Generator, at: NDArray[np.float64], free: NDArray[np.float64], diameter: float
-) -> Nodule:
+def _draw(rng: np.random.Generator, at: NDArray[np.float64], free: NDArray[np.float64], diameter: float) -> Nodule:
     wanted = diameter / 2 * (1.0 + LOBES) + 2.0
     # Where it fits; if nowhere, among the one in fifty places with most room.
     fits = np.flatnonzero(free >= min(wanted, float(np.quantile(free, 0.98))))
@@ -105,9 +103,7 @@ def _draw(
     waves *= rng.uniform(2.0, 7.0, (7, 1)) / np.linalg.norm(waves, axis=1, keepdims=True)
     heights = rng.uniform(0.3, 1.0, 7)
     heights *= LOBES / heights.sum()
-    return Nodule(
-        centre, diameter, waves, rng.uniform(0, 2 * np.pi, 7), heights, float(rng.uniform(25, 55))
-    )
+    return Nodule(centre, diameter, waves, rng.uniform(0, 2 * np.pi, 7), heights, float(rng.uniform(25, 55)))
 
 
 def _spicules(rng: np.random.Generator, nodule: Nodule) -> Branches:

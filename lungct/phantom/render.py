@@ -120,8 +120,7 @@ class Renderer:
     def _tissue(self, layers: Layers, rng: np.random.Generator) -> Field:
         """Paint the body without lungs, vessels and spine on half the slice's rows and columns."""
         body, wall, muscle, bone, inner = (
-            _large(field, SIDE // 2)
-            for field in (layers.body, layers.wall, layers.muscle, layers.bone, layers.inner)
+            _large(field, SIDE // 2) for field in (layers.body, layers.wall, layers.muscle, layers.bone, layers.inner)
         )
         texture = self._cut(self.bank.texture, rng, SIDE // 2)
         hu = texture * np.float32(9.0)
@@ -140,9 +139,7 @@ class Renderer:
         _blend(hu, inner, self._edge(-wall, 2))
         return hu
 
-    def _bone(
-        self, hu: Field, depth: Field, texture: Field, cortex: float, *, coarse: int = 1
-    ) -> None:
+    def _bone(self, hu: Field, depth: Field, texture: Field, cortex: float, *, coarse: int = 1) -> None:
         """Paint a bone: a hard shell around spongy marrow."""
         value = texture * np.float32(45.0)
         value -= 360.0
@@ -164,9 +161,7 @@ class Renderer:
         ring = np.minimum(canal + 6.0, -canal)
         if level < 8.0:  # between the roots of two arches: only the back half is closed
             ring = np.minimum(ring, y - y0 - 22.0)
-        spinous = np.minimum(
-            3.4 - np.abs(x), np.minimum(y - y0 - 28.0, y0 + 40.0 + level * 0.4 - y)
-        )
+        spinous = np.minimum(3.4 - np.abs(x), np.minimum(y - y0 - 28.0, y0 + 40.0 + level * 0.4 - y))
         bone = np.maximum(ring, spinous)
         if 8.0 <= level < 18.0:  # the transverse processes
             slant = np.abs(y - y0 - 17.0 - 0.12 * np.abs(x))
@@ -225,9 +220,7 @@ class Renderer:
             _blend(view, np.float32(-60.0), walls * np.float32(0.8))
             _blend(view, np.float32(-950.0), lumen)
 
-    def _drawn(
-        self, branches: Branches, z: float, part: Part, *, wider: float = 0.0
-    ) -> Field | None:
+    def _drawn(self, branches: Branches, z: float, part: Part, *, wider: float = 0.0) -> Field | None:
         cut = draw_cut(branches, z, self.thickness, self.anatomy.spacing, wider=wider)
         return None if cut is None else cut[part] * np.float32(1 / 255)
 
@@ -264,9 +257,7 @@ class Renderer:
 
     def _edge(self, depth: NDArray[np.floating], coarse: int = 1) -> Field:
         """Turn a depth in mm into a share of the pixel, with an edge one and a half pixels wide."""
-        alpha = np.asarray(
-            depth * np.float32(1 / (1.5 * coarse * self.anatomy.spacing)), np.float32
-        )
+        alpha = np.asarray(depth * np.float32(1 / (1.5 * coarse * self.anatomy.spacing)), np.float32)
         alpha += _HALF
         return np.clip(alpha, 0.0, _ONE, out=alpha)
 

@@ -19,9 +19,7 @@ from lungct.phantom.anatomy import SIDE, Anatomy, Field
 Points = NDArray[np.float64]
 """(n, 3): x, y, z in mm."""
 
-_FINE = (
-    2  # lines are drawn on a canvas of twice the image's size, so that widths come in half pixels
-)
+_FINE = 2  # lines are drawn on a canvas of twice the image's size, so that widths come in half pixels
 _FRACTION = 4  # and with coordinates in sixteenths of a pixel
 
 
@@ -86,17 +84,13 @@ def draw_trees(
     return Branches.join(vessels), Branches.join(airways)
 
 
-def _points(
-    rng: np.random.Generator, lung: Points, count: int, jitter: NDArray[np.float64]
-) -> Points:
+def _points(rng: np.random.Generator, lung: Points, count: int, jitter: NDArray[np.float64]) -> Points:
     """Draw points of a lung, a little off the grid of its points that are given."""
     picked = lung[rng.integers(len(lung), size=count)]
     return np.asarray(picked + rng.uniform(-1.0, 1.0, (count, 3)) * jitter, np.float64)
 
 
-def _grow(
-    rng: np.random.Generator, root: tuple[float, float, float], targets: Points, twig: float
-) -> Branches:
+def _grow(rng: np.random.Generator, root: tuple[float, float, float], targets: Points, twig: float) -> Branches:
     targets = targets[np.argsort(np.linalg.norm(targets - root, axis=1), kind="stable")]
     nodes = np.vstack([[root], targets])
     way = np.zeros(len(nodes))
@@ -153,8 +147,6 @@ def draw_cut(
     canvas = np.zeros((SIDE * _FINE, SIDE * _FINE), np.uint8)
     for n in np.argsort(filled, kind="stable").tolist():
         (x0, y0), (x1, y1) = pixels[n].tolist()
-        cv2.line(
-            canvas, (x0, y0), (x1, y1), int(255 * filled[n]), int(widths[n]), cv2.LINE_8, _FRACTION
-        )
+        cv2.line(canvas, (x0, y0), (x1, y1), int(255 * filled[n]), int(widths[n]), cv2.LINE_8, _FRACTION)
     small = cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.GaussianBlur(small, (3, 3), 0.6))

@@ -111,9 +111,7 @@ def find_lungs(series: Series) -> Lungs:
     series = series.by_position()  # rule 1
     _, row_mm, column_mm = series.spacing_mm
     if not (0 < row_mm < math.inf and 0 < column_mm < math.inf):
-        raise SeriesError(
-            "the files do not give the pixel spacing, which the preset lung needs", code="geometry"
-        )
+        raise SeriesError("the files do not give the pixel spacing, which the preset lung needs", code="geometry")
     volume, positions = grid_slices(series)
     sampled = np.ascontiguousarray(volume[:, ::_STEP, ::_STEP])
     voxel_l = _STEP * row_mm * _STEP * column_mm * GRID_MM / 1e6
@@ -247,11 +245,7 @@ def lung_mask(sampled: NDArray[np.float32], voxel_l: float) -> NDArray[np.bool_]
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sums = np.bincount(labels.ravel(), weights=sampled.ravel(), minlength=count + 1)
     means = sums / np.maximum(sizes, 1)
-    fit = [
-        n
-        for n in range(1, count + 1)
-        if sizes[n] * voxel_l >= _COMPONENT_L and means[n] > _HOLLOW_HU
-    ]
+    fit = [n for n in range(1, count + 1) if sizes[n] * voxel_l >= _COMPONENT_L and means[n] > _HOLLOW_HU]
     # The largest, and the second where it is not a mere tenth of it: airways often join both lungs,
     # and then the second is the stomach's gas.
     fit.sort(key=lambda n: -int(sizes[n]))
@@ -265,9 +259,7 @@ def lung_mask(sampled: NDArray[np.float32], voxel_l: float) -> NDArray[np.bool_]
     return np.asarray(np.isin(labels, chosen))
 
 
-def lung_box(
-    mask: NDArray[np.bool_], shape: tuple[int, int], spacing_mm: tuple[float, float]
-) -> LungBox:
+def lung_box(mask: NDArray[np.bool_], shape: tuple[int, int], spacing_mm: tuple[float, float]) -> LungBox:
     """Bound the lungs, add 10 mm all round, widen the shorter side to a square in mm (rule 3).
 
     Parameters
@@ -292,10 +284,7 @@ def lung_box(
         high = _STEP * (int(hit[-1]) + 1) * spacing_mm[axis] + _MARGIN_MM
         sides.append((max(0.0, low), min(limits[axis], high)))
     side = max(high - low for low, high in sides)
-    rows, columns = (
-        _whole_pixels(_widened(sides[axis], side, limits[axis]), spacing_mm[axis])
-        for axis in (0, 1)
-    )
+    rows, columns = (_whole_pixels(_widened(sides[axis], side, limits[axis]), spacing_mm[axis]) for axis in (0, 1))
     return LungBox(slices, rows, columns)
 
 

@@ -58,9 +58,7 @@ def local_copy(location: Location) -> Iterator[str | list[str]]:
             raise StorageError("the patient's files are not there any more") from None
         except StoreError as error:
             # Never an object's key: it holds the directory's name, which may be a person's.
-            raise StorageError(
-                f"an object of the patient's cannot be read: {error.reason}"
-            ) from None
+            raise StorageError(f"an object of the patient's cannot be read: {error.reason}") from None
         yield copy
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -146,9 +144,7 @@ def _safe(name: str) -> str:
     return name
 
 
-def _download(
-    objects: Sequence[tuple[ObjectPath, int]], names: Sequence[str], directory: Path
-) -> list[Path]:
+def _download(objects: Sequence[tuple[ObjectPath, int]], names: Sequence[str], directory: Path) -> list[Path]:
     total = sum(size for _, size in objects)
     if total > MOST_BYTES or len(objects) > MOST_OBJECTS:
         raise SeriesError(
@@ -162,9 +158,7 @@ def _download(
         for parent in {path.parent for path in paths}:
             parent.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(REQUESTS) as pool:
-            for _ in pool.map(
-                _download_one, (o for o, _ in objects), (s for _, s in objects), paths
-            ):
+            for _ in pool.map(_download_one, (o for o, _ in objects), (s for _, s in objects), paths):
                 pass
     return paths
 

@@ -74,9 +74,7 @@ def output_file(path: Path, *, option: str) -> Path:
     if path.is_dir():
         raise UsageError(f"{option} {path} is a directory: give a file")
     if path.exists() and not path.is_file():
-        raise UsageError(
-            f"{option} {path} is a device or a pipe, which a file would replace: give a file"
-        )
+        raise UsageError(f"{option} {path} is a device or a pipe, which a file would replace: give a file")
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no directory {path.parent}")
     make_directory(path.parent, option=option)

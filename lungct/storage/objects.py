@@ -187,9 +187,7 @@ class ObjectPath:
             found = obstore.list_with_delimiter(self._store, prefix=self.key or None)
         below = [ObjectPath(self.root, key.rstrip("/")) for key in found["common_prefixes"]]
         objects = [
-            ObjectPath(self.root, meta["path"])
-            for meta in found["objects"]
-            if _is_below(meta["path"], self.key)
+            ObjectPath(self.root, meta["path"]) for meta in found["objects"] if _is_below(meta["path"], self.key)
         ]
         return sorted(below), sorted(objects)
 

@@ -81,8 +81,7 @@ class Owner(ABC):
 
     def _lost(self, record: Record) -> StorageError:
         return StorageError(
-            f"{self.table} was taken over by another run ({_whose(record)}): "
-            "this run stops without touching it again"
+            f"{self.table} was taken over by another run ({_whose(record)}): this run stops without touching it again"
         )
 
 
@@ -155,9 +154,7 @@ class _DiskOwner(Owner):
                 if record and not take_over and _lock_is_held(control, record):
                     raise _held(table, record)
                 run = new_run_id()
-                lock = os.open(
-                    control / f"lock-{run}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-                )
+                lock = os.open(control / f"lock-{run}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 local.write_atomically(control / "owner.json", _new_record(run))
                 # What runs that were killed left: their locks, and records that were not yet in place.
@@ -169,9 +166,7 @@ class _DiskOwner(Owner):
                 (control / "staging" / run).mkdir()
         except OSError as error:
             if error.errno == errno.ENOLCK:
-                raise UsageError(
-                    f"{table}: its file system has no locks; give another --out"
-                ) from error
+                raise UsageError(f"{table}: its file system has no locks; give another --out") from error
             raise UsageError(f"--out {table} cannot be written: {error.strerror}") from error
         return cls(table, run, lock)
 
@@ -331,9 +326,7 @@ class _StoreOwner(Owner):
         if self._gone:
             self._lose()
         begun = time.time()
-        record = json.loads(self._record) | {
-            "alive": datetime.now(UTC).isoformat(timespec="seconds")
-        }
+        record = json.loads(self._record) | {"alive": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
             version = self._place.replace(json.dumps(record).encode(), self._version)
             self._version = version or self._version

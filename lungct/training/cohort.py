@@ -54,9 +54,7 @@ class Cohort:
     left_out: list[tuple[str, str]]
 
 
-def read_labels(
-    path: str | os.PathLike[str], *, id_column: str = "id", label_column: str = "cancer"
-) -> dict[str, int]:
+def read_labels(path: str | os.PathLike[str], *, id_column: str = "id", label_column: str = "cancer") -> dict[str, int]:
     """Read a CSV of labels.
 
     Returns
@@ -133,9 +131,7 @@ def read_params(path: str | os.PathLike[str]) -> dict[str, Any]:
     return values
 
 
-def gather(
-    dir: str | os.PathLike[str], labels: Mapping[str, int], *, pooling: str, labels_name: str
-) -> Cohort:
+def gather(dir: str | os.PathLike[str], labels: Mapping[str, int], *, pooling: str, labels_name: str) -> Cohort:
     """Bring features and labels together.
 
     Parameters
@@ -156,14 +152,10 @@ def gather(
     keep = [i for i, patient_id in enumerate(ids) if patient_id in labels]
     if not keep:
         pseudonymised = read_settings(dir).pseudonym_key is not None
-        raise UsageError(
-            _no_overlap(ids, errors, labels, os.fspath(dir), labels_name, pseudonymised)
-        )
+        raise UsageError(_no_overlap(ids, errors, labels, os.fspath(dir), labels_name, pseudonymised))
     kept = [ids[i] for i in keep]
     with_features = set(ids)
-    left_out = [
-        (name, "labelled, but not in the feature table") for name in labels if name not in errors
-    ]
+    left_out = [(name, "labelled, but not in the feature table") for name in labels if name not in errors]
     for name, error in errors.items():
         if name not in with_features:
             left_out.append((name, error or "no features"))
@@ -228,9 +220,7 @@ def _no_overlap(
 
 
 def _column_pairs(table: Any, column: str) -> Iterator[tuple[str, str | None]]:
-    return zip(
-        table.column("patient_id").to_pylist(), table.column(column).to_pylist(), strict=True
-    )
+    return zip(table.column("patient_id").to_pylist(), table.column(column).to_pylist(), strict=True)
 
 
 def warn_of_shared_scans(cohort: Cohort, plan: Sequence[Fold]) -> None:

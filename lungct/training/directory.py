@@ -74,8 +74,7 @@ def usable_run(out: str | os.PathLike[str]) -> Place:
         raise UsageError(f"--out {out} cannot be read: {error.strerror}") from error
     if names and not is_run(run):
         raise UsageError(
-            f"--out {out} is a directory that holds something else than a run ({named(sorted(names))}): "
-            "give a new one"
+            f"--out {out} is a directory that holds something else than a run ({named(sorted(names))}): give a new one"
         )
     return run
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def fit_on_ray(session: Session, progress: Progress) -> FitFolds:
     """Fit each fold in a task of its own, with its share of the cores; X goes into the object store once."""
 
-    def fit_folds(
-        X: NDArray[Any], y: NDArray[np.float64], plan: Sequence[Fold], learner: Learner
-    ) -> list[FoldFit]:
+    def fit_folds(X: NDArray[Any], y: NDArray[np.float64], plan: Sequence[Fold], learner: Learner) -> list[FoldFit]:
         import ray
 
         share = _share(session, len(plan))
@@ -42,9 +40,7 @@ def fit_on_ray(session: Session, progress: Progress) -> FitFolds:
     return fit_folds
 
 
-def _fit_task(
-    X: NDArray[Any], y: NDArray[np.float64], part: Fold, learner: Learner, threads: int
-) -> FoldFit:
+def _fit_task(X: NDArray[Any], y: NDArray[np.float64], part: Fold, learner: Learner, threads: int) -> FoldFit:
     from lungct.boosting import fit_fold
 
     return fit_fold(X, y, part, learner, threads=threads)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from platform import python_version
 from typing import Any
 
-from lungct import __version__
+from lungct._version import __version__
 from lungct.errors import UsageError
 from lungct.features import POOLINGS, Settings, read_settings
 from lungct.progress import Progress

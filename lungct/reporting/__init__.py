@@ -6,6 +6,6 @@ figures.py    the figures, as SVG
 page.py       what the page says, through report.html
 """
 
-from lungct.report.page import write_report
+from lungct.reporting.page import report
 
-__all__ = ["write_report"]
+__all__ = ["report"]

@@ -75,9 +75,7 @@ def read_run(run: Place, measured: Mapping[str, Any] | None = None) -> Run:
         if len(found.y) != measured["patients"] or found.y.sum() != measured["positives"]:
             raise ValueError("scores.csv and metrics.json count other patients")
         if not np.isfinite(found.score).all() or not np.isin(found.y, (0, 1)).all():
-            raise ValueError(
-                "scores.csv holds a label that is not 0 or 1, or a score that is no number"
-            )
+            raise ValueError("scores.csv holds a label that is not 0 or 1, or a score that is no number")
     except (ValueError, KeyError, TypeError) as error:
         raise _unfit(run, error) from error
     return found
@@ -101,6 +99,4 @@ def _read_json(run: Place, name: str) -> Mapping[str, Any]:
 
 def _unfit(run: Place, error: Exception) -> UsageError:
     reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-    return UsageError(
-        f"RUN {run} has files that are damaged or not of one run ({reason}): train again"
-    )
+    return UsageError(f"RUN {run} has files that are damaged or not of one run ({reason}): train again")

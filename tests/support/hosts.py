@@ -25,6 +25,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support import ROOT
+
 ACCOUNT = "lungct"
 UID = 4321
 HOME = f"/home/{ACCOUNT}"
@@ -32,7 +34,6 @@ SHARED = "/srv/shared"
 NETWORK = "10.77.0"
 SHM_BYTES = 600 << 20
 TMP_BYTES = 2 << 30
-ROOT = Path(__file__).parent.parent
 PROGRAMS = ("ip", "nsenter", "ps", "rsync", "setpriv", "ssh", "/usr/sbin/sshd", "unshare")
 # Top directories that are the system's, and seen as they are; any other is hidden but for what is shown in it.
 SYSTEM = ("bin", "etc", "lib", "lib64", "nix", "opt", "sbin", "usr")
@@ -185,11 +186,7 @@ def _etc(etc: Path, addresses: dict[str, str]) -> None:
         "passwd": f"{ACCOUNT}:x:{UID}:{UID}::{HOME}:/bin/bash",
         "group": f"{ACCOUNT}:x:{UID}:",
     }.items():
-        others = [
-            other
-            for other in Path("/etc", name).read_text().splitlines()
-            if not other.startswith(f"{ACCOUNT}:")
-        ]
+        others = [other for other in Path("/etc", name).read_text().splitlines() if not other.startswith(f"{ACCOUNT}:")]
         (etc / name).write_text("\n".join([*others, line, ""]))
     (etc / "shadow").write_text(f"root:*:19000::::::\n{ACCOUNT}:*:19000::::::\n")
     (etc / "shadow").chmod(0o600)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ct_files import write_series
 
 import lungct
 from lungct.features import Row, Settings, TableWriter, stage_rows
 from lungct.storage import Place, own
+from support.ct_files import write_series
 
 SETTINGS = Settings(
     preset="dsb2017",

@@ -1,4 +1,4 @@
-"""lungct.report: the page says what it must, says it to everybody, and believes nothing that it is handed."""
+"""lungct.reporting: the page says what it must, says it to everybody, and believes nothing that it is handed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from lungct import metrics, report
+from lungct import metrics, reporting
 from lungct.csvfile import csv_bytes
 from lungct.errors import UsageError
 
@@ -163,7 +163,7 @@ def change(run: Path, name: str, edit: Callable[[dict[str, Any]], object]) -> No
 
 
 def page_of(run: Path) -> Page:
-    path = report.write_report(run)
+    path = reporting.report(run)
     assert path == run / "report.html"
     return Page(path.read_text(encoding="utf-8"))
 
@@ -195,9 +195,7 @@ def test_each_metric_stands_with_its_interval_beside_the_baseline_the_optimistic
 
     def row(name: str, part: dict[str, Any], key: str) -> str:
         value, low, high = (f"{part[key][which]:.3f}" for which in ("value", "low", "high"))
-        constant = (
-            "0.5 by definition" if key == "auc" else f"{measured['baseline'][key]['value']:.3f}"
-        )
+        constant = "0.5 by definition" if key == "auc" else f"{measured['baseline'][key]['value']:.3f}"
         return f"{name} {value} {low} to {high} {constant}"
 
     for key, name in (("auc", "AUC"), ("log_loss", "Log loss"), ("brier", "Brier score")):
@@ -221,24 +219,19 @@ def test_folds_their_rounds_and_who_was_left_out_are_listed(tmp_path: Path) -> N
     page = page_of(write_run(tmp_path / "run", left_out=left_out))
     assert "22 rounds used, best iteration 25" in page.text
     assert "3 patients were left out; 60 took part" in page.text
-    assert page.text.index("2 patients: no CT image a1 a2") < page.text.index(
-        "1 patient: features, but no label b"
-    )
+    assert page.text.index("2 patients: no CT image a1 a2") < page.text.index("1 patient: features, but no label b")
 
 
 def test_scans_under_several_ids_are_said(tmp_path: Path) -> None:
-    assert (
-        "30 scans stand under more than one id"
-        in page_of(write_run(tmp_path / "run", twins=True)).text
-    )
+    assert "30 scans stand under more than one id" in page_of(write_run(tmp_path / "run", twins=True)).text
 
 
 def test_measured_numbers_are_taken_while_metrics_json_is_not_there_yet(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    expected = report.write_report(run).read_bytes()
+    expected = reporting.report(run).read_bytes()
     measured = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").unlink()
-    assert report.write_report(run, measured).read_bytes() == expected
+    assert reporting.report(run, measured).read_bytes() == expected
 
 
 def test_folds_of_one_class_have_no_curves_and_say_so(tmp_path: Path) -> None:
@@ -263,7 +256,7 @@ def test_words_follow_the_intervals(
         "log_loss": {"value": 0.6, "low": loss[0], "high": loss[1]},
         "baseline": {"log_loss": {"value": 0.6}},
     }
-    for said, expected in zip(report.page.in_words(measured), sentences, strict=True):
+    for said, expected in zip(reporting.page.in_words(measured), sentences, strict=True):
         assert expected in said
 
 
@@ -272,10 +265,7 @@ def test_words_follow_the_intervals(
 
 def test_nothing_comes_from_outside_and_no_id_is_twice(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run"))
-    assert all(
-        value.startswith("#")
-        for value in page.values("src", "href", "xlink:href", "data", "action")
-    )
+    assert all(value.startswith("#") for value in page.values("src", "href", "xlink:href", "data", "action"))
     assert not {tag for tag, _ in page.tags} & {
         "script",
         "link",
@@ -291,9 +281,7 @@ def test_nothing_comes_from_outside_and_no_id_is_twice(tmp_path: Path) -> None:
     ids = page.values("id")
     assert [name for name, count in Counter(ids).items() if count > 1] == []
     referred = set(re.findall(r"url\(#([^)]*)\)", text))
-    referred |= {value[1:] for value in page.values("href", "xlink:href")} | set(
-        page.values("aria-labelledby")
-    )
+    referred |= {value[1:] for value in page.values("href", "xlink:href")} | set(page.values("aria-labelledby"))
     assert referred <= set(ids)
 
 
@@ -320,8 +308,8 @@ def test_the_page_is_the_same_each_time_and_under_a_megabyte_for_a_large_cohort(
 ) -> None:
     left_out = [(f"patient-{i:06d}", f"reason {i % 7}") for i in range(20_000)]
     run = write_run(tmp_path / "run", n=5000, folds=24, left_out=left_out, curve_rounds=1000)
-    first = report.write_report(run).read_bytes()
-    assert report.write_report(run).read_bytes() == first
+    first = reporting.report(run).read_bytes()
+    assert reporting.report(run).read_bytes() == first
     assert len(first) < 1_000_000
     text = Page(first.decode()).text
     assert "2858 patients: reason 0" in text
@@ -331,51 +319,45 @@ def test_the_page_is_the_same_each_time_and_under_a_megabyte_for_a_large_cohort(
 # What is drawn.
 
 
-def random_run(tmp_path: Path) -> report.run.Run:
-    return report.run.read_run(write_run(tmp_path / "run", n=200, folds=4))
+def random_run(tmp_path: Path) -> reporting.run.Run:
+    return reporting.run.read_run(write_run(tmp_path / "run", n=200, folds=4))
 
 
 def test_the_area_under_the_mean_roc_is_the_auc(tmp_path: Path) -> None:
     run = random_run(tmp_path)
-    curves = report.numbers.roc_curves(run)
+    curves = reporting.numbers.roc_curves(run)
     assert curves is not None
-    assert report.numbers.area(curves.mean) == pytest.approx(
-        run.measured["auc"]["value"], abs=1e-12
-    )
+    assert reporting.numbers.area(curves.mean) == pytest.approx(run.measured["auc"]["value"], abs=1e-12)
     for k, curve in enumerate(curves.folds):
         mine = run.fold == k
-        assert report.numbers.area(curve) == pytest.approx(
-            roc_auc_score(run.y[mine], run.score[mine])
-        )
+        assert reporting.numbers.area(curve) == pytest.approx(roc_auc_score(run.y[mine], run.score[mine]))
 
 
 def test_the_area_under_the_mean_precision_recall_curve_is_average_precision(
     tmp_path: Path,
 ) -> None:
     run = random_run(tmp_path)
-    curves = report.numbers.pr_curves(run)
+    curves = reporting.numbers.pr_curves(run)
     assert curves is not None
     folds = [run.fold == k for k in range(4)]
     expected = [average_precision_score(run.y[mine], run.score[mine]) for mine in folds]
-    assert [report.numbers.area(curve) for curve in curves.folds] == pytest.approx(expected)
+    assert [reporting.numbers.area(curve) for curve in curves.folds] == pytest.approx(expected)
     weights = [run.y[mine].sum() for mine in folds]
-    assert report.numbers.area(curves.mean) == pytest.approx(np.average(expected, weights=weights))
+    assert reporting.numbers.area(curves.mean) == pytest.approx(np.average(expected, weights=weights))
 
 
 heights = st.floats(0, 1, allow_subnormal=False)
 jumpy = st.lists(st.tuples(st.integers(1, 7), heights), max_size=8).map(
-    lambda points: np.array(
-        [(0, 0.0), *((x / 8, y) for x, y in sorted(points, key=lambda p: p[0])), (1, 1.0)]
-    )
+    lambda points: np.array([(0, 0.0), *((x / 8, y) for x, y in sorted(points, key=lambda p: p[0])), (1, 1.0)])
 )
 
 
 @given(st.lists(jumpy, min_size=1, max_size=4))
 def test_a_mean_curves_area_is_the_mean_of_the_areas(curves: list[np.ndarray]) -> None:
     weights = list(range(1, len(curves) + 1))
-    areas = [report.numbers.area(curve) for curve in curves]
-    mean = report.numbers.mean_curve(curves, weights)
-    assert report.numbers.area(mean) == pytest.approx(np.average(areas, weights=weights))
+    areas = [reporting.numbers.area(curve) for curve in curves]
+    mean = reporting.numbers.mean_curve(curves, weights)
+    assert reporting.numbers.area(mean) == pytest.approx(np.average(areas, weights=weights))
     assert (np.diff(mean[:, 0]) >= 0).all()
 
 
@@ -383,29 +365,27 @@ def test_a_mean_curves_area_is_the_mean_of_the_areas(curves: list[np.ndarray]) -
     st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=80),
     st.booleans(),
 )
-def test_bins_and_histogram_count_every_patient_once(
-    pairs: list[tuple[int, float]], ties: bool
-) -> None:
+def test_bins_and_histogram_count_every_patient_once(pairs: list[tuple[int, float]], ties: bool) -> None:
     y = np.array([label for label, _ in pairs])
     score = np.array([round(value, 1) if ties else value for _, value in pairs])
-    bins = report.numbers.reliability(y, score)
+    bins = reporting.numbers.reliability(y, score)
     assert sum(b.patients for b in bins) == len(y)
     assert sum(b.positives for b in bins) == y.sum()
     assert all(b.low - 1e-12 <= b.share <= b.high + 1e-12 for b in bins)
     assert [b.score for b in bins] == sorted(b.score for b in bins)
-    (negatives, positives), _ = report.numbers.histogram(y, score)
+    (negatives, positives), _ = reporting.numbers.histogram(y, score)
     assert (negatives.sum(), positives.sum()) == ((y == 0).sum(), y.sum())
 
 
 def test_wilsons_interval_is_the_textbooks() -> None:
-    assert report.numbers.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert report.numbers.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert reporting.numbers.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert reporting.numbers.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
 
 
 def test_thinning_keeps_the_ends() -> None:
     curve = np.column_stack([np.arange(5000), np.arange(5000)])
-    thin = report.numbers.thinned(curve)
-    assert len(thin) == report.numbers.POINTS
+    thin = reporting.numbers.thinned(curve)
+    assert len(thin) == reporting.numbers.POINTS
     assert (thin[0] == curve[0]).all()
     assert (thin[-1] == curve[-1]).all()
 
@@ -415,9 +395,9 @@ def test_thinning_keeps_the_ends() -> None:
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no directory"):
-        report.write_report(tmp_path / "nowhere")
+        reporting.report(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"no metrics\.json, so it is no finished run"):
-        report.write_report(tmp_path)
+        reporting.report(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -430,25 +410,19 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         lambda run: (run / "curves.csv").write_text("repeat,fold,round,loss\n"),
         lambda run: (run / "curves.csv").write_text("repeat,fold,round,loss\n0,0,1,x\n"),
         lambda run: (run / "scores.csv").write_text("patient_id,label,fold,score,pixel_hash\n"),
-        lambda run: (run / "scores.csv").write_text(
-            "patient_id,label,fold,score,pixel_hash\na,1,0,0.5,\n"
-        ),
-        lambda run: (run / "scores.csv").write_text(
-            (run / "scores.csv").read_text().replace(",0.", ",nan0.")
-        ),
+        lambda run: (run / "scores.csv").write_text("patient_id,label,fold,score,pixel_hash\na,1,0,0.5,\n"),
+        lambda run: (run / "scores.csv").write_text((run / "scores.csv").read_text().replace(",0.", ",nan0.")),
         lambda run: change(run, "metrics.json", lambda m: m.pop("auc")),
         lambda run: change(run, "metrics.json", lambda m: m["folds"][0].pop("rounds")),
         lambda run: change(run, "settings.json", lambda s: s.pop("pooling")),
         lambda run: change(run, "settings.json", lambda s: s.update(table=None)),
     ],
 )
-def test_a_damaged_run_is_refused_and_the_old_page_stays(
-    tmp_path: Path, damage: Callable[[Path], object]
-) -> None:
+def test_a_damaged_run_is_refused_and_the_old_page_stays(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     run = write_run(tmp_path / "run")
     (run / "report.html").write_text("old")
     damage(run)
     with pytest.raises(UsageError, match="RUN") as caught:
-        report.write_report(run)
+        reporting.report(run)
     assert "\n" not in str(caught.value)
     assert (run / "report.html").read_text() == "old"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungct.report.run import Run
+from lungct.reporting.run import Run
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -62,9 +62,7 @@ def pixel_type(bits_allocated: int, signed: bool) -> np.dtype[Any]:
     return np.dtype(f"{'i' if signed else 'u'}{bits_allocated // 8}")
 
 
-def noise(
-    rows: int, columns: int, *, bits_stored: int = 12, signed: bool = False, seed: int = 0
-) -> NDArray[np.int64]:
+def noise(rows: int, columns: int, *, bits_stored: int = 12, signed: bool = False, seed: int = 0) -> NDArray[np.int64]:
     """Smooth structure with noise on it, over most of the range of the stored bits."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:rows, 0:columns]
@@ -192,15 +190,11 @@ def encode(frame: Pixels, transfer_syntax: str) -> bytes:
     if transfer_syntax == JPEG_BASELINE:
         return bytes(imagecodecs.jpeg8_encode(bits, level=100))
     if transfer_syntax in (JPEG_LS, JPEG_LS_NEAR):
-        return bytes(
-            imagecodecs.jpegls_encode(bits, level=2 if transfer_syntax == JPEG_LS_NEAR else 0)
-        )
+        return bytes(imagecodecs.jpegls_encode(bits, level=2 if transfer_syntax == JPEG_LS_NEAR else 0))
     if transfer_syntax == HTJ2K_LOSSLESS:
         return bytes(imagecodecs.htj2k_encode(frame, reversible=True))
     return bytes(
-        imagecodecs.jpeg2k_encode(
-            frame, level=0 if transfer_syntax == JPEG_2000_LOSSLESS else 90, codecformat="J2K"
-        )
+        imagecodecs.jpeg2k_encode(frame, level=0 if transfer_syntax == JPEG_2000_LOSSLESS else 90, codecformat="J2K")
     )
 
 
@@ -299,15 +293,10 @@ def write_enhanced(
     shared = Dataset()
     shared.PlaneOrientationSequence = Items([_item(ImageOrientationPatient=list(AXIAL))])
     shared.PixelMeasuresSequence = Items([_item(PixelSpacing=[0.8, 0.8], SliceThickness=step)])
-    shared.PixelValueTransformationSequence = Items(
-        [_item(RescaleSlope=2, RescaleIntercept=-1000, RescaleType="HU")]
-    )
+    shared.PixelValueTransformationSequence = Items([_item(RescaleSlope=2, RescaleIntercept=-1000, RescaleType="HU")])
     ds.SharedFunctionalGroupsSequence = Items([shared])
     ds.PerFrameFunctionalGroupsSequence = Items(
-        [
-            _item(PlanePositionSequence=Items([_item(ImagePositionPatient=[0, 0, k * step])]))
-            for k in order
-        ]
+        [_item(PlanePositionSequence=Items([_item(ImagePositionPatient=[0, 0, k * step])])) for k in order]
     )
     return save(ds, path)
 

@@ -28,10 +28,9 @@ from uuid import uuid4
 import pytest
 
 from lungct.storage import ObjectPath
+from support import ROOT
 
-AZURITE = (
-    Path(__file__).parent.parent / ".venv" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
-)
+AZURITE = ROOT / ".venv" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
 
 
 def upload(directory: Path, to: ObjectPath) -> None:
@@ -145,16 +144,10 @@ def make_container(port: int, container: str) -> None:
     import hmac
     from email.utils import formatdate
 
-    key = base64.b64decode(
-        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-    )
+    key = base64.b64decode("Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==")
     account, date = "devstoreaccount1", formatdate(usegmt=True)
     headers = f"x-ms-date:{date}\nx-ms-version:2021-08-06\n"
-    text = (
-        "PUT\n\n\n\n\n\n\n\n\n\n\n\n"
-        + headers
-        + f"/{account}/{account}/{container}\nrestype:container"
-    )
+    text = "PUT\n\n\n\n\n\n\n\n\n\n\n\n" + headers + f"/{account}/{account}/{container}\nrestype:container"
     signature = base64.b64encode(hmac.new(key, text.encode(), hashlib.sha256).digest()).decode()
     request = Request(
         f"http://127.0.0.1:{port}/{account}/{container}?restype=container",
@@ -296,9 +289,7 @@ def forward(port: int, method: str, path: str, headers: dict[str, str], body: by
     data = answer.read()
     length = answer.getheader("Content-Length") if method == "HEAD" else len(data)
     upstream.close()
-    return Answer(
-        answer.status, answer.reason, {**headers, "Content-Length": str(length or 0)}, data
-    )
+    return Answer(answer.status, answer.reason, {**headers, "Content-Length": str(length or 0)}, data)
 
 
 Passing = Callable[[str, str, dict[str, str], bytes], Answer]
@@ -365,9 +356,7 @@ def environment(values: dict[str, str]) -> Iterator[None]:
     """Set variables for this process and what it starts, and open no store with the ones before."""
     from lungct.storage.objects import _open_store
 
-    names = set(values) | {
-        name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))
-    }
+    names = set(values) | {name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))}
     before = {name: os.environ.get(name) for name in names}
     _open_store.cache_clear()
     for name in names:

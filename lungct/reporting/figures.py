@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-from lungct.report.numbers import Bin, Curves, thinned
-from lungct.report.run import Run
+from lungct.reporting.numbers import Bin, Curves, thinned
+from lungct.reporting.run import Run
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -50,9 +50,7 @@ _STYLE = {
 }
 
 
-def svg(
-    name: str, draw: Callable[..., None], *values: Any, size: tuple[float, float] = (4.4, 3.5)
-) -> str:
+def svg(name: str, draw: Callable[..., None], *values: Any, size: tuple[float, float] = (4.4, 3.5)) -> str:
     """Draw a figure and give its SVG element, safe to put into the page beside others.
 
     Parameters
@@ -152,9 +150,7 @@ def draw_histogram(axes: Axes, counts: tuple[Ints, Ints], edges: Floats) -> None
     axes.legend(loc="upper center", ncols=2)
 
 
-def draw_learning(
-    run: Run, fold: Mapping[str, Any], all_folds: Sequence[Mapping[str, Any]], axes: Axes
-) -> None:
+def draw_learning(run: Run, fold: Mapping[str, Any], all_folds: Sequence[Mapping[str, Any]], axes: Axes) -> None:
     """Draw a fold's validation loss over the rounds, with the round that was chosen and the best one."""
     curve = run.curves[fold["repeat"], fold["fold"]]
     rounds = np.arange(1, len(curve) + 1)
@@ -166,13 +162,9 @@ def draw_learning(
     ):
         at = min(int(fold[key]), len(curve))
         face = _COLOURS[colour] if filled else "none"
-        axes.plot(
-            at, curve[at - 1], mark, ms=6 if filled else 10, mfc=face, mec=_COLOURS[colour], mew=1.5
-        )
+        axes.plot(at, curve[at - 1], mark, ms=6 if filled else 10, mfc=face, mec=_COLOURS[colour], mew=1.5)
     losses = [run.curves[other["repeat"], other["fold"]] for other in all_folds]
     low, high = min(c.min() for c in losses), max(c.max() for c in losses)
     margin = 0.08 * (high - low or 1.0)
-    axes.set(
-        xlim=(0, max(map(len, losses)) * 1.02), ylim=(low - margin, high + margin), xlabel="round"
-    )
+    axes.set(xlim=(0, max(map(len, losses)) * 1.02), ylim=(low - margin, high + margin), xlabel="round")
     axes.locator_params(nbins=4)

@@ -18,10 +18,7 @@ def reference_triplets(patient_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels, uint8 (T, 3, 224, 224), and positions, float64 (T,), of a directory of one axial series."""
     files = [pydicom.dcmread(path) for path in sorted(Path(patient_dir).iterdir())]
     files = ordered(files)
-    images = [
-        grey_image(stored_values(file), float(file.RescaleSlope), float(file.RescaleIntercept))
-        for file in files
-    ]
+    images = [grey_image(stored_values(file), float(file.RescaleSlope), float(file.RescaleIntercept)) for file in files]
     triplets, positions = [], []
     i = 0
     while i < len(images) - 3:  # rule 7

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from lungct import metrics
 from lungct.errors import UsageError
-from lungct.report import figures, numbers
-from lungct.report.run import Run, read_run
+from lungct.reporting import figures, numbers
+from lungct.reporting.run import Run, read_run
 from lungct.storage import ObjectPath, Place, locate, write_atomically
 
 Floats = NDArray[np.float64]
@@ -32,9 +32,7 @@ IDS_LISTED = 1000  # patients left out, at most; all stand in metrics.json
 METRICS = {"auc": "AUC", "log_loss": "Log loss", "brier": "Brier score"}
 
 
-def write_report(
-    run: str | os.PathLike[str] | ObjectPath, measured: Mapping[str, Any] | None = None
-) -> Place:
+def report(run: str | os.PathLike[str] | ObjectPath, measured: Mapping[str, Any] | None = None) -> Place:
     """Write RUN/report.html from what is in RUN.
 
     Parameters
@@ -68,7 +66,7 @@ def render(run: Run) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
     environment = Environment(
-        loader=PackageLoader("lungct.report", "."),
+        loader=PackageLoader("lungct.reporting", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -79,9 +77,7 @@ def render(run: Run) -> str:
     try:
         return environment.get_template("report.html").render(_contents(run))
     except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:
-        raise UsageError(
-            f"RUN's settings.json or metrics.json is damaged ({error}): train again"
-        ) from error
+        raise UsageError(f"RUN's settings.json or metrics.json is damaged ({error}): train again") from error
 
 
 def _contents(run: Run) -> dict[str, Any]:
@@ -123,9 +119,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "reliability": figures.svg("reliability", figures.draw_reliability, bins),
         "scores": figures.svg("scores", figures.draw_histogram, counts, edges),
         "learning": [
-            figures.svg(
-                f"learning-{i}", partial(figures.draw_learning, run, fold, drawn), size=(3.3, 2.3)
-            )
+            figures.svg(f"learning-{i}", partial(figures.draw_learning, run, fold, drawn), size=(3.3, 2.3))
             for i, fold in enumerate(drawn)
         ],
     }
@@ -142,9 +136,7 @@ def in_words(measured: Mapping[str, Any]) -> list[str]:
     elif auc["high"] < 0.5:
         ranking = "The scores rank positives below negatives: worse than chance."
     else:
-        ranking = (
-            "The AUC's interval includes 0.5: the scores may rank patients no better than chance."
-        )
+        ranking = "The AUC's interval includes 0.5: the scores may rank patients no better than chance."
     if loss["high"] < constant:
         probability = "As probabilities they do better than the constant predictor."
     elif loss["low"] > constant:

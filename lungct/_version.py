@@ -1,0 +1,3 @@
+"""The version, once: the package, the command line and pyproject.toml read it here."""
+
+__version__ = "0.1.0"

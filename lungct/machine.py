@@ -1,0 +1,10 @@
+"""What this machine gives to this process."""
+
+from __future__ import annotations
+
+import os
+
+
+def usable_cpus() -> int:
+    """Return the number of processors that this process may run on."""
+    return len(os.sched_getaffinity(0))
