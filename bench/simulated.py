@@ -12,6 +12,7 @@ import numpy as np
 def hook() -> None:
     """Patch a Ray worker before it runs anything of lungct's."""
     import lungct.backbone as backbone
+    from lungct.dicom import Scan
     from lungct.extraction import pipeline
     from lungct.sandbox import Prepared
 
@@ -25,12 +26,14 @@ def hook() -> None:
         return Prepared(
             pixels=pixels,
             positions_mm=np.arange(triplets, dtype=np.float64),
-            slices=3 * triplets,
-            spacing_mm=(2.5, 0.7, 0.7),
-            manufacturer="SIMULATED",
-            kernel="B30f",
-            series_reason="the only CT series",
-            pixel_hash="0" * 64,
+            scan=Scan(
+                slices=3 * triplets,
+                spacing_mm=(2.5, 0.7, 0.7),
+                manufacturer="SIMULATED",
+                kernel="B30f",
+                series_reason="the only CT series",
+                pixel_hash="0" * 64,
+            ),
         )
 
     class Backbone:

@@ -156,9 +156,9 @@ def check_nodes(src: Place, owner: Owner) -> None:
 def look(src: str | None, mark: str | None) -> Sight:
     """Look around on the machine that this runs on."""
     unseen = []
-    if src is not None and not locate(src, option="SRC").is_dir():
+    if src is not None and not locate(src, argument="SRC").is_dir():
         unseen.append(f"SRC {src}")
-    if mark is not None and not locate(mark, option="--out").is_file():
+    if mark is not None and not locate(mark, argument="out").is_file():
         unseen.append(f"--out {mark.split('/.lungct/')[0]}")
     python = ".".join(map(str, sys.version_info[:2]))
     return Sight(__version__, REVISION, python, metadata.version("torch"), tuple(unseen))

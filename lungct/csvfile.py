@@ -12,14 +12,13 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 
+from lungct.arguments import listed, spelled
 from lungct.errors import UsageError
 from lungct.storage import ObjectPath, locate
 
-SHOWN = 5  # ids, columns or lines that a sentence names before it only counts
-
 
 def read_columns(
-    path: str | os.PathLike[str] | ObjectPath, columns: Sequence[str], *, option: str
+    path: str | os.PathLike[str] | ObjectPath, columns: Sequence[str], *, argument: str
 ) -> list[tuple[int, tuple[str, ...]]]:
     """Read some columns of a CSV.
 
@@ -29,8 +28,8 @@ def read_columns(
         The file.
     columns
         Names in its header line.
-    option
-        The option that the file was given with, for errors: "--labels".
+    argument
+        What the file was given as, for errors: "labels".
 
     Returns
     -------
@@ -44,13 +43,13 @@ def read_columns(
         If the file is missing, no UTF-8, no CSV, empty, or lacks a column.
 
     """
-    header, rows = read_rows(path, option=option)
-    places = [place_of(header, column, f"{option} {path}") for column in columns]
+    header, rows = read_rows(path, argument=argument)
+    places = [place_of(header, column, f"{spelled(argument)} {path}") for column in columns]
     return [(line, tuple(values[place] for place in places)) for line, values in rows]
 
 
 def read_rows(
-    path: str | os.PathLike[str] | ObjectPath, *, option: str
+    path: str | os.PathLike[str] | ObjectPath, *, argument: str
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read a whole CSV: its header, and (line, values) for each row that holds anything, a value for each column.
 
@@ -60,8 +59,8 @@ def read_rows(
         If the file is missing, no UTF-8, no CSV, or empty.
 
     """
-    where = f"{option} {path}"
-    reader = csv.reader(io.StringIO(_text(path, option, where), newline=""), strict=True)
+    where = f"{spelled(argument)} {path}"
+    reader = csv.reader(io.StringIO(_text(path, argument, where), newline=""), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         rows = []
@@ -87,13 +86,6 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     return "".join(",".join(map(_field, line)) + "\n" for line in lines).encode()
 
 
-def named(values: Iterable[object]) -> str:
-    """Name the first few of many things, and count the rest."""
-    texts = [repr(value) if isinstance(value, str) else str(value) for value in values]
-    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return ", ".join(texts[:SHOWN]) + more
-
-
 def _field(value: object) -> str:
     """Write a value, in quotes where it holds what separates values.
 
@@ -105,9 +97,9 @@ def _field(value: object) -> str:
     return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
 
 
-def _text(path: str | os.PathLike[str] | ObjectPath, option: str, where: str) -> str:
+def _text(path: str | os.PathLike[str] | ObjectPath, argument: str, where: str) -> str:
     try:
-        text = locate(path, option=option).read_bytes().decode("utf-8-sig")
+        text = locate(path, argument=argument).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"{where} is not there") from None
     except IsADirectoryError:
@@ -131,4 +123,4 @@ def place_of(header: Sequence[str], column: str, where: str) -> int:
     hint = ""
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         hint = "; its columns must be separated by commas"
-    raise UsageError(f"{where} has no column {column!r}; it has {named(header)}{hint}")
+    raise UsageError(f"{where} has no column {column!r}; it has {listed(header)}{hint}")

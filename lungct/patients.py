@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lungct.arguments import listed, spelled
 from lungct.errors import UsageError
 from lungct.storage import Place, lies_in, same_place, storage_faults, subdirectories
 
@@ -90,15 +91,14 @@ def named_patients(src: Place, ids: Collection[str], *, depth: int) -> list[Pati
         else:
             found.append(Patient(patient_id, location))
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise NamingError(
-            f"--patients: SRC {src} has no patient {', '.join(missing[:3])}{more}",
+            f"--patients: SRC {src} has no patient {listed(missing)}",
             f"--patients: SRC lacks {len(missing)} of the {len(set(ids))} patients",
         )
     return found
 
 
-def read_ids(path: Place, *, option: str = "--patients") -> list[str]:
+def read_ids(path: Place, *, argument: str = "patients") -> list[str]:
     """Read patient ids: one a line, or the id column of a CSV.
 
     Raises
@@ -113,17 +113,17 @@ def read_ids(path: Place, *, option: str = "--patients") -> list[str]:
         reason = "it is not UTF-8 text"
         if isinstance(error, OSError):
             reason = error.strerror or "it is not there"
-        raise UsageError(f"{option} {path} cannot be read: {reason}") from error
+        raise UsageError(f"{spelled(argument)} {path} cannot be read: {reason}") from error
     rows = [row for row in csv.reader(lines) if row and row[0].strip()]
     column = 0
     if rows and "id" in (cell.strip() for cell in rows[0]):
         column = [cell.strip() for cell in rows[0]].index("id")
         rows = rows[1:]
     elif any(len(row) > 1 for row in rows):
-        raise UsageError(f"{option} {path} has several columns and none is called id")
+        raise UsageError(f"{spelled(argument)} {path} has several columns and none is called id")
     ids = [row[column].strip() for row in rows if len(row) > column and row[column].strip()]
     if not ids:
-        raise UsageError(f"{option} {path} has no id: give one a line, or a CSV with a column id")
+        raise UsageError(f"{spelled(argument)} {path} has no id: give one a line, or a CSV with a column id")
     return ids
 
 

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lungct import csvfile
-from lungct.csvfile import csv_bytes, named
+from lungct.arguments import listed
+from lungct.csvfile import csv_bytes
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import Settings, pooled, read_columns, read_settings
 from lungct.storage import Place, locate, make_directory, output_file, write_atomically
@@ -149,8 +150,8 @@ def predict_to_csv(
     loaded = read_run(run)
     wanted = None if ids is None else _read_ids(ids, loaded.id_column)
     table = _predict(loaded, dir, wanted, ids_name=os.fspath(ids or ""))
-    make_directory(locate(out, option="--out").parent, option="--out")
-    path = output_file(out, option="--out")
+    make_directory(locate(out, argument="out").parent, argument="out")
+    path = output_file(out, argument="out")
     columns = (column.to_pylist() for column in table.columns)
     write_atomically(path, csv_bytes(table.column_names, zip(*columns, strict=True)))
     return PredictSummary(str(out), table.num_rows, round(time.monotonic() - begun, 3))
@@ -170,7 +171,7 @@ def read_run(run: str | os.PathLike[str]) -> Run:
     """
     from lungct.boosting import load_booster
 
-    path = locate(run, option="RUN")
+    path = locate(run, argument="RUN")
     if not path.is_dir():
         raise UsageError(f"RUN {run} is not there: give the --out of a train")
     settings = _read_json(path, "settings.json", run)
@@ -187,7 +188,7 @@ def read_run(run: str | os.PathLike[str]) -> Run:
             for entry in metrics["folds"]
         )
         columns = ("patient_id", "fold", "pixel_hash")
-        rows = csvfile.read_columns(path / "scores.csv", columns, option="RUN")
+        rows = csvfile.read_columns(path / "scores.csv", columns, argument="RUN")
         scored = tuple((name, int(fold), pixel_hash) for _, (name, fold, pixel_hash) in rows)
         table = Settings.from_json(json.dumps(settings["table"]["settings"]), where=f"{path}/settings.json")
         return Run(
@@ -240,7 +241,7 @@ def _predict(run: Run, dir: str | os.PathLike[str], wanted: Sequence[str] | None
         if missing:
             raise UsageError(
                 f"--ids {ids_name} has {len(missing)} of {len(wanted)} ids without features in "
-                f"{os.fspath(dir)}: {named(missing)}"
+                f"{os.fspath(dir)}: {listed(missing)}"
             )
         X = X[[place[patient_id] for patient_id in wanted]]
         ids = list(wanted)
@@ -286,12 +287,12 @@ def own_folds(run: Run, ids: Sequence[str], hashes: Mapping[str, str | None]) ->
         folds.append(frozenset(own) if own else None)
     if rescanned:
         _warn(
-            f"{named(rescanned)}: the run was trained on other pixels under "
+            f"{listed(rescanned)}: the run was trained on other pixels under "
             f"{'this id' if len(rescanned) == 1 else 'these ids'} (a rescan, or another person of that id)"
         )
     if everywhere:
         _warn(
-            f"{named(everywhere)}: the run was trained on the same scan in several folds, so every booster has seen "
+            f"{listed(everywhere)}: the run was trained on the same scan in several folds, so every booster has seen "
             "it, and the prediction is too sure"
         )
     return folds
@@ -320,7 +321,7 @@ def _refuse_other_settings(run: Run, settings: Settings, dir: str) -> None:
 
 def _read_ids(path: str | os.PathLike[str], id_column: str) -> list[str]:
     """Read the ids of ``--ids``, in their order."""
-    rows = csvfile.read_columns(path, (id_column,), option="--ids")
+    rows = csvfile.read_columns(path, (id_column,), argument="ids")
     where = f"--ids {os.fspath(path)}"
     if not rows:
         raise UsageError(f"{where} has a header and no rows")

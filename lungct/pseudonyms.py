@@ -59,7 +59,7 @@ def read_key(path: str | os.PathLike[str]) -> Key:
         If it cannot be read, or is too short to be a secret.
 
     """
-    file = local_path(path, option="KEYFILE")
+    file = local_path(path, argument="KEYFILE")
     try:
         with open(file, "rb") as stream:
             secret = stream.read(MOST_KEY_BYTES + 1)
@@ -90,12 +90,12 @@ def pseudonymise_csv(
         If the CSV cannot be read, lacks the column, or has a row without an id or an id twice.
 
     """
-    source, target = locate(labels, option="LABELS"), output_file(out, option="--out")
+    source, target = locate(labels, argument="LABELS"), output_file(out, argument="out")
     if same_place(target, source):
         raise UsageError(f"--out {target} is LABELS itself: give another file")
     if target.exists() and target.read_bytes() == key.secret:
         raise UsageError(f"--out {target} is the key: give another file")
-    header, rows = read_rows(source, option="LABELS")
+    header, rows = read_rows(source, argument="LABELS")
     column = place_of(header, id_column, f"LABELS {source}")
     seen: set[str] = set()
     for line, values in rows:

@@ -23,12 +23,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from lungct.dicom.scan import Scan
 from lungct.errors import LungCTError, SeriesError, StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -58,27 +59,14 @@ class Prepared:
         uint8 (T, 3, 224, 224).
     positions_mm
         float64 (T,).
-    slices
-        Slices of the chosen series.
-    spacing_mm
-        Between slices, rows and columns.
-    pixel_hash
-        SHA-256 of the pixels' bytes.
-    identified
-        Whether the directory is named after the person whom the files name, and they do not say that they were
-        de-identified.
+    scan
+        What is known of the scan.
 
     """
 
     pixels: NDArray[np.uint8]
     positions_mm: NDArray[np.float64]
-    slices: int
-    spacing_mm: tuple[float, float, float]
-    manufacturer: str | None
-    kernel: str | None
-    series_reason: str
-    pixel_hash: str
-    identified: bool = False
+    scan: Scan
 
 
 class Sandbox:
@@ -277,18 +265,7 @@ def _read_reply(reply: dict[str, Any], body: bytearray) -> Prepared:
     triplets = int(reply["triplets"])
     positions = np.frombuffer(body, np.float64, triplets)
     pixels = np.frombuffer(body, np.uint8, offset=8 * triplets).reshape(triplets, 3, 224, 224)
-    slice_mm, row_mm, column_mm = (float(value) for value in reply["spacing_mm"])
-    return Prepared(
-        pixels=pixels,
-        positions_mm=positions,
-        slices=int(reply["slices"]),
-        spacing_mm=(slice_mm, row_mm, column_mm),
-        manufacturer=reply["manufacturer"],
-        kernel=reply["kernel"],
-        series_reason=str(reply["series_reason"]),
-        pixel_hash=str(reply["pixel_hash"]),
-        identified=bool(reply["identified"]),
-    )
+    return Prepared(pixels=pixels, positions_mm=positions, scan=Scan.from_dict(reply["scan"]))
 
 
 # --- the child ---
@@ -332,16 +309,12 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[NDArray[Any]]
         names = request["names"]
         series = read_series(names[0]) if request["single"] else read_series_files(names)
         triplets = prepare(series, request["preset"])
-        reply = {
-            "triplets": len(triplets.pixels),
-            "slices": len(series),
-            "spacing_mm": list(series.spacing_mm),
-            "manufacturer": series.manufacturer,
-            "kernel": series.kernel,
-            "series_reason": series.reason,
-            "pixel_hash": triplets.pixel_hash,
-            "identified": request["single"] and series.names_person(os.path.basename(names[0])),
-        }
+        scan = replace(
+            triplets.scan,
+            pixel_hash=triplets.pixel_hash,
+            identified=request["single"] and series.names_person(os.path.basename(names[0])),
+        )
+        reply = {"triplets": len(triplets), "scan": scan.as_dict()}
         pixels = np.ascontiguousarray(triplets.pixels)
         return reply, [triplets.positions_mm.astype(np.float64), pixels]
     except SeriesError as error:

@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import ct_files as make
 import numpy as np
 import pytest
 from pydicom import dcmread
+from support import ct_files as make
 
 from lungct.dicom import describe, identity_of, person_of, read_series, read_series_files
 from lungct.dicom.geometry import count_distinct, normal, plane_name

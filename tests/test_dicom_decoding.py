@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ct_files as make
 import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
+from support import ct_files as make
 
 from lungct.dicom import read_series
 from lungct.dicom.decoding import CODECS

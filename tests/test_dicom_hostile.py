@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import ct_files as make
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
+from support import ct_files as make
 
 from lungct.dicom import describe, person_of, read_series
 from lungct.dicom.headers import MAX_SLICE_PIXELS

@@ -19,6 +19,7 @@ from support.ct_files import noise, write_series
 from support.reference_dsb2017 import grey_image, reference_triplets
 
 import lungct
+from lungct.dicom.scan import NOTHING_KNOWN
 from lungct.errors import SeriesError, UsageError
 from lungct.preprocess import PRESETS, Triplets, prepare
 from lungct.preprocess.dsb2017 import _resized, to_grey
@@ -140,7 +141,7 @@ def test_a_missing_directory_is_the_users_to_mend(preset: str, tmp_path: Path) -
 
 def test_pixel_hash_is_sha256_of_the_bytes_in_order() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 224, 224), np.uint8)
-    turned = Triplets(np.asfortranarray(pixels), np.zeros(2))
+    turned = Triplets(np.asfortranarray(pixels), np.zeros(2), NOTHING_KNOWN)
     assert turned.pixel_hash == hashlib.sha256(pixels.tobytes()).hexdigest()
 
 

@@ -133,24 +133,24 @@ def test_directories_are_listed_at_their_depth(tmp_path: Path) -> None:
 @pytest.mark.parametrize("location", ["s3://bucket/scans", "gs://bucket", ""])
 def test_what_cannot_be_opened_is_refused(location: str) -> None:
     with pytest.raises(UsageError, match="SRC"):
-        local_path(location, option="SRC")
+        local_path(location, argument="SRC")
 
 
 def test_output_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UsageError, match="a file is in the way"):
-        make_directory(tmp_path / "file", option="--out")
+        make_directory(tmp_path / "file", argument="out")
     with pytest.raises(UsageError, match="--out"):
-        make_directory(tmp_path / "file" / "below", option="--out")
+        make_directory(tmp_path / "file" / "below", argument="out")
     with pytest.raises(UsageError, match="cannot be written"):
-        make_directory(Path("/proc/lungct"), option="--out")
+        make_directory(Path("/proc/lungct"), argument="out")
 
 
 def test_an_output_never_replaces_a_pipe_and_goes_through_a_link(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="device or a pipe"):
-        output_file(tmp_path / "pipe", option="--out")
+        output_file(tmp_path / "pipe", argument="out")
     (tmp_path / "link.csv").symlink_to(tmp_path / "target.csv")
-    write_atomically(output_file(tmp_path / "link.csv", option="--out"), b"new")
+    write_atomically(output_file(tmp_path / "link.csv", argument="out"), b"new")
     assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "target.csv").read_bytes() == b"new"

@@ -47,7 +47,7 @@ def s3() -> Iterator[dict[str, str]]:
 def bucket(store: stores.Store, tmp_path: Path) -> Iterator[ObjectPath]:
     """An empty prefix in each kind of store."""
     with stores.environment(store.environment):
-        place = locate(f"{store.root}/{tmp_path.name}", option="SRC")
+        place = locate(f"{store.root}/{tmp_path.name}", argument="SRC")
         assert isinstance(place, ObjectPath)
         yield place
 
@@ -276,7 +276,7 @@ def test_a_store_that_refuses_is_a_fault_without_a_credential(
 )
 def test_what_is_no_store_is_refused(url: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        locate(url, option="SRC")
+        locate(url, argument="SRC")
 
 
 def test_directory_markers_are_no_files(s3: dict[str, str]) -> None:

@@ -125,7 +125,7 @@ def test_what_we_write_as_csv_reads_back(rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("csv") / "x.csv"
     path.write_bytes(csv_bytes(("first", "second"), rows))
     stripped = [(a.strip(), b.strip()) for a, b in rows]
-    found = [values for _, values in read_columns(path, ("first", "second"), option="--ids")]
+    found = [values for _, values in read_columns(path, ("first", "second"), argument="ids")]
     assert found == [row for row in stripped if any(row)]
 
 

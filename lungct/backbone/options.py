@@ -69,7 +69,7 @@ def parse_weights(text: str | os.PathLike[str]) -> WeightsSource:
         if not re.fullmatch(r"[0-9]{1,20}", digits) or int(digits) >= 2**64:
             raise UsageError(f"--weights {text}: give a seed from 0 to 2**64 - 1, as in random:0")
         return WeightsSource(text, seed=int(digits))
-    path = local_path(text, option="--weights")
+    path = local_path(text, argument="weights")
     if not path.is_file():
         raise UsageError(f"--weights {text}: no such file; give imagenet, random:SEED or a weights file")
     return WeightsSource(text, path=path)

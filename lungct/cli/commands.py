@@ -117,7 +117,7 @@ def phantom(options: argparse.Namespace, results: TextIO) -> int:
     begun = time.monotonic()
     with Progress(options.patients, noun="phantoms", quiet=options.quiet) as progress:
         summary = write_cohort(
-            local_path(options.out, option="--out"),
+            local_path(options.out, argument="out"),
             patients=options.patients,
             slices=options.slices,
             nodules=options.nodules,

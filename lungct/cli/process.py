@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
+from lungct.arguments import command_line
 from lungct.cli.options import Printed
 from lungct.errors import LungCTError, LungCTWarning
 from lungct.progress import say
@@ -56,7 +57,7 @@ def run(parse: Parse, line: Sequence[str]) -> int:
     debug = "--debug" in line
     if debug:
         os.environ["LUNGCT_DEBUG"] = "1"
-    with _own_streams(debug=debug) as results, _interruptible():
+    with _own_streams(debug=debug) as results, _interruptible(), command_line():
         try:
             options = parse(line)
             with _plain_warnings():

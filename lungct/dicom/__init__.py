@@ -7,6 +7,7 @@
     headers.py      a file -> its header and slices, no pixels
     frames.py       an enhanced multi-frame object -> a slice for each frame
     geometry.py     positions, orientation, spacing: the conventions, said once
+    scan.py         `Scan`: what is known of a scan besides its pixels
     selection.py    all CT images -> the series that is the scan, and why
     series.py       `Series`: `read_series` and what it refuses
     decoding.py     a slice's bytes -> stored values; one decoder for each transfer syntax
@@ -19,12 +20,14 @@ leaves the functions exported here, and no sentence of an error names a file, a 
 
 from lungct.dicom.description import Description, SeriesDescription, describe
 from lungct.dicom.headers import identity_of, person_of
+from lungct.dicom.scan import Scan
 from lungct.dicom.series import Series, read_series, read_series_files
 from lungct.dicom.slices import Person, Slice
 
 __all__ = [
     "Description",
     "Person",
+    "Scan",
     "Series",
     "SeriesDescription",
     "Slice",

@@ -328,6 +328,7 @@ def _first_slice(path: str, layout: _DataSet, found: Elements, values: Values) -
         slice_thickness_mm=positive(values.numbers("SliceThickness", 1)),
         image_type=tuple(value.upper() for value in values.texts("ImageType")),
         manufacturer=values.localised("Manufacturer") or None,
+        model=values.localised("ManufacturerModelName") or None,
         kernel=kernel or None,
         study_uid=values.text("StudyInstanceUID"),
         series_uid=values.text("SeriesInstanceUID"),

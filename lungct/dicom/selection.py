@@ -97,6 +97,11 @@ class Candidate:
         return _most(piece.manufacturer for piece in self.slices)
 
     @cached_property
+    def model(self) -> str | None:
+        """ManufacturerModelName as in the files: of most of them."""
+        return _most(piece.model for piece in self.slices)
+
+    @cached_property
     def kernel(self) -> str | None:
         """As in the files: of most of them."""
         return _most(piece.kernel for piece in self.slices)

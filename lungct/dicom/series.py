@@ -26,6 +26,7 @@ from lungct.dicom import decoding, discovery, volumes
 from lungct.dicom.decoding import Stored
 from lungct.dicom.geometry import SAME_POSITION_MM, slice_spacing
 from lungct.dicom.headers import identity_of, read_header
+from lungct.dicom.scan import Scan
 from lungct.dicom.selection import Candidate, candidates, choose
 from lungct.dicom.slices import Header, Kind, Person, Slice
 from lungct.errors import SeriesError
@@ -85,12 +86,8 @@ class Series:
         In order; what each says of itself.
     rows, columns
         Of every slice.
-    spacing_mm
-        Between slices (median of the distances), between rows, between columns; NaN unknown.
-    manufacturer, kernel
-        As in the files; None unknown.
-    reason
-        Why this series of those found, without a UID.
+    scan
+        What is known of the scan.
     pixels
         Where the pixels come from.
 
@@ -99,14 +96,40 @@ class Series:
     slices: tuple[Slice, ...]
     rows: int
     columns: int
-    spacing_mm: tuple[float, float, float]
-    manufacturer: str | None
-    kernel: str | None
-    reason: str
+    scan: Scan
     pixels: Pixels
 
     def __len__(self) -> int:
         return len(self.slices)
+
+    def __repr__(self) -> str:
+        between, row, column = (f"{value:.4g}" for value in self.spacing_mm)
+        return f"Series({len(self)} slices of {self.rows} x {self.columns}, {between} x {row} x {column} mm)"
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Between slices (median of the distances), between rows, between columns; NaN unknown."""
+        return self.scan.spacing_mm or (math.nan, math.nan, math.nan)
+
+    @property
+    def manufacturer(self) -> str | None:
+        """Manufacturer as in the files; None unknown."""
+        return self.scan.manufacturer
+
+    @property
+    def kernel(self) -> str | None:
+        """ConvolutionKernel as in the files; None unknown."""
+        return self.scan.kernel
+
+    @property
+    def reason(self) -> str:
+        """Why this series of those found, without a UID."""
+        return self.scan.series_reason or ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What reading found that a careful reader should know, a code each (``docs/intake.md``)."""
+        return self.scan.notes
 
     def stored(self, i: int) -> Stored:
         """Return slice i's stored values: integers, signed as the file says, shape (rows, columns).
@@ -306,10 +329,7 @@ def read_volume(path: str) -> Series:
         slices=volume.slices,
         rows=rows,
         columns=columns,
-        spacing_mm=volume.spacing_mm,
-        manufacturer=None,
-        kernel=None,
-        reason="a volume file",
+        scan=Scan(slices=len(volume.slices), spacing_mm=volume.spacing_mm, series_reason="a volume file"),
         pixels=volume,
     )
 
@@ -383,10 +403,15 @@ def assemble(contents: Contents) -> Series:
         slices=slices,
         rows=slices[0].rows,
         columns=slices[0].columns,
-        spacing_mm=_spacing(slices),
-        manufacturer=candidate.manufacturer,
-        kernel=candidate.kernel,
-        reason=reason,
+        scan=Scan(
+            slices=len(slices),
+            spacing_mm=_spacing(slices),
+            thickness_mm=_median_thickness(slices),
+            manufacturer=candidate.manufacturer,
+            model=candidate.model,
+            kernel=candidate.kernel,
+            series_reason=reason,
+        ),
         pixels=DicomPixels(),
     )
     if not any(math.isnan(piece.position_mm) for piece in slices):
@@ -397,6 +422,11 @@ def assemble(contents: Contents) -> Series:
             code="geometry",
         )
     return replace(series, slices=tuple(sorted(slices, key=_by_instance)))
+
+
+def _median_thickness(slices: Sequence[Slice]) -> float | None:
+    known = [piece.slice_thickness_mm for piece in slices if not math.isnan(piece.slice_thickness_mm)]
+    return float(np.median(known)) if known else None
 
 
 def refuse_mixture(contents: Contents) -> None:

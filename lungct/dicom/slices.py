@@ -122,6 +122,7 @@ class Slice:
     slice_thickness_mm: float
     image_type: tuple[str, ...]
     manufacturer: str | None
+    model: str | None
     kernel: str | None
     study_uid: str
     series_uid: str

@@ -15,6 +15,7 @@ TAGS = {
     "SOPInstanceUID": 0x00080018,
     "Modality": 0x00080060,
     "Manufacturer": 0x00080070,
+    "ManufacturerModelName": 0x00081090,
     "PatientName": 0x00100010,
     "PatientID": 0x00100020,
     "IssuerOfPatientID": 0x00100021,

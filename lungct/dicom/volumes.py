@@ -191,6 +191,7 @@ def _as_slices(
                 slice_thickness_mm=math.nan,
                 image_type=(),
                 manufacturer=None,
+                model=None,
                 kernel=None,
                 study_uid="",
                 series_uid="",

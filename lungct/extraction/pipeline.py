@@ -12,11 +12,12 @@ import logging
 import os
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lungct.dicom.scan import NOTHING_KNOWN, Scan
 from lungct.errors import ClusterError, LungCTError, SeriesError, StorageError, UsageError
 from lungct.extraction.placement import Device, actor_pool, fixed_size, gpu_nodes_first
 from lungct.features import Row, Settings, Staged, stage_rows
@@ -27,6 +28,7 @@ from lungct.storage import local_copies
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from lungct.cluster import Session
 
@@ -139,8 +141,9 @@ def decode_unit(unit: pa.Table, *, preset: str, key: Key | None) -> pa.Table:
     """Decode and preprocess a unit's patients, one after another; a Ray task of one core."""
     ids, locations = (unit.column(name)[0].as_py() for name in ("ids", "locations"))
     copies = local_copies([json.loads(location) for location in locations])
-    decoded = [_decoded(patient_id, _prepare(copy, preset), key) for patient_id, copy in zip(ids, copies, strict=True)]
-    return _to_row(decoded)
+    outcomes = [_prepare(copy, preset) for copy in copies]
+    decoded = [_decoded(patient_id, outcome, key) for patient_id, outcome in zip(ids, outcomes, strict=True)]
+    return _to_row(decoded, [outcome for outcome in outcomes if isinstance(outcome, Prepared)])
 
 
 class NetworkActor:
@@ -185,21 +188,24 @@ class NetworkActor:
         """Compute the features of a unit's decoded patients and stage their rows."""
         import pyarrow as pa
 
-        patients, pixels = _from_row(batch)
+        patients, positions, pixels = _from_row(batch)
         features = self._backbone.features(pixels)
         cuts = np.cumsum([patient.triplets for patient in patients])[:-1]
-        rows, faults = [], []
-        slices = triplets = 0
-        for patient, block in zip(patients, np.split(features, cuts), strict=True):
-            if patient.fault:
-                faults.append((patient.id, patient.fault))
-                continue
-            rows.append(patient.row(block))
-            slices += patient.meta.get("slices") or 0
-            triplets += len(block)
+        rows = [
+            patient.row(where, block)
+            for patient, where, block in zip(patients, np.split(positions, cuts), np.split(features, cuts), strict=True)
+            if patient.fault is None
+        ]
         staged = stage_rows(rows, self._settings, self._staging) if rows else None
-        identified = sum(bool(patient.meta.get("identified")) for patient in patients)
-        result = UnitResult(staged, identified, slices, triplets, faults, self._other_device)
+        decoded = [patient for patient in patients if patient.triplets]
+        result = UnitResult(
+            staged,
+            identified=sum(patient.scan.identified for patient in decoded),
+            slices=sum(patient.scan.slices or 0 for patient in decoded),
+            triplets=len(pixels),
+            faults=[(patient.id, patient.fault) for patient in patients if patient.fault is not None],
+            other_device=self._other_device,
+        )
         return pa.table({"result": [_result_to_json(result)]})
 
 
@@ -229,101 +235,77 @@ def _prepare(copy: str | list[str] | LungCTError, preset: str) -> Prepared | Ser
     return fault
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class _Decoded:
-    """What came of decoding one patient.
+    """What came of decoding one patient, but for its arrays.
 
     Attributes
     ----------
-    meta
-        The row's numbers and texts, or ``error`` and ``error_code``, or ``fault``.
-    positions_mm
-        float64 (T,).
-    pixels
-        uint8 (T, 3, 224, 224) where it was decoded; None where it came to the network, which has them all in one.
+    triplets
+        T, rows of the unit's arrays that are this patient's.
+    scan
+        What is known of the scan.
+    error, error_code
+        Why there is an error row, where there is one.
+    fault
+        Why the storage did not give the patient, who stays missing.
 
     """
 
     id: str
-    meta: dict[str, Any]
-    positions_mm: np.ndarray[Any, np.dtype[np.float64]]
-    pixels: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+    triplets: int = 0
+    scan: Scan = NOTHING_KNOWN
+    error: str | None = None
+    error_code: str | None = None
+    fault: str | None = None
 
-    @property
-    def triplets(self) -> int:
-        return len(self.positions_mm)
-
-    @property
-    def fault(self) -> str | None:
-        fault: str | None = self.meta.get("fault")
-        return fault
-
-    def row(self, features: np.ndarray[Any, np.dtype[np.float32]]) -> Row:
-        if "error" in self.meta:
-            return Row(self.id, error=self.meta["error"], error_code=self.meta["error_code"])
-        spacing = self.meta["spacing_mm"]
-        return Row(
-            self.id,
-            slices=self.meta["slices"],
-            spacing_mm=(spacing[0], spacing[1], spacing[2]),
-            manufacturer=self.meta["manufacturer"],
-            kernel=self.meta["kernel"],
-            series_reason=self.meta["series_reason"],
-            pixel_hash=self.meta["pixel_hash"],
-            positions_mm=self.positions_mm,
-            features=features,
-        )
+    def row(self, positions_mm: NDArray[np.float64], features: NDArray[np.float32]) -> Row:
+        """Return the patient's row, given its rows of the unit's arrays."""
+        if self.error is not None:
+            return Row(self.id, error=self.error, error_code=self.error_code)
+        return Row(self.id, scan=self.scan, positions_mm=positions_mm, features=features)
 
 
 def _decoded(patient_id: str, outcome: Prepared | SeriesError | StorageError, key: Key | None) -> _Decoded:
     if isinstance(outcome, SeriesError):
-        return _Decoded(patient_id, {"error": str(outcome), "error_code": outcome.code}, np.empty(0))
+        return _Decoded(id=patient_id, error=str(outcome), error_code=outcome.code)
     if isinstance(outcome, StorageError):
-        return _Decoded(patient_id, {"fault": str(outcome)}, np.empty(0))
-    meta = {
-        "slices": outcome.slices,
-        "spacing_mm": outcome.spacing_mm,
-        "manufacturer": outcome.manufacturer,
-        "kernel": outcome.kernel,
-        "series_reason": outcome.series_reason,
-        "pixel_hash": key.pixel_hash(outcome.pixels) if key else outcome.pixel_hash,
-        "identified": outcome.identified and key is None,
-    }
-    return _Decoded(patient_id, meta, outcome.positions_mm, outcome.pixels)
+        return _Decoded(id=patient_id, fault=str(outcome))
+    scan = outcome.scan
+    if key is not None:
+        scan = replace(scan, pixel_hash=key.pixel_hash(outcome.pixels), identified=False)
+    return _Decoded(id=patient_id, triplets=len(outcome.pixels), scan=scan)
 
 
-def _to_row(patients: Sequence[_Decoded]) -> pa.Table:
-    """Put a unit into one row: its patients' meta as JSON, their positions and their pixels one after another."""
+def _to_row(patients: Sequence[_Decoded], arrays: Sequence[Prepared]) -> pa.Table:
+    """Put a unit into one row: what came of its patients as JSON, and their positions and pixels one after another."""
     import pyarrow as pa
 
-    described = [[patient.id, patient.meta, patient.triplets] for patient in patients]
-    positions = np.concatenate([np.empty(0), *(patient.positions_mm for patient in patients)])
-    pixels = [patient.pixels for patient in patients if patient.pixels is not None]
-    together = np.concatenate(pixels) if pixels else np.empty(0, np.uint8)
+    positions = np.concatenate([np.empty(0), *(prepared.positions_mm for prepared in arrays)])
+    pixels = np.concatenate([prepared.pixels for prepared in arrays]) if arrays else np.empty(0, np.uint8)
     return pa.table(
         {
-            "patients": pa.array([json.dumps(described)], pa.string()),
+            "patients": pa.array([json.dumps([asdict(patient) for patient in patients])], pa.string()),
             "positions": pa.array([positions.tobytes()], pa.binary()),
             # 32-bit offsets end at 2 GiB, which a unit of many long scans may pass.
-            "pixels": _large_binary(together),
+            "pixels": _large_binary(pixels),
         }
     )
 
 
-def _from_row(
-    unit: pa.Table,
-) -> tuple[list[_Decoded], np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Take a unit's row apart, without copying its pixels: its patients, and uint8 (T of all, 3, 224, 224)."""
-    described = json.loads(unit.column("patients")[0].as_py())
-    positions = np.frombuffer(unit.column("positions")[0].as_py(), np.float64)
-    cuts = np.cumsum([triplets for _, _, triplets in described])[:-1]
+def _from_row(unit: pa.Table) -> tuple[list[_Decoded], NDArray[np.float64], NDArray[np.uint8]]:
+    """Take a unit's row apart without copying its pixels.
+
+    Returns its patients, float64 (T of all,) positions, and uint8 (T of all, 3, 224, 224) pixels.
+    """
     patients = [
-        _Decoded(patient_id, meta, part)
-        for (patient_id, meta, _), part in zip(described, np.split(positions, cuts), strict=True)
+        _Decoded(**values | {"scan": Scan.from_dict(values["scan"])})
+        for values in json.loads(unit.column("patients")[0].as_py())
     ]
+    positions = np.frombuffer(unit.column("positions")[0].as_py(), np.float64)
     buffer = unit.column("pixels")[0].as_buffer()
     pixels = np.frombuffer(buffer, np.uint8) if buffer.size else np.empty(0, np.uint8)
-    return patients, pixels.reshape(-1, 3, 224, 224)
+    return patients, positions, pixels.reshape(-1, 3, 224, 224)
 
 
 def _large_binary(data: Any) -> pa.Array:

@@ -213,7 +213,7 @@ def extract(
         at_least_one(value, option)
     if overwrite and retry_errors:
         raise UsageError("--overwrite begins anew, so --retry-errors has nothing to retry: give one of them")
-    source, directory = locate(src, option="SRC"), locate(out, option="--out")
+    source, directory = locate(src, argument="SRC"), locate(out, argument="out")
     if same_place(source, directory):
         raise UsageError(f"--out {directory} is SRC itself: give another directory")
     if not by_patient_id and (lies_in(directory, source) or 0) > (depth or 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from lungct.csvfile import named
+from lungct.arguments import listed
 from lungct.errors import UsageError
 from lungct.extraction.grouping import group_by_person
 from lungct.extraction.options import BY_PATIENT_ID, Asked
@@ -31,7 +31,7 @@ def select_patients(
         If SRC is not there, has no patient, or lacks one of ``patients``.
 
     """
-    ids = None if patients is None else read_ids(locate(patients, option="--patients"))
+    ids = None if patients is None else read_ids(locate(patients, argument="patients"))
     try:
         found = _find(src, directory, wanted, ids)
     except NamingError as error:
@@ -65,7 +65,7 @@ def _named(found: list[Patient], ids: Sequence[str] | None, src: Place) -> list[
     missing = sorted(asked_for - {patient.id for patient in found})
     if missing:
         raise NamingError(
-            f"--patients: SRC {src} has no patient {named(missing)}",
+            f"--patients: SRC {src} has no patient {listed(missing)}",
             f"--patients: SRC lacks {len(missing)} of the {len(asked_for)} patients",
         )
     return [patient for patient in found if patient.id in asked_for]

@@ -98,14 +98,14 @@ def status(
 
     """
     settings = read_settings(directory)
-    table = locate(directory, option="DIR")
+    table = locate(directory, argument="DIR")
     problems = check_files(table, settings) if check else None
     codes, rows = _rows(table, tolerant=check)
     left = None
     if src is not None:
         key = read_key(pseudonyms) if pseudonyms is not None else None
         check_key(settings, key, str(directory))
-        found = _patients(locate(src, option="SRC"), settings, table)
+        found = _patients(locate(src, argument="SRC"), settings, table)
         ids = {key.pseudonym(p.id) if key else p.id for p in found}
         left = len(ids - rows)
     failed = [

@@ -52,7 +52,7 @@ def read_columns(dir: str | os.PathLike[str] | ObjectPath, columns: Sequence[str
     wanted = schema(read_settings(dir).dim)
     if columns is not None:
         wanted = pa.schema([wanted.field(name) for name in columns])
-    found = [table.cast(wanted) for _, table in read_shards(locate(dir, option="DIR"), columns)]
+    found = [table.cast(wanted) for _, table in read_shards(locate(dir, argument="DIR"), columns)]
     table = pa.concat_tables([wanted.empty_table(), *found])
     return table.sort_by("patient_id").combine_chunks()
 
@@ -83,7 +83,7 @@ def pooled(
     if isinstance(dir_or_table, str | os.PathLike | ObjectPath):
         # Shard by shard: a programme's features do not fit in memory, their pooled ones do.
         dim = read_settings(dir_or_table).dim
-        place = locate(dir_or_table, option="DIR")
+        place = locate(dir_or_table, argument="DIR")
         parts = [_pool_table(table, pooling) for _, table in read_shards(place, ["patient_id", "features"])]
     else:
         dim = dir_or_table.schema.field("features").type.value_type.list_size

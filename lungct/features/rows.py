@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from lungct.dicom.scan import NOTHING_KNOWN, Scan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,11 +24,17 @@ def schema(dim: int) -> pa.Schema:
             pa.field("patient_id", pa.string(), nullable=False),
             pa.field("error", pa.string()),
             pa.field("error_code", pa.string()),
+            pa.field("person", pa.string()),
+            pa.field("days", pa.int32()),
             pa.field("slices", pa.int32()),
             pa.field("spacing_mm", pa.list_(pa.float64(), 3)),
+            pa.field("thickness_mm", pa.float64()),
             pa.field("manufacturer", pa.string()),
+            pa.field("model", pa.string()),
             pa.field("kernel", pa.string()),
             pa.field("series_reason", pa.string()),
+            pa.field("lung_litres", pa.float64()),
+            pa.field("notes", pa.list_(pa.string()), nullable=False),
             pa.field("pixel_hash", pa.string()),
             pa.field("positions_mm", pa.list_(pa.float64())),
             pa.field("features", pa.list_(pa.list_(pa.float32(), dim))),
@@ -40,6 +48,14 @@ class Row:
 
     Attributes
     ----------
+    error, error_code
+        One sentence for a person, and its word; None with ``features``.
+    person
+        Whose scan it is; None where the id is the person.
+    days
+        Days since the person's first study; None unknown.
+    scan
+        What is known of the scan.
     features
         float32 (T, D), or None with ``error``.
     positions_mm
@@ -50,14 +66,14 @@ class Row:
     patient_id: str
     error: str | None = None
     error_code: str | None = None
-    slices: int | None = None
-    spacing_mm: tuple[float, float, float] | None = None
-    manufacturer: str | None = None
-    kernel: str | None = None
-    series_reason: str | None = None
-    pixel_hash: str | None = None
+    person: str | None = None
+    days: int | None = None
+    scan: Scan = NOTHING_KNOWN
     positions_mm: NDArray[np.float64] | None = None
     features: NDArray[np.float32] | None = None
+
+
+_OF_SCAN = frozenset(field.name for field in fields(Scan))
 
 
 def rows_to_table(rows: Iterable[Row], dim: int) -> pa.Table:
@@ -71,7 +87,7 @@ def rows_to_table(rows: Iterable[Row], dim: int) -> pa.Table:
         kind = target.field(name).type
         if name == "features":
             return _features_array([row.features for row in ordered], dim)
-        values = [getattr(row, name) for row in ordered]
+        values = [getattr(row.scan if name in _OF_SCAN else row, name) for row in ordered]
         if pa.types.is_string(kind):
             values = [value if value else None for value in values]
         return pa.array(values, type=kind)

@@ -11,7 +11,7 @@ from lungct._version import __version__
 from lungct.errors import StorageError, UsageError
 from lungct.storage import ObjectPath, locate
 
-SCHEMA = 1
+SCHEMA = 2
 # Raised whenever pixels, the choice of series or arithmetic change: rows of two revisions do not mix.
 REVISION = 1
 # Said, and not compared: other versions, and the same weights in other files, may go on with a table.
@@ -101,7 +101,7 @@ def read_settings(directory: str | os.PathLike[str] | ObjectPath) -> Settings:
         If the directory is no feature table.
 
     """
-    path = locate(directory, option="DIR") / "settings.json"
+    path = locate(directory, argument="DIR") / "settings.json"
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

@@ -37,7 +37,7 @@ class Staged:
 
 def stage_rows(rows: Iterable[Row], settings: Settings, staging: str) -> Staged:
     """Write rows as a whole file into a run's staging; for whoever computes, on any node."""
-    return stage_table(rows_to_table(rows, settings.dim), settings, locate(staging, option="staging"))
+    return stage_table(rows_to_table(rows, settings.dim), settings, locate(staging, argument="STAGING"))
 
 
 def stage_table(table: pa.Table, settings: Settings, staging: Place) -> Staged:

@@ -84,7 +84,7 @@ class TableWriter:
 
     def begin(self) -> None:
         """Write ``settings.json`` where there is none yet."""
-        make_directory(self.directory / "features", option="--out")
+        make_directory(self.directory / "features", argument="out")
         path = self.directory / "settings.json"
         if not path.exists():
             staged = self.owner.staging / "settings.json"
@@ -99,7 +99,7 @@ class TableWriter:
         """
         fresh = [name for name in staged.ids if name not in self.known]
         old = {self.known[name].file for name in staged.ids if self._replaceable(name)}
-        source = locate(staged.path, option="staging")
+        source = locate(staged.path, argument="STAGING")
         if len(fresh) == len(staged.ids):
             self._publish(staged)
         elif fresh or old:
@@ -137,7 +137,7 @@ class TableWriter:
         name = shard_name(self.settings, staged.ids)
         # The change alone, and not what was read and staged for it: an heir waits for no more.
         with self.owner.committing():
-            publish(locate(staged.path, option="staging"), self.directory / "features" / name)
+            publish(locate(staged.path, argument="STAGING"), self.directory / "features" / name)
         failed = set(staged.failed)
         for patient_id in staged.ids:
             self.known[patient_id] = Known(name, patient_id in failed)

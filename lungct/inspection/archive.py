@@ -74,7 +74,7 @@ def inspect_all(src: str | os.PathLike[str], *, depth: int = 1, quiet: bool = Tr
         If SRC is not there or has no patient.
 
     """
-    root = locate(src, option="PATH")
+    root = locate(src, argument="PATH")
     rows: list[tuple[str, int, str | None, str]] = []
     patients = list_patients(root, depth=depth, without=root / ".lungct")
     with Progress(len(patients), noun="patients", quiet=quiet) as progress:

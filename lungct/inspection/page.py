@@ -119,8 +119,8 @@ def inspect(path: str | os.PathLike[str], *, png: str | os.PathLike[str] | None 
         If the disk refuses.
 
     """
-    place = locate(path, option="PATH")
-    picture = None if png is None else output_file(png, option="--png")
+    place = locate(path, argument="PATH")
+    picture = None if png is None else output_file(png, argument="png")
     with local_copy(str(place)) as copy:
         return _look(printable(place.name or str(place)), copy, picture)
 

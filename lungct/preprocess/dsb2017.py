@@ -56,7 +56,7 @@ def prepare(series: Series) -> Triplets:
                 grey = to_grey(series.stored(start + c), piece.slope, piece.intercept)
                 pixels[t, c] = _resized(grey)
     middles = np.asarray(series.positions_mm, np.float64)[[start + 1 for start in starts]]
-    return Triplets(pixels, middles)
+    return Triplets(pixels, middles, series.scan)
 
 
 def to_grey(stored: NDArray[np.integer], slope: float, intercept: float) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ grid's volume and a few slices: each input slice is read once, whatever their nu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -25,7 +25,7 @@ from lungct.errors import SeriesError
 from lungct.preprocess.stack import SIZE, Triplets, one_thread
 
 if TYPE_CHECKING:
-    from lungct.dicom import Series
+    from lungct.dicom import Scan, Series
 
 GRID_MM = 2.5
 AIR_HU = -1000.0
@@ -71,6 +71,8 @@ class Lungs:
         What the preset shows of it.
     litres
         The mask's volume.
+    scan
+        What reading found.
 
     """
 
@@ -79,6 +81,7 @@ class Lungs:
     mask: NDArray[np.bool_]
     box: LungBox
     litres: float
+    scan: Scan
 
     @property
     def middle(self) -> int:
@@ -117,7 +120,7 @@ def find_lungs(series: Series) -> Lungs:
     voxel_l = _STEP * row_mm * _STEP * column_mm * GRID_MM / 1e6
     mask = lung_mask(sampled, voxel_l)
     box = lung_box(mask, (series.rows, series.columns), (row_mm, column_mm))
-    return Lungs(volume, positions, mask, box, int(mask.sum()) * voxel_l)
+    return Lungs(volume, positions, mask, box, int(mask.sum()) * voxel_l, series.scan)
 
 
 def show(lungs: Lungs) -> Triplets:
@@ -142,7 +145,7 @@ def show(lungs: Lungs) -> Triplets:
             for c in range(3):
                 pixels[t, c] = _resized(lungs.volume[first + 3 * t + c], lungs.box)
     middles = lungs.positions_mm[first + 1 : first + 3 * count : 3]
-    return Triplets(pixels, middles.copy())
+    return Triplets(pixels, middles.copy(), replace(lungs.scan, lung_litres=lungs.litres))
 
 
 def grid_slices(series: Series) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

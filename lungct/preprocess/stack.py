@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lungct.dicom import Scan
+
 SIZE = 224
 """Rows and columns of a triplet's images: what ImageNet's networks were trained on."""
 
@@ -25,14 +27,26 @@ class Triplets:
     positions_mm
         float64, shape (T,): the middle slices' positions along the normal, in mm; NaN where the
         files do not say.
+    scan
+        What is known of the scan: what reading found, and what the preset added.
 
     """
 
     pixels: NDArray[np.uint8]
     positions_mm: NDArray[np.float64]
+    scan: Scan
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def __repr__(self) -> str:
+        rows, columns = self.pixels.shape[2:]
+        return f"Triplets({len(self)} of 3 x {rows} x {columns})"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a careful reader should know about the scan, a code each (``docs/intake.md``)."""
+        return self.scan.notes
 
     @property
     def pixel_hash(self) -> str:

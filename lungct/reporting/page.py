@@ -55,7 +55,7 @@ def report(run: str | os.PathLike[str] | ObjectPath, measured: Mapping[str, Any]
         If the page cannot be written.
 
     """
-    path = locate(run, option="RUN")
+    path = locate(run, argument="RUN")
     page = render(read_run(path, measured))
     write_atomically(path / "report.html", page.encode("utf-8", "replace"))
     return path / "report.html"

@@ -56,8 +56,8 @@ def read_run(run: Place, measured: Mapping[str, Any] | None = None) -> Run:
     if measured is None:
         measured = _read_json(run, "metrics.json")
     settings = _read_json(run, "settings.json")
-    rows = read_columns(run / "scores.csv", ("label", "fold", "score", "pixel_hash"), option="RUN")
-    losses = read_columns(run / "curves.csv", ("repeat", "fold", "loss"), option="RUN")
+    rows = read_columns(run / "scores.csv", ("label", "fold", "score", "pixel_hash"), argument="RUN")
+    losses = read_columns(run / "curves.csv", ("repeat", "fold", "loss"), argument="RUN")
     try:
         label, fold, score, pixel_hashes = zip(*(row for _, row in rows), strict=True)
         curves: dict[tuple[int, int], list[float]] = {}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lungct.arguments import spelled
 from lungct.errors import StorageError, UsageError
 
 
@@ -23,7 +24,7 @@ def storage_faults(what: str) -> Iterator[None]:
         raise StorageError(f"{what}: {reason}") from error
 
 
-def make_directory(path: Path, *, option: str) -> None:
+def make_directory(path: Path, *, argument: str) -> None:
     """Create a directory for output and see that it can be written to.
 
     Raises
@@ -37,12 +38,12 @@ def make_directory(path: Path, *, option: str) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{option} {path}: a file is in the way of that directory") from None
+        raise UsageError(f"{spelled(argument)} {path}: a file is in the way of that directory") from None
     except OSError as error:
-        raise UsageError(f"{option} {path} cannot be written: {error.strerror}") from error
+        raise UsageError(f"{spelled(argument)} {path} cannot be written: {error.strerror}") from error
 
 
-def check_directory(path: Path, *, option: str) -> None:
+def check_directory(path: Path, *, argument: str) -> None:
     """See that a directory can be made, or be written to, without making it.
 
     Raises
@@ -55,12 +56,12 @@ def check_directory(path: Path, *, option: str) -> None:
     while not os.path.lexists(nearest):
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise UsageError(f"{option} {path}: a file is in the way of that directory")
+        raise UsageError(f"{spelled(argument)} {path}: a file is in the way of that directory")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {path} cannot be written: {nearest} refuses")
+        raise UsageError(f"{spelled(argument)} {path} cannot be written: {nearest} refuses")
 
 
-def output_file(path: Path, *, option: str) -> Path:
+def output_file(path: Path, *, argument: str) -> Path:
     """Find the path that a file can be put at: behind a link, what it leads to.
 
     Raises
@@ -72,12 +73,12 @@ def output_file(path: Path, *, option: str) -> Path:
     """
     path = path.resolve()
     if path.is_dir():
-        raise UsageError(f"{option} {path} is a directory: give a file")
+        raise UsageError(f"{spelled(argument)} {path} is a directory: give a file")
     if path.exists() and not path.is_file():
-        raise UsageError(f"{option} {path} is a device or a pipe, which a file would replace: give a file")
+        raise UsageError(f"{spelled(argument)} {path} is a device or a pipe, which a file would replace: give a file")
     if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: there is no directory {path.parent}")
-    make_directory(path.parent, option=option)
+        raise UsageError(f"{spelled(argument)} {path}: there is no directory {path.parent}")
+    make_directory(path.parent, argument=argument)
     return path
 
 

@@ -94,7 +94,7 @@ def check_free(table: Place, *, take_over: bool = False) -> None:
         If it cannot be written, or a living run holds it.
 
     """
-    check_directory(table, option="--out")
+    check_directory(table, argument="out")
     if take_over:
         return
     if isinstance(table, Path):

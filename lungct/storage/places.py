@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from lungct.arguments import spelled
 from lungct.errors import UsageError
 from lungct.storage import local
 from lungct.storage.objects import SCHEMES, ObjectPath, remove_objects, removed_at_once
@@ -20,7 +21,7 @@ Place = Path | ObjectPath
 LISTINGS = 16
 
 
-def locate(location: str | os.PathLike[str] | ObjectPath, *, option: str) -> Place:
+def locate(location: str | os.PathLike[str] | ObjectPath, *, argument: str) -> Place:
     """Turn what the user typed into a place.
 
     Raises
@@ -33,21 +34,21 @@ def locate(location: str | os.PathLike[str] | ObjectPath, *, option: str) -> Pla
         return location
     text = os.fspath(location)
     if not text:
-        raise UsageError(f"{option} is empty: give a directory")
+        raise UsageError(f"{spelled(argument)} is empty: give a directory")
     scheme, sign, rest = text.partition("://")
     if not sign:
         return Path(text).absolute()
     if scheme not in SCHEMES:
         raise UsageError(
-            f"{option} {text}: {scheme}:// is no storage that lungct opens: give a local path, or "
+            f"{spelled(argument)} {text}: {scheme}:// is no storage that lungct opens: give a local path, or "
             + ", ".join(f"{known}://" for known in SCHEMES)
         )
     if not rest.split("/", 1)[0]:
-        raise UsageError(f"{option} {text} names no bucket: {scheme}://BUCKET/…")
+        raise UsageError(f"{spelled(argument)} {text} names no bucket: {scheme}://BUCKET/…")
     return ObjectPath.from_url(text)
 
 
-def local_path(location: str | os.PathLike[str], *, option: str) -> Path:
+def local_path(location: str | os.PathLike[str], *, argument: str) -> Path:
     """Turn what the user typed into a path of this machine, where nothing else will do.
 
     Raises
@@ -56,9 +57,9 @@ def local_path(location: str | os.PathLike[str], *, option: str) -> Path:
         If it is empty, or in an object store.
 
     """
-    place = locate(location, option=option)
+    place = locate(location, argument=argument)
     if isinstance(place, ObjectPath):
-        raise UsageError(f"{option} {place} must be on this machine: give a local path")
+        raise UsageError(f"{spelled(argument)} {place} must be on this machine: give a local path")
     return place
 
 
@@ -96,24 +97,24 @@ def subdirectories(root: Place, depth: int = 1) -> list[str]:
     return sorted(place.relative_to(root) for place in level)
 
 
-def check_directory(place: Place, *, option: str) -> None:
+def check_directory(place: Place, *, argument: str) -> None:
     """See that a directory can be made, or be written to, without making it (UsageError).
 
     In a store nothing is tried: what may be written there only a write can tell.
     """
     if isinstance(place, Path):
-        local.check_directory(place, option=option)
+        local.check_directory(place, argument=argument)
     elif place.key and place.is_file():
-        raise UsageError(f"{option} {place}: an object is in the way of that directory")
+        raise UsageError(f"{spelled(argument)} {place}: an object is in the way of that directory")
 
 
-def make_directory(place: Place, *, option: str) -> None:
+def make_directory(place: Place, *, argument: str) -> None:
     """Create a directory for output, where there are directories, and see that it can be written to (UsageError)."""
     if isinstance(place, Path):
-        local.make_directory(place, option=option)
+        local.make_directory(place, argument=argument)
 
 
-def output_file(location: str | os.PathLike[str], *, option: str) -> Place:
+def output_file(location: str | os.PathLike[str], *, argument: str) -> Place:
     """Turn what the user typed into a place that a file can be put at.
 
     Raises
@@ -123,11 +124,11 @@ def output_file(location: str | os.PathLike[str], *, option: str) -> Place:
         written.
 
     """
-    place = locate(location, option=option)
+    place = locate(location, argument=argument)
     if isinstance(place, Path):
-        return local.output_file(place, option=option)
+        return local.output_file(place, argument=argument)
     if not place.key:
-        raise UsageError(f"{option} {place} is a bucket: give a file in it")
+        raise UsageError(f"{spelled(argument)} {place} is a bucket: give a file in it")
     return place
 
 

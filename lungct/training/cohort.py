@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lungct import csvfile
-from lungct.csvfile import named
+from lungct.arguments import counted, listed, listed_texts
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import pooled, read_columns, read_settings
 from lungct.storage import (
@@ -72,12 +72,12 @@ def read_labels(path: str | os.PathLike[str], *, id_column: str = "id", label_co
     where = f"--labels {os.fspath(path)}"
     if id_column == label_column:
         raise UsageError(f"--id-column and --label-column are both {id_column!r}")
-    rows = csvfile.read_columns(path, (id_column, label_column), option="--labels")
+    rows = csvfile.read_columns(path, (id_column, label_column), argument="labels")
     if not rows:
         raise UsageError(f"{where} has a header and no rows")
     nameless = [line for line, (patient_id, _) in rows if not patient_id]
     if nameless:
-        raise UsageError(f"{where} has no id in line {named(nameless)}")
+        raise UsageError(f"{where} has no id in line {listed(nameless)}")
     labels: dict[str, int] = {}
     twice: dict[str, None] = {}
     wrong: list[str] = []
@@ -89,14 +89,14 @@ def read_labels(path: str | os.PathLike[str], *, id_column: str = "id", label_co
             wrong.append(f"{patient_id!r} ({text!r})" if text else f"{patient_id!r} (blank)")
         labels[patient_id] = label or 0
     if wrong:
-        shown = named(_Verbatim(text) for text in wrong)
+        shown = listed_texts(wrong)
         raise UsageError(
-            f"{where}: {label_column} must be 0 or 1, and {_count(len(wrong), 'label is', 'labels are')} "
+            f"{where}: {label_column} must be 0 or 1, and {counted(len(wrong), 'label is', 'labels are')} "
             f"something else: {shown}; correct them, or remove the rows of patients without a label"
         )
     if twice:
         raise UsageError(
-            f"{where} has {_count(len(twice), 'id', 'ids')} more than once: {named(twice)}; keep one row for each"
+            f"{where} has {counted(len(twice), 'id', 'ids')} more than once: {listed(twice)}; keep one row for each"
         )
     return labels
 
@@ -116,11 +116,11 @@ def read_params(path: str | os.PathLike[str]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
-            raise UsageError(f"{where} gives {named(double)} twice")
+            raise UsageError(f"{where} gives {listed(double)} twice")
         return dict(pairs)
 
     try:
-        text = locate(path, option="--params").read_bytes()
+        text = locate(path, argument="params").read_bytes()
         values = json.loads(text, object_pairs_hook=once)
     except OSError as error:
         raise UsageError(f"{where} cannot be read: {error.strerror}") from error
@@ -172,16 +172,6 @@ def gather(dir: str | os.PathLike[str], labels: Mapping[str, int], *, pooling: s
     )
 
 
-class _Verbatim:
-    """A text that a sentence shows as it is, without quotes."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __str__(self) -> str:
-        return self.text
-
-
 def _label(text: str) -> int | None:
     """Give 0 or 1, also for 0.0 and 1.0; None for anything else."""
     try:
@@ -189,10 +179,6 @@ def _label(text: str) -> int | None:
     except ValueError:
         return None
     return int(value) if value in (0.0, 1.0) else None
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _no_overlap(
@@ -233,9 +219,9 @@ def warn_of_shared_scans(cohort: Cohort, plan: Sequence[Fold]) -> None:
                 seen.setdefault(pixel_hash, {}).setdefault(part.fold, cohort.ids[i])
     shared = [sorted(folds.values()) for folds in seen.values() if len(folds) > 1]
     if shared:
-        pairs = named(_Verbatim(" = ".join(map(repr, names[:3]))) for names in sorted(shared))
+        pairs = listed_texts(" = ".join(map(repr, names[:3])) for names in sorted(shared))
         warnings.warn(
-            f"{_count(len(shared), 'scan stands', 'scans stand')} under several ids in different folds, so the "
+            f"{counted(len(shared), 'scan stands', 'scans stand')} under several ids in different folds, so the "
             f"metrics are too good: {pairs}",
             LungCTWarning,
             stacklevel=3,

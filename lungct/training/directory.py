@@ -28,7 +28,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lungct.csvfile import csv_bytes, named
+from lungct.arguments import listed
+from lungct.csvfile import csv_bytes
 from lungct.errors import UsageError
 from lungct.storage import (
     Place,
@@ -62,8 +63,8 @@ def is_run(run: Place) -> bool:
 
 def usable_run(out: str | os.PathLike[str]) -> Place:
     """See that RUN is new, empty, or a run, without touching it."""
-    run = locate(out, option="--out")
-    check_directory(run, option="--out")
+    run = locate(out, argument="out")
+    check_directory(run, argument="out")
     try:
         if run.exists() and not run.is_dir():
             raise UsageError(f"--out {out} is a file: give a directory")
@@ -74,7 +75,7 @@ def usable_run(out: str | os.PathLike[str]) -> Place:
         raise UsageError(f"--out {out} cannot be read: {error.strerror}") from error
     if names and not is_run(run):
         raise UsageError(
-            f"--out {out} is a directory that holds something else than a run ({named(sorted(names))}): give a new one"
+            f"--out {out} is a directory that holds something else than a run ({listed(sorted(names))}): give a new one"
         )
     return run
 
@@ -86,7 +87,7 @@ def _is_leftover(name: str) -> bool:
 
 def begin(run: Place, settings: Mapping[str, Any]) -> None:
     """Make RUN a run without metrics: the old one stops being a run before anything of it changes."""
-    make_directory(run, option="--out")
+    make_directory(run, argument="out")
     with storage_faults(f"{run} cannot be written"):
         (run / "metrics.json").unlink(missing_ok=True)
         write_atomically(run / "settings.json", to_json(settings))
@@ -119,7 +120,7 @@ def write_results(run: Place, cohort: Cohort, result: CVResult) -> None:
     )
     write_atomically(run / "curves.csv", csv_bytes(("repeat", "fold", "round", "loss"), curves))
     models = run / "models"
-    make_directory(models, option="--out")
+    make_directory(models, argument="out")
     for fold, booster in enumerate(result.boosters):
         text = booster.model_to_string(num_iteration=-1)
         write_atomically(models / f"repeat-0-fold-{fold}.txt", text.encode())

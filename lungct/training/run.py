@@ -181,11 +181,11 @@ def train(
 
 
 def _describe_table(dir: str | os.PathLike[str], settings: Settings) -> dict[str, Any]:
-    return {"path": str(locate(dir, option="DIR")), "settings": settings.as_dict()}
+    return {"path": str(locate(dir, argument="DIR")), "settings": settings.as_dict()}
 
 
 def _describe_labels(labels: str | os.PathLike[str]) -> dict[str, str]:
-    path = locate(labels, option="--labels")
+    path = locate(labels, argument="labels")
     with storage_faults(f"--labels {path} cannot be read"):
         return {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 

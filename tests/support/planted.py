@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lungct.dicom import Scan
 from lungct.features import Row, Settings, TableWriter, stage_rows
 from lungct.storage import own
 
@@ -37,8 +38,10 @@ def patient(patient_id: str, label: int, *, pixel_hash: str | None = None, seed:
     features[:, :2] += 1.2 * label
     return Row(
         patient_id,
-        slices=3 * triplets + 1,
-        pixel_hash=pixel_hash or f"{patient_id.encode().hex()}{seed}".ljust(64, "0")[:64],
+        scan=Scan(
+            slices=3 * triplets + 1,
+            pixel_hash=pixel_hash or f"{patient_id.encode().hex()}{seed}".ljust(64, "0")[:64],
+        ),
         positions_mm=np.arange(triplets, dtype=np.float64),
         features=features.astype(np.float32),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import lungct
+from lungct.dicom import Scan
 from lungct.features import Row, Settings, TableWriter, stage_rows
 from lungct.storage import Place, own
 from support.ct_files import write_series
@@ -44,12 +45,14 @@ def row(patient_id: str, *, triplets: int = 2, seed: int = 0) -> Row:
     rng = np.random.default_rng([seed, *patient_id.encode()])
     return Row(
         patient_id,
-        slices=3 * triplets + 1,
-        spacing_mm=(2.5, 0.7, 0.7),
-        manufacturer="SIEMENS",
-        kernel="",
-        series_reason="the only CT series",
-        pixel_hash="ab" * 32,
+        scan=Scan(
+            slices=3 * triplets + 1,
+            spacing_mm=(2.5, 0.7, 0.7),
+            manufacturer="SIEMENS",
+            kernel="",
+            series_reason="the only CT series",
+            pixel_hash="ab" * 32,
+        ),
         positions_mm=rng.normal(size=triplets),
         features=rng.normal(size=(triplets, 512)).astype(np.float32),
     )
