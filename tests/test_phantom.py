@@ -1,8 +1,9 @@
-"""Phantoms: valid DICOM, seeded to the byte, like a chest to both presets, with nodules where nodules belong."""
+"""Phantoms: valid DICOM, the same bytes for a seed, usable by both presets, and with nodules where they belong."""
 
 from __future__ import annotations
 
 import csv
+import math
 import os
 import stat
 from pathlib import Path
@@ -18,7 +19,7 @@ from lungct.errors import UsageError
 from lungct.phantom import CohortSummary, write_cohort
 from lungct.phantom.anatomy import draw_anatomy
 from lungct.phantom.nodules import LOBES, Nodule, draw_nodules
-from lungct.preprocess import PRESETS
+from lungct.preprocess import PRESETS, Preset
 from lungct.preprocess.lung import find_lungs
 from lungct.progress import Progress
 
@@ -32,7 +33,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> CohortSummary:
 
 @pytest.fixture(scope="module")
 def scans(cohort: CohortSummary) -> dict[str, list[pydicom.Dataset]]:
-    """Every patient's files, read by pydicom, in order of their names."""
+    """Return every patient's files, read by pydicom, in order of file names."""
     return {
         folder.name: [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
         for folder in sorted(cohort.out.iterdir())
@@ -48,7 +49,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_what_is_written_is_what_the_summary_says(cohort: CohortSummary) -> None:
+def test_the_summary_describes_what_is_written(cohort: CohortSummary) -> None:
     names = sorted(p.name for p in cohort.out.iterdir())
     assert names == [f"phantom-{n:04d}" for n in range(1, 6)]
     counts = [len(list((cohort.out / name).iterdir())) for name in names]
@@ -64,28 +65,25 @@ def test_what_is_written_is_what_the_summary_says(cohort: CohortSummary) -> None
 
 
 def test_the_seed_decides_every_byte(tmp_path: Path) -> None:
-    few = {"patients": 3, "slices": 6, "seed": 5}
     for name in ("a", "b"):
-        write_cohort(tmp_path / name, **few)
-    write_cohort(tmp_path / "other", **(few | {"seed": 6}))
+        write_cohort(tmp_path / name, patients=3, slices=6, seed=5)
+    write_cohort(tmp_path / "other", patients=3, slices=6, seed=6)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert not set(contents(tmp_path / "a").values()) & set(contents(tmp_path / "other").values())
 
 
-def test_one_thread_and_two_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {"patients": 4, "slices": 4, "seed": 5}
-    write_cohort(tmp_path / "all", **few)
+def test_the_number_of_threads_does_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cohort(tmp_path / "all", patients=4, slices=4, seed=5)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
-    write_cohort(tmp_path / "one", **few)
+    write_cohort(tmp_path / "one", patients=4, slices=4, seed=5)
     assert contents(tmp_path / "all") == contents(tmp_path / "one")
 
 
 def test_only_the_nodules_tell_the_classes_apart(tmp_path: Path) -> None:
-    """The same seed with other nodules: negatives keep their pixels; positives change near the nodules alone."""
-    few = {"patients": 4, "slices": 30, "seed": 3}
-    write_cohort(tmp_path / "small", nodules=1, diameter=(20, 21), **few)
-    write_cohort(tmp_path / "large", nodules=2, diameter=(50, 60), **few)
+    """With other nodules and the same seed, negatives keep their pixels and positives change near the nodules alone."""
+    write_cohort(tmp_path / "small", patients=4, slices=30, seed=3, nodules=1, diameter=(20, 21))
+    write_cohort(tmp_path / "large", patients=4, slices=30, seed=3, nodules=2, diameter=(50, 60))
     given = labels(tmp_path / "small.csv")
     assert given == labels(tmp_path / "large.csv")
     for name, label in given.items():
@@ -96,9 +94,6 @@ def test_only_the_nodules_tell_the_classes_apart(tmp_path: Path) -> None:
             assert min(changed) == 0
         else:
             assert max(changed) == 0
-
-
-# --- DICOM -------------------------------------------------------------------------------------------------
 
 
 def test_files_are_ct_image_storage_objects(scans: dict[str, list[pydicom.Dataset]]) -> None:
@@ -120,7 +115,7 @@ def test_files_are_ct_image_storage_objects(scans: dict[str, list[pydicom.Datase
             assert all(u.is_valid and u.startswith("2.25.") for u in (*uids, file.SOPInstanceUID))
 
 
-# Type 1 and 2 of the modules that PS3.3 A.3 makes mandatory, but for those tested above.
+# Attributes of type 1 and 2 in the modules that PS3.3 A.3 makes mandatory, except those tested above.
 MANDATORY = """
     PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber
     SeriesNumber PatientPosition PositionReferenceIndicator Manufacturer InstanceNumber ImageType
@@ -130,12 +125,12 @@ MANDATORY = """
 """
 
 
-def test_mandatory_attributes_are_there(scans: dict[str, list[pydicom.Dataset]]) -> None:
+def test_mandatory_attributes_are_present(scans: dict[str, list[pydicom.Dataset]]) -> None:
     for file in (file for files in scans.values() for file in files):
         assert [keyword for keyword in MANDATORY.split() if keyword not in file] == []
 
 
-def test_no_time_and_no_uid_twice(scans: dict[str, list[pydicom.Dataset]]) -> None:
+def test_no_date_or_time_is_set_and_no_uid_repeats(scans: dict[str, list[pydicom.Dataset]]) -> None:
     files = [file for files in scans.values() for file in files]
     dated = [e for file in files for e in file if e.VR in ("DA", "TM", "DT") and e.value]
     assert dated == []
@@ -144,17 +139,17 @@ def test_no_time_and_no_uid_twice(scans: dict[str, list[pydicom.Dataset]]) -> No
         assert len({file[uid].value for file in files}) == len(scans)
 
 
-def test_elements_stand_in_order_and_round_trip(
+def test_pydicom_writes_the_same_bytes(
     scans: dict[str, list[pydicom.Dataset]], cohort: CohortSummary, tmp_path: Path
 ) -> None:
-    """What is written piece by piece is what pydicom writes of the same data set."""
+    """Elements are encoded one by one and written in the order and form that pydicom uses for the whole data set."""
     file = scans["phantom-0001"][0]
     original = sorted((cohort.out / "phantom-0001").iterdir())[0]
     file.save_as(tmp_path / "again.dcm", enforce_file_format=True)
     assert (tmp_path / "again.dcm").read_bytes() == original.read_bytes()
 
 
-def test_names_hide_the_order_and_numbers_run_along_the_body(
+def test_file_names_hide_the_order_and_instance_numbers_follow_the_body(
     scans: dict[str, list[pydicom.Dataset]],
 ) -> None:
     directions = set()
@@ -179,9 +174,6 @@ def test_spacing_varies_and_is_plausible(scans: dict[str, list[pydicom.Dataset]]
     assert all(float(files[0].SliceThickness) <= 10 for files in scans.values())
 
 
-# --- anatomy -----------------------------------------------------------------------------------------------
-
-
 def test_padding_is_outside_the_circle_only(scans: dict[str, list[pydicom.Dataset]]) -> None:
     y, x = np.mgrid[:512, :512] - 255.5
     outside = np.hypot(x, y) > 256
@@ -194,7 +186,7 @@ def test_hounsfield_units_are_those_of_a_chest(cohort: CohortSummary) -> None:
         series = lungct.read_series(folder).by_position()
         lungs = find_lungs(series)
         assert 2.3 < lungs.litres < 6.5
-        hu = series.hu(int(np.abs(series.positions_mm - lungs.positions_mm[lungs.middle]).argmin()))
+        hu = series.hu(int(np.abs(series.positions_mm - lungs.positions_mm[lungs.fullest_slice]).argmin()))
         inside = hu[hu > -2000]
         assert inside.min() >= -1024
         assert -1010 < np.median(inside[inside < -930]) < -930  # air around
@@ -202,13 +194,13 @@ def test_hounsfield_units_are_those_of_a_chest(cohort: CohortSummary) -> None:
         assert np.mean((inside > -140) & (inside < -60)) > 0.08  # fat
         assert np.mean((inside > 0) & (inside < 100)) > 0.06  # muscle, blood
         assert 0.005 < np.mean(inside > 300) < 0.06  # bone
-        # Both lungs are there: each half of the image has a fair share.
-        halves = [part.sum() for part in np.array_split(lungs.mask[lungs.middle], 2, axis=1)]
+        # Both lungs exist: each half of the image has a fair share.
+        halves = [part.sum() for part in np.array_split(lungs.mask[lungs.fullest_slice], 2, axis=1)]
         assert min(halves) > 0.25 * sum(halves)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_both_presets_take_them(preset: str, cohort: CohortSummary) -> None:
+def test_both_presets_can_use_phantoms(preset: Preset, cohort: CohortSummary) -> None:
     for folder in cohort.out.iterdir():
         triplets = lungct.triplets(folder, preset)
         assert len(triplets) >= 8
@@ -217,20 +209,17 @@ def test_both_presets_take_them(preset: str, cohort: CohortSummary) -> None:
 
 
 @pytest.mark.parametrize("slices", [4, 5, 150])
-def test_few_slices_and_many(slices: int, tmp_path: Path) -> None:
+def test_cohorts_of_few_and_of_many_slices(slices: int, tmp_path: Path) -> None:
     write_cohort(tmp_path / "c", patients=1, slices=slices, seed=2)
     series = lungct.read_series(tmp_path / "c" / "phantom-0001")
-    assert -(-3 * slices // 4) <= len(series) <= slices
+    assert math.ceil(0.75 * slices) <= len(series) <= slices
     assert series.spacing_mm[0] <= 10
     if slices >= 150:
         assert len(lungct.triplets(tmp_path / "c" / "phantom-0001", "lung")) > 25
 
 
-# --- nodules -----------------------------------------------------------------------------------------------
-
-
-def drawn(seed: int, count: int, diameter: tuple[float, float]) -> tuple[list[Nodule], Any, Any]:
-    """Nodules of a patient with slices 2.5 mm apart; also the lungs' depth and the heights."""
+def draw(seed: int, count: int, diameter: tuple[float, float]) -> tuple[list[Nodule], Any, Any]:
+    """Return the nodules of a patient with slices 2.5 mm apart, the depth in the lungs, and heights and anatomy."""
     anatomy = draw_anatomy(np.random.default_rng([seed, 2, 0]))
     heights = np.arange(-20.0, anatomy.height + 15.0, 2.5)
     depth = np.stack([anatomy.lung_depth(z) for z in heights.tolist()])
@@ -241,7 +230,7 @@ def drawn(seed: int, count: int, diameter: tuple[float, float]) -> tuple[list[No
 
 @pytest.mark.parametrize("seed", range(6))
 def test_nodules_lie_wholly_in_a_lung_and_apart(seed: int) -> None:
-    nodules, depth, (heights, anatomy) = drawn(seed, 3, (8.0, 30.0))
+    nodules, depth, (heights, anatomy) = draw(seed, 3, (8.0, 30.0))
     assert len(nodules) == 3
     for nodule in nodules:
         assert 8 <= nodule.diameter <= 30
@@ -256,7 +245,7 @@ def test_nodules_lie_wholly_in_a_lung_and_apart(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_lobes_stay_within_their_share_of_the_radius(seed: int) -> None:
-    nodule = drawn(seed, 1, (20.0, 30.0))[0][0]
+    nodule = draw(seed, 1, (20.0, 30.0))[0][0]
     away = np.random.default_rng(0).normal(size=(500, 3))
     radius = nodule.radius(away / np.linalg.norm(away, axis=1, keepdims=True))
     assert np.abs(radius / (nodule.diameter / 2) - 1).max() <= LOBES + 1e-9
@@ -264,20 +253,19 @@ def test_lobes_stay_within_their_share_of_the_radius(seed: int) -> None:
 
 
 def test_a_mass_that_fits_nowhere_goes_where_the_lung_is_deepest() -> None:
-    nodules, depth, (heights, anatomy) = drawn(1, 1, (120.0, 120.0))
+    nodules, depth, (heights, anatomy) = draw(1, 1, (120.0, 120.0))
     k = int(np.abs(heights - nodules[0].centre[2]).argmin())
-    i, j = (int(np.abs(axis - nodules[0].centre[n]).argmin())
-            for n, axis in ((1, anatomy.y[:, 0]), (0, anatomy.x[0])))  # fmt: skip
+    i = int(np.abs(anatomy.y[:, 0] - nodules[0].centre[1]).argmin())
+    j = int(np.abs(anatomy.x[0] - nodules[0].centre[0]).argmin())
     assert depth[k, i, j] > 15
 
 
 def test_a_nodule_is_soft_tissue_in_the_files(tmp_path: Path) -> None:
-    """Positive and negative twins: where they differ, lung has become soft tissue of the volume asked for."""
-    few = {"patients": 2, "slices": 100, "seed": 9}
-    write_cohort(tmp_path / "tiny", nodules=1, diameter=(1e-3, 1e-3), **few)
-    write_cohort(tmp_path / "real", nodules=1, diameter=(28, 30), **few)
-    (name,) = (n for n, label in labels(tmp_path / "real.csv").items() if label)
-    a, b = (lungct.read_series(tmp_path / c / name).by_position() for c in ("tiny", "real"))
+    """The same patient with and without a nodule: where they differ, lung has become soft tissue of its volume."""
+    write_cohort(tmp_path / "tiny", patients=2, slices=100, seed=9, diameter=(1e-3, 1e-3))
+    write_cohort(tmp_path / "real", patients=2, slices=100, seed=9, diameter=(28, 30))
+    (name,) = (patient for patient, label in labels(tmp_path / "real.csv").items() if label)
+    a, b = (lungct.read_series(tmp_path / cohort / name).by_position() for cohort in ("tiny", "real"))
     before = np.stack([a.hu(i) for i in range(len(a))])
     after = np.stack([b.hu(i) for i in range(len(b))])
     new = (after > -400) & (before < -600)
@@ -286,19 +274,16 @@ def test_a_nodule_is_soft_tissue_in_the_files(tmp_path: Path) -> None:
     assert 10 < np.median(after[new]) < 70
 
 
-# --- what a user can get wrong -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"patients": 0}, "patients must be at least 1, not 0"),
-        ({"slices": 3}, "slices must be at least 4, not 3"),
-        ({"nodules": 0}, "nodules must be at least 1"),
-        ({"diameter": (0.0, 5.0)}, "diameter must be two numbers of mm"),
-        ({"diameter": (30.0, 8.0)}, "diameter must be two numbers of mm"),
-        ({"diameter": (8.0, float("nan"))}, "diameter must be two numbers of mm"),
-        ({"seed": -1}, "seed must not be negative"),
+        ({"patients": 0}, "patients must be a whole number of at least 1, not 0"),
+        ({"slices": 3}, "slices must be a whole number of at least 4, not 3"),
+        ({"nodules": 0}, "nodules must be a whole number of at least 1, not 0"),
+        ({"diameter": (0.0, 5.0)}, "diameter must be two lengths in mm, 0 < MIN <= MAX, not 0.0 and 5.0"),
+        ({"diameter": (30.0, 8.0)}, "diameter must be two lengths in mm"),
+        ({"diameter": (8.0, float("nan"))}, "diameter must be two lengths in mm"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(wrong: dict[str, Any], sentence: str, tmp_path: Path) -> None:
@@ -307,13 +292,13 @@ def test_numbers_out_of_range_are_refused(wrong: dict[str, Any], sentence: str, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_already_is_never_touched(tmp_path: Path) -> None:
+def test_existing_files_are_never_touched(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="full is not empty"):
+    with pytest.raises(UsageError, match="full is not empty: give another directory as out"):
         write_cohort(tmp_path / "full", patients=1, slices=4)
     (tmp_path / "c.csv").write_text("mine")
-    with pytest.raises(UsageError, match=r"c\.csv is there already"):
+    with pytest.raises(UsageError, match=r"c\.csv already exists: give another directory as out"):
         write_cohort(tmp_path / "c", patients=1, slices=4)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="cannot write to"):
@@ -322,7 +307,7 @@ def test_what_is_there_already_is_never_touched(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(UsageError, match="cannot write to"):
         write_cohort(tmp_path / "c", patients=1, slices=4)

@@ -1,4 +1,7 @@
-"""Presets: dsb2017 against its plain reference, lung against its rules, on files that the tests write."""
+"""The presets: dsb2017 equals its plain reference, and lung follows its rules, on files that the tests write.
+
+Rule numbers are those of ``docs/formats.md``, "Preset dsb2017" and "Preset lung".
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from support import ROOT
 from support.ct_files import noise, write_series
-from support.reference_dsb2017 import grey_image, reference_triplets
+from support.reference_dsb2017 import reference_triplets
+from support.reference_dsb2017 import slice_image as reference_slice_image
 
 import lungct
 from lungct.dicom.scan import NOTHING_KNOWN
 from lungct.errors import SeriesError, UsageError
-from lungct.preprocess import PRESETS, Triplets, prepare
-from lungct.preprocess.dsb2017 import _resized, to_grey
-from lungct.preprocess.lung import GRID_MM, find_lungs, grid_slices, lung_box, lung_mask, show
+from lungct.preprocess import PRESETS, Preset, Triplets, prepare
+from lungct.preprocess.dsb2017 import slice_image
+from lungct.preprocess.grid import GRID_MM, grid_slices
+from lungct.preprocess.lung import find_lungs, lung_box, lung_mask, lung_triplets
 
 REAL = sorted((ROOT / "data" / "ct").glob("[gps]*-*"))
 
-# --- dsb2017 -----------------------------------------------------------------------------------------------
 
-
-def wide(i: int) -> np.ndarray:
-    """Stored values over far more than a table's worth of numbers."""
+def wide(i: int) -> NDArray[Any]:
+    """Return stored values over a range far larger than the grey-value table of the preset."""
     return noise(40, 48, bits_stored=28, signed=True, seed=i)
 
 
@@ -89,52 +93,53 @@ def test_dsb2017_equals_the_reference_on_real_series(folder: Path) -> None:
     slope=st.one_of(st.just(1.0), st.floats(-4, 4), st.sampled_from([0.5, 1e-4, 1e4])),
     intercept=st.one_of(st.just(-1024.0), st.floats(-4000, 4000), st.just(-0.5)),
 )
-def test_grey_values_equal_the_reference_for_any_stored_values(
-    stored: np.ndarray, slope: float, intercept: float
+def test_a_slice_equals_the_reference_for_any_stored_values(
+    stored: NDArray[Any], slope: float, intercept: float
 ) -> None:
-    grey = _resized(to_grey(stored, slope, intercept))
-    assert np.array_equal(grey, grey_image(stored, slope, intercept))
+    assert np.array_equal(slice_image(stored, slope, intercept), reference_slice_image(stored, slope, intercept))
 
 
 @pytest.mark.parametrize(("slices", "triplets"), [(4, 1), (5, 1), (6, 1), (7, 2), (9, 2), (10, 3)])
 def test_dsb2017_drops_the_last_slices_as_in_2017(slices: int, triplets: int, tmp_path: Path) -> None:
     write_series(tmp_path / "p", slices=slices, first=100.0)
-    given_ = lungct.triplets(tmp_path / "p")
-    assert len(given_) == triplets
-    assert given_.positions_mm.tolist() == [100.0 + 2.5 * (3 * t + 1) for t in range(triplets)]
+    returned = lungct.triplets(tmp_path / "p")
+    assert len(returned) == triplets
+    assert returned.positions_mm.tolist() == [100.0 + 2.5 * (3 * t + 1) for t in range(triplets)]
 
 
 def test_dsb2017_needs_four_slices(tmp_path: Path) -> None:
     write_series(tmp_path / "p", slices=3)
-    with pytest.raises(SeriesError, match="at least 4 slices; this series has 3") as refusal:
+    with pytest.raises(SeriesError, match="at least 4 slices; this series has 3") as raised:
         lungct.triplets(tmp_path / "p")
-    assert refusal.value.code == "too_few_slices"
+    assert raised.value.code == "too_few_slices"
 
 
-def test_dsb2017_works_by_number_alone_and_says_that_positions_are_unknown(tmp_path: Path) -> None:
+def test_dsb2017_needs_instance_numbers_only_and_returns_unknown_positions_as_nan(tmp_path: Path) -> None:
     write_series(tmp_path / "p", positions=[None] * 12)
     triplets = lungct.triplets(tmp_path / "p")
     assert len(triplets) == 3
     assert np.isnan(triplets.positions_mm).all()
 
 
-def test_dsb2017_without_numbers_and_positions_is_refused(tmp_path: Path) -> None:
+def test_dsb2017_refuses_slices_with_neither_number_nor_position(tmp_path: Path) -> None:
     write_series(tmp_path / "p", positions=[None] * 12, instances=[None] * 12)
-    with pytest.raises(SeriesError) as refusal:
+    with pytest.raises(SeriesError) as raised:
         lungct.triplets(tmp_path / "p")
-    assert refusal.value.code == "geometry"
+    assert raised.value.code == "geometry"
 
 
-# --- what presets have in common ---------------------------------------------------------------------------
+def test_an_unknown_preset_is_refused_with_a_list_of_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="preset must be one of dsb2017, lung, not 'lungs'"):
+        lungct.triplets(tmp_path, "lungs")  # type: ignore[arg-type]
 
 
-def test_an_unknown_preset_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'lungs': choose one of dsb2017, lung"):
-        lungct.triplets(tmp_path, "lungs")
+def test_triplets_have_a_short_repr() -> None:
+    triplets = Triplets(np.zeros((2, 3, 224, 224), np.uint8), np.zeros(2), NOTHING_KNOWN)
+    assert repr(triplets) == "Triplets(2 of 3 x 224 x 224)"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_missing_directory_is_the_users_to_mend(preset: str, tmp_path: Path) -> None:
+def test_a_missing_directory_is_a_usage_error_that_names_it(preset: Preset, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nobody"):
         lungct.triplets(tmp_path / "nobody", preset)
 
@@ -145,25 +150,22 @@ def test_pixel_hash_is_sha256_of_the_bytes_in_order() -> None:
     assert turned.pixel_hash == hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
-def test_preparing_leaves_the_number_of_threads_as_it_was(tmp_path: Path) -> None:
+def test_preparing_restores_opencvs_number_of_threads(tmp_path: Path) -> None:
     write_chest(tmp_path / "p")
     series = lungct.read_series(tmp_path / "p")
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(2)
-        given_ = [prepare(series, preset).pixel_hash for preset in PRESETS]
+        hashes = [prepare(series, preset).pixel_hash for preset in PRESETS]
         assert cv2.getNumThreads() == 2
         cv2.setNumThreads(1)
-        assert given_ == [prepare(series, preset).pixel_hash for preset in PRESETS]
+        assert hashes == [prepare(series, preset).pixel_hash for preset in PRESETS]
     finally:
         cv2.setNumThreads(before)
 
 
-# --- lung: the grid ----------------------------------------------------------------------------------------
-
-
-def reference_grid(volume: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Rule 2 written plainly: for each grid slice, look at all slices."""
+def reference_grid(volume: NDArray[Any], positions: NDArray[Any]) -> NDArray[Any]:
+    """Return the grid slices by rule 2, written plainly: for each grid slice, look at all slices."""
     places = [round(100 * (p - positions[0])) for p in positions]
     grid = []
     for k in range(places[-1] // 250 + 1):
@@ -204,40 +206,38 @@ def test_grid_slices_follow_rule_2(steps: list[int], first: float, tmp_path_fact
 
 
 def test_float_noise_in_positions_does_not_decide_what_is_averaged(tmp_path: Path) -> None:
-    """1.25 mm steps as decimal strings with noise in the sixth digit: the half weights stay."""
+    """Steps of 1.25 mm as decimal strings with noise in the sixth digit keep the weights of one half."""
     exact = [1.25 * i for i in range(9)]
     for name, jitter in (("exact", 0.0), ("noisy", 2e-6)):
         noisy = [-417.3 + p + jitter * (-1) ** i for i, p in enumerate(exact)]
         write_series(tmp_path / name, slices=9, rows=5, columns=6, positions=noisy)
-    volumes = [grid_slices(lungct.read_series(tmp_path / n))[0] for n in ("exact", "noisy")]
-    assert np.array_equal(*volumes)
+    exact_volume, noisy_volume = (grid_slices(lungct.read_series(tmp_path / name))[0] for name in ("exact", "noisy"))
+    assert np.array_equal(exact_volume, noisy_volume)
 
 
 @pytest.mark.parametrize(("gap", "refused"), [(10.0, False), (10.02, True)])
-def test_a_gap_of_more_than_10_mm_is_refused_by_name(gap: float, refused: bool, tmp_path: Path) -> None:
+def test_a_gap_of_more_than_10_mm_is_refused_with_its_place(gap: float, refused: bool, tmp_path: Path) -> None:
     positions = [0.0, 2.5, 5.0, 5.0 + gap, 7.5 + gap]
     write_series(tmp_path / "p", slices=5, rows=8, columns=8, positions=positions)
     series = lungct.read_series(tmp_path / "p")
     if not refused:
         assert len(grid_slices(series)[0]) == 8
         return
-    with pytest.raises(SeriesError, match=r"a gap of 10\.02 mm between slices 3 and 4 of 5") as e:
+    with pytest.raises(SeriesError, match=r"a gap of 10\.02 mm between slices 3 and 4 of 5") as raised:
         prepare(series, "lung")
-    assert e.value.code == "geometry"
+    assert raised.value.code == "geometry"
 
-
-# --- lung: the lungs and their box -------------------------------------------------------------------------
 
 ROWS, COLUMNS, PIXEL = 96, 128, 3.0  # 288 x 384 mm
 BODY, LEFT, RIGHT = (10, 86, 10, 118), (30, 70, 24, 56), (30, 70, 72, 104)  # rows, columns
 
 
-def paint(hu: np.ndarray, box: tuple[int, int, int, int], value: float) -> None:
+def paint(hu: NDArray[Any], box: tuple[int, int, int, int], value: float) -> None:
     hu[box[0] : box[1], box[2] : box[3]] = value
 
 
-def chest(i: int) -> np.ndarray:
-    """Stored values of slice i: a body with two lungs in the middle 24 of 40 slices, each 1.28 litres a 40 slices."""
+def chest(i: int) -> NDArray[Any]:
+    """Return the stored values of slice i: a body with two lungs in the middle 24 of 40 slices."""
     hu = np.full((ROWS, COLUMNS), -1000.0)
     paint(hu, BODY, 40)
     if 8 <= i < 32:
@@ -246,38 +246,36 @@ def chest(i: int) -> np.ndarray:
     return (hu + 1024).astype(int)
 
 
-def write_chest(folder: Path, pixels: Callable[[int], np.ndarray] = chest, **choices: Any) -> None:
-    write_series(
-        folder,
-        **{"slices": 40, "pixels": pixels, "spacing": (PIXEL, PIXEL), "first": -30.0} | choices,
-    )
+def write_chest(folder: Path, pixels: Callable[[int], NDArray[Any]] = chest, **choices: Any) -> None:
+    defaults: dict[str, Any] = {"slices": 40, "pixels": pixels, "spacing": (PIXEL, PIXEL), "first": -30.0}
+    write_series(folder, **(defaults | choices))
 
 
-def test_the_lungs_their_volume_and_their_box(tmp_path: Path) -> None:
+def test_find_lungs_returns_their_volume_and_box(tmp_path: Path) -> None:
     write_chest(tmp_path / "p")
     lungs = find_lungs(lungct.read_series(tmp_path / "p"))
-    # Both lungs: 40 rows x 32 columns x 24 slices of 3 x 3 x 2.5 mm; their edges lie on the 4 x 4 blocks of the
-    # columns, and the rows 30 ... 69 are seen as the blocks 32 ... 67, and 68 to 71.
+    # Each lung has 40 rows x 32 columns x 24 slices of 3 x 3 x 2.5 mm. In the columns its edges are those of sampled
+    # blocks; the rows 30 … 69 are sampled as the blocks 32 … 67 and 68 … 71.
     assert lungs.litres == pytest.approx(2 * 40 * 32 * 24 * 9 * 2.5 / 1e6)
     assert lungs.box.slices == (4, 36)  # 10 mm are 4 grid slices
     # Columns 24 ... 104 are 240 mm, and 260 with 10 mm on each side: 62/3 and 322/3 rounded.
     assert lungs.box.columns == (21, 107)
     # Rows 32 ... 72 with the margins are 140 mm about row 52: widened to 260 mm, rows 8.67 ... 95.33.
     assert lungs.box.rows == (9, 95)
-    assert 8 <= lungs.middle < 32
-    triplets = show(lungs)
+    assert 8 <= lungs.fullest_slice < 32
+    triplets = lung_triplets(lungs)
     assert triplets.pixels.shape == (10, 3, 224, 224)
     assert triplets.positions_mm.tolist() == [-30.0 + 2.5 * (4 + 3 * t + 1) for t in range(10)]
 
 
-def test_the_window_and_the_enlargement(tmp_path: Path) -> None:
+def test_small_images_are_windowed_and_enlarged(tmp_path: Path) -> None:
     write_chest(tmp_path / "p")
     lungs = find_lungs(lungct.read_series(tmp_path / "p"))
     (top, bottom), (left, right) = lungs.box.rows, lungs.box.columns
     hu = lungs.volume[lungs.box.slices[0] + 12, top:bottom, left:right].astype(np.float64)
     grey = np.rint((np.clip(hu, -1000, 400) + 1000) * 255 / 1400).astype(np.uint8)
     expected = cv2.resize(grey, (224, 224), interpolation=cv2.INTER_LINEAR)
-    assert np.array_equal(show(lungs).pixels[4, 0], expected)
+    assert np.array_equal(lung_triplets(lungs).pixels[4, 0], expected)
 
 
 @pytest.mark.parametrize(
@@ -285,22 +283,24 @@ def test_the_window_and_the_enlargement(tmp_path: Path) -> None:
     [(-3024, 0), (-1000, 0), (-860, 26), (-580, 76), (-300, 128), (400, 255), (3000, 255)],
 )
 def test_window_values_and_ties(hu: int, grey: int, tmp_path: Path) -> None:
-    """-1000 ... 400 HU become 0 ... 255; x.5 goes to the even number."""
+    """-1000 … 400 HU become 0 … 255; ties are rounded to even."""
 
-    def slice_with_patch(i: int) -> np.ndarray:
+    def slice_with_patch(i: int) -> NDArray[Any]:
         stored = chest(i) - 1024
         paint(stored, (72, 82, 58, 70), hu)
         return stored
 
     write_chest(tmp_path / "p", slice_with_patch, intercept=0.0, signed=True, bits_stored=16)
     lungs = find_lungs(lungct.read_series(tmp_path / "p"))
-    row, column = (round((p - q[0] + 0.5) * 224 / (q[1] - q[0])) for p, q in
-                   ((78, lungs.box.rows), (64, lungs.box.columns)))  # fmt: skip
-    assert show(lungs).pixels[4, 1, row, column] == grey
+    row, column = (
+        round((at - low + 0.5) * 224 / (high - low))
+        for at, (low, high) in ((78, lungs.box.rows), (64, lungs.box.columns))
+    )
+    assert lung_triplets(lungs).pixels[4, 1, row, column] == grey
 
 
 def test_large_images_are_averaged_when_they_shrink(tmp_path: Path) -> None:
-    def fine(i: int) -> np.ndarray:
+    def fine(i: int) -> NDArray[Any]:
         return np.kron(chest(i), np.ones((4, 4), int)) + noise(384, 512, bits_stored=6, seed=i)
 
     write_chest(tmp_path / "p", fine, slices=12, step=7.5, spacing=(0.75, 0.75), bits_stored=12)
@@ -310,25 +310,25 @@ def test_large_images_are_averaged_when_they_shrink(tmp_path: Path) -> None:
     assert right - left > 224
     hu = lungs.volume[lungs.box.slices[0], top:bottom, left:right].astype(np.float64)
     grey = np.rint((np.clip(hu, -1000, 400) + 1000) * 255 / 1400).astype(np.uint8)
-    assert np.array_equal(show(lungs).pixels[0, 0], cv2.resize(grey, (224, 224), interpolation=cv2.INTER_AREA))
+    assert np.array_equal(lung_triplets(lungs).pixels[0, 0], cv2.resize(grey, (224, 224), interpolation=cv2.INTER_AREA))
 
 
-def sampled(*boxes: tuple[tuple[int, int, int, int, int, int], float]) -> np.ndarray:
-    """A sampled grid of soft tissue, (20, 40, 40), with boxes of other HU: slices, rows, columns."""
+def sampled(*boxes: tuple[tuple[int, int, int, int, int, int], float]) -> NDArray[Any]:
+    """Return a sampled grid of soft tissue, (20, 40, 40), with boxes (slices, rows, columns) of other HU."""
     hu = np.full((20, 40, 40), 40.0, np.float32)
     for (k0, k1, r0, r1, c0, c1), value in boxes:
         hu[k0:k1, r0:r1, c0:c1] = value
     return hu
 
 
-VOXEL_L = 16 * 0.7 * 0.7 * GRID_MM / 1e6  # 16,000 voxels are 0.31 litre
+VOXEL_L = 16 * 0.7 * 0.7 * GRID_MM / 1e6  # 16,000 sampled voxels are 0.31 litre
 LARGE = (0, 20, 5, 35, 3, 18)  # 9,000
 SECOND = (0, 20, 10, 30, 22, 37)  # 6,000
 SMALL = (0, 20, 10, 16, 22, 29)  # 840: less than a tenth of the largest, 0.016 litre
 
 
 @pytest.mark.parametrize(
-    ("what", "hu", "litre", "chosen"),
+    ("case", "boxes", "voxel_l", "chosen"),
     [
         ("both lungs", [(LARGE, -850), (SECOND, -850)], 4 * VOXEL_L, [LARGE, SECOND]),
         ("the second is too small a share", [(LARGE, -850), (SMALL, -850)], 20 * VOXEL_L, [LARGE]),
@@ -340,13 +340,13 @@ SMALL = (0, 20, 10, 16, 22, 29)  # 840: less than a tenth of the largest, 0.016 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_which_components_are_lungs(what: str, hu: list[Any], litre: float, chosen: list[tuple[int, ...]]) -> None:
+def test_which_components_are_lungs(case: str, boxes: list[Any], voxel_l: float, chosen: list[Any]) -> None:
     expected = sampled(*[(box, 1.0) for box in chosen]) == 1.0
-    assert np.array_equal(lung_mask(sampled(*hu), litre), expected)
+    assert np.array_equal(lung_mask(sampled(*boxes), voxel_l), expected)
 
 
-def test_slices_are_searched_for_the_border_one_by_one() -> None:
-    """A lung that opens to the border in one slice (a badly cut image) is lost there and nowhere else."""
+def test_air_is_followed_to_the_border_within_its_slice_only() -> None:
+    """A lung that opens to the border in one slice (a badly cropped image) is lost there and nowhere else."""
     hu = sampled((LARGE, -850.0))
     hu[7, 20, :4] = -850.0
     mask = lung_mask(hu, 4 * VOXEL_L)
@@ -354,25 +354,25 @@ def test_slices_are_searched_for_the_border_one_by_one() -> None:
     assert mask[6].sum() == mask[8].sum() == 450
 
 
-def test_corners_do_not_join() -> None:
-    """Two lungs that touch at an edge only are two components, and the border is reached by sides only."""
+def test_components_are_not_joined_at_corners() -> None:
+    """Two lungs that touch at an edge only are two components, and only a side connects to the border."""
     hu = sampled(((0, 20, 1, 20, 1, 20), -850.0), ((0, 20, 20, 39, 20, 39), -850.0))
-    hu[:, 0, 0] = -850.0  # touches the first at a corner
+    hu[:, 0, 0] = -850.0  # touches the first lung at a corner
     assert lung_mask(hu, 4 * VOXEL_L).sum() == 2 * 20 * 19 * 19
 
 
-def test_no_lungs_is_said_with_the_volume(tmp_path: Path) -> None:
+def test_the_error_no_lungs_states_the_volume_found(tmp_path: Path) -> None:
     write_chest(tmp_path / "p", slices=11)  # three slices of lung: 0.17 litre
-    with pytest.raises(SeriesError, match=r"no lungs found: 0\.17 litres") as refusal:
+    with pytest.raises(SeriesError, match=r"no lungs found: 0\.17 litres") as raised:
         lungct.triplets(tmp_path / "p", "lung")
-    assert refusal.value.code == "no_lungs"
+    assert raised.value.code == "no_lungs"
 
 
 def box_of(
     rows: tuple[int, int], columns: tuple[int, int], shape: tuple[int, int], mm: tuple[float, float]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the box of a mask given by its sampled rows and columns."""
-    mask = np.zeros((8, -(-shape[0] // 4), -(-shape[1] // 4)), bool)
+    """Return the box around a mask with the given sampled rows and columns."""
+    mask = np.zeros((8, math.ceil(shape[0] / 4), math.ceil(shape[1] / 4)), bool)
     mask[2:5, rows[0] : rows[1], columns[0] : columns[1]] = True
     box = lung_box(mask, shape, mm)
     assert box.slices == (0, 8)
@@ -380,7 +380,7 @@ def box_of(
 
 
 @pytest.mark.parametrize(
-    ("what", "rows", "columns", "shape", "mm", "expected"),
+    ("case", "rows", "columns", "shape", "mm", "expected"),
     [
         ("about its centre", (10, 20), (5, 30), (160, 160), (1.0, 1.0), ((0, 120), (10, 130))),
         ("moved at the edge", (20, 38), (5, 30), (160, 160), (1.0, 1.0), ((40, 160), (10, 130))),
@@ -392,12 +392,12 @@ def box_of(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_box_in_the_plane(what: str, rows: Any, columns: Any, shape: Any, mm: Any, expected: Any) -> None:
+def test_the_box_in_the_plane(case: str, rows: Any, columns: Any, shape: Any, mm: Any, expected: Any) -> None:
     assert box_of(rows, columns, shape, mm) == expected
 
 
-def test_what_the_image_lacks_of_a_square_is_air(tmp_path: Path) -> None:
-    def low(i: int) -> np.ndarray:
+def test_the_part_of_the_box_outside_the_image_is_air(tmp_path: Path) -> None:
+    def low(i: int) -> NDArray[Any]:
         hu = np.full((48, COLUMNS), 40)
         if 8 <= i < 32:
             paint(hu, (6, 42, 24, 56), -850)
@@ -408,7 +408,7 @@ def test_what_the_image_lacks_of_a_square_is_air(tmp_path: Path) -> None:
     lungs = find_lungs(lungct.read_series(tmp_path / "p"))
     assert lungs.box.rows[0] < 0
     assert lungs.box.rows[1] > 48
-    pixels = show(lungs).pixels
+    pixels = lung_triplets(lungs).pixels
     assert (pixels[:, :, :40] == 0).all()
     assert (pixels[:, :, -40:] == 0).all()
     assert (pixels[0, 0, 100] == 189).all()  # 40 HU
@@ -417,20 +417,20 @@ def test_what_the_image_lacks_of_a_square_is_air(tmp_path: Path) -> None:
 @pytest.mark.parametrize("choices", [{"positions": [None] * 40}, {"spacing": None}])
 def test_lung_needs_positions_and_spacing(choices: dict[str, Any], tmp_path: Path) -> None:
     write_chest(tmp_path / "p", **choices)
-    with pytest.raises(SeriesError) as refusal:
+    with pytest.raises(SeriesError) as raised:
         lungct.triplets(tmp_path / "p", "lung")
-    assert refusal.value.code == "geometry"
+    assert raised.value.code == "geometry"
 
 
 def test_fewer_than_three_grid_slices_are_refused(tmp_path: Path) -> None:
     # All four slices within less than 5 mm: two grid slices, of 0.9 litre at this pixel spacing.
     write_chest(tmp_path / "p", lambda i: chest(20), slices=4, step=1.2, spacing=(9.0, 9.0))
-    with pytest.raises(SeriesError, match=r"at least 3 slices of 2\.5 mm; the lungs span 2") as e:
+    with pytest.raises(SeriesError, match=r"at least 3 slices of 2\.5 mm; the lungs span 2") as raised:
         lungct.triplets(tmp_path / "p", "lung")
-    assert e.value.code == "too_few_slices"
+    assert raised.value.code == "too_few_slices"
 
 
-def test_lung_does_not_depend_on_the_order_or_number_of_files(tmp_path: Path) -> None:
+def test_lung_does_not_depend_on_the_order_of_files_or_instance_numbers(tmp_path: Path) -> None:
     write_chest(tmp_path / "a")
     write_chest(tmp_path / "b", instances=range(40, 0, -1), names=lambda i: f"{39 - i:03d}")
     a, b = (lungct.triplets(tmp_path / name, "lung") for name in "ab")
@@ -441,14 +441,14 @@ def test_lung_does_not_depend_on_the_order_or_number_of_files(tmp_path: Path) ->
 @pytest.mark.parametrize("folder", REAL, ids=lambda folder: folder.name)
 def test_real_chests_have_lungs_of_a_plausible_size(folder: Path) -> None:
     if folder.name == "siemens-mct-j2k-emptyuids":  # an upper abdomen
-        with pytest.raises(SeriesError) as refusal:
+        with pytest.raises(SeriesError) as raised:
             lungct.triplets(folder, "lung")
-        assert refusal.value.code == "no_lungs"
+        assert raised.value.code == "no_lungs"
         return
     series = lungct.read_series(folder)
     lungs = find_lungs(series)
     covered = GRID_MM * len(lungs.volume)
-    assert 0.005 < lungs.litres / covered < 0.04  # litres for each mm of the chest: 50 to 400 cm2
+    assert 0.005 < lungs.litres / covered < 0.04  # litres per mm of the chest: 50 to 400 cm2
     rows, columns = (b[1] - b[0] for b in (lungs.box.rows, lungs.box.columns))
     sides = rows * series.spacing_mm[1], columns * series.spacing_mm[2]
     assert math.isclose(*sides, abs_tol=2.0)

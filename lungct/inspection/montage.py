@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lungct.errors import SeriesError
-from lungct.preprocess import PRESETS, Triplets, prepare
+from lungct.preprocess import PRESETS, Preset, Triplets, prepare
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
@@ -103,7 +103,7 @@ def _draw_views(part: SubFigure, series: Series) -> None:
     part.suptitle(f"{len(series)} slices, HU {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}", fontsize=13)
 
 
-def _draw_preset(part: SubFigure, series: Series, preset: str) -> None:
+def _draw_preset(part: SubFigure, series: Series, preset: Preset) -> None:
     axes: Any = part.subplots(1, SHOWN)
     for axis in axes:
         axis.set_axis_off()

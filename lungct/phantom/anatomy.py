@@ -1,11 +1,9 @@
 """Numbers drawn from a seed -> a chest: how deep every point lies in its organs, at any height.
 
-A *depth* is a signed distance in mm, positive inside. Depths are smooth, so they are computed on a
-coarse grid (a quarter of the image's rows and columns) and enlarged; the edges drawn from them are
-as sharp as the image's own pixels. Heights are z in mm: 0 at the lowest end of the lungs, `height`
-at their tops; t = z / height.
+``fields.py`` has the terms. Heights are z in mm: 0 at the lowest end of the lungs, `height` at their tops;
+t = z / height.
 
-Nothing here is measured on a person: sizes are plausible for adults, and no more.
+Nothing here was measured on a person: sizes are plausible for adults, no more.
 """
 
 from __future__ import annotations
@@ -15,21 +13,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Point = tuple[float, float]
-
-SIDE = 512
-"""Rows and columns of a slice."""
-COARSE = 128
-"""Rows and columns of a field of depths."""
+from lungct.phantom.fields import COARSE_SIZE, SLICE_SIZE, Field, Point, ellipse_depth, length, overlay, smoothstep
 
 
 @dataclass(frozen=True)
 class Disc:
-    """A round structure in one slice: centre and half axes in mm, and its Hounsfield units."""
+    """A round structure in one slice: its centre and half axes in mm, and its Hounsfield units."""
 
     x: float
     y: float
@@ -40,20 +30,18 @@ class Disc:
 
 @dataclass(frozen=True)
 class Layers:
-    """Coarse fields at one height, each (COARSE, COARSE) float32.
+    """Coarse fields at one height, each (128, 128) float32.
 
     Attributes
     ----------
     body, wall, lung, bone
-        Depths in mm: in the body, *outside* the thoracic cavity, in a lung, in a rib or shoulder
-        blade.
+        Depths in mm: in the body, *outside* the thoracic cavity, in a lung, in a rib or shoulder blade.
     muscle
-        Thickness of the chest wall's muscle in mm.
+        Thickness of the muscle of the chest wall, in mm.
     inner
-        Hounsfield units inside the cavity where there is no lung: fat, heart, liver, spleen,
-        stomach.
+        Hounsfield units inside the cavity where there is no lung: fat, heart, liver, spleen, stomach.
     discs
-        Large vessels, airways, oesophagus, from back to front.
+        Large vessels, airways and oesophagus, in the order in which they are painted.
 
     """
 
@@ -66,15 +54,9 @@ class Layers:
     discs: tuple[Disc, ...]
 
 
-def smoothstep(x: float, low: float, high: float) -> float:
-    """Rise from 0 at `low` to 1 at `high`."""
-    s = min(max((x - low) / (high - low), 0.0), 1.0)
-    return s * s * (3 - 2 * s)
-
-
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """One chest. Lengths in mm, `x` to the left, `y` to the back; see the module for `z`."""
+    """One chest: lengths in mm, `x` to the patient's left, `y` to the back; the module docstring defines `z`."""
 
     height: float
     cavity: Point  # half axes at its widest
@@ -94,21 +76,21 @@ class Anatomy:
     rib_pitch: float
     rib_phase: float
     gas: bool
-    ripples: Field  # (fields, heights, COARSE, COARSE): smooth noise, standard normal at its knots
+    ripples: Field  # (fields, heights, 128, 128): smooth noise, standard normal at its knots
     x: Field
     y: Field
 
     def ripple(self, which: int, z: float) -> Field:
-        """Return smooth noise that changes slowly with height, (COARSE, COARSE)."""
+        """Return smooth noise that changes slowly with height, (128, 128)."""
         knots = self.ripples[which]
-        place = min(max(z / self.height, -0.5), 1.5) * 4 + 2  # 4 knots a lung's height
+        place = min(max(z / self.height, -0.5), 1.5) * 4 + 2  # 4 knots per height of the lungs
         low = min(int(place), len(knots) - 2)
         share = np.float32(place - low)
         mixed: Field = knots[low] * (1 - share) + knots[low + 1] * share
         return mixed
 
     def lung_depth(self, z: float) -> Field:
-        """Return the depth in a lung, (COARSE, COARSE)."""
+        """Return the depth in a lung, (128, 128)."""
         inside = -self._wall(z)
         top = ((np.abs(self.x) - 0.38 * self.cavity[0]) / 62.0) ** 2 + ((self.y - 8.0) / 78.0) ** 2
         inside = np.minimum(inside, (self.height - 50.0 * top - z) * 0.6)
@@ -117,7 +99,7 @@ class Anatomy:
         return np.asarray(cv2.GaussianBlur(depth, (0, 0), 1.1))
 
     def layers(self, z: float, lung: Field) -> Layers:
-        """Return all fields at one height, given the lungs' depth there."""
+        """Return all fields at one height, given the depth in the lungs there."""
         wall, body = self._wall(z), self._body(z)
         radius = length(self.x, self.y) + 1e-3
         back = self.y / radius  # 1 towards the back, -1 towards the front
@@ -131,11 +113,8 @@ class Anatomy:
             discs=tuple(self._discs(z)),
         )
 
-    # --- the walls
-    # ---------------------------------------------------------------------------------------
-
     def _wall(self, z: float) -> Field:
-        """Distance outside the thoracic cavity: two half ellipses that move apart towards the tops."""
+        """Return the distance outside the thoracic cavity: two half ellipses that move apart towards the top."""
         t = min(max(z / self.height, 0.0), 1.06)
         shrink = 0.42 + 0.58 * math.sqrt(max(1.0 - (t / 1.07) ** 3.0, 0.0))
         a = self.cavity[0] * shrink * (0.93 + 0.07 * smoothstep(t, 0.0, 0.3))
@@ -144,13 +123,13 @@ class Anatomy:
         half = max(a - apart, 8.0)
         u = np.asarray(np.maximum(np.abs(self.x) - apart, 0.0) / half, np.float32)
         v = np.asarray((self.y - 8.0 * smoothstep(t, 0.5, 1.0)) / b, np.float32)
-        return -_depth(u * half, v * b, u, v, 0.05, self.ripple(0, z) * 0.025)
+        return -ellipse_depth(u * half, v * b, u, v, 0.05, self.ripple(0, z) * 0.025)
 
     def _body(self, z: float) -> Field:
         t = z / self.height
         a = self.body[0] * (1.0 - 0.05 * smoothstep(t, 0.5, 0.9) + 0.06 * smoothstep(t, 0.85, 1.1))
         b = self.body[1] * (1.0 - 0.10 * smoothstep(t, 0.5, 1.1))
-        depth = _depth(self.x, self.y, self.x / a, self.y / b, 0.07, self.ripple(1, z) * 0.018)
+        depth = ellipse_depth(self.x, self.y, self.x / a, self.y / b, 0.07, self.ripple(1, z) * 0.018)
         swell = self.breast * math.exp(-(((t - 0.42) / 0.2) ** 2))
         if swell > 1.0:
             angle = np.arctan2(np.abs(self.x), -self.y)
@@ -165,7 +144,7 @@ class Anatomy:
         return np.asarray(thick * (1.0 + 0.15 * self.ripple(2, z)), np.float32)
 
     def _rib(self, z: float, wall: Field, back: Field) -> Field:
-        """Ribs run down from the spine to the front, so that a slice cuts several of them aslant."""
+        """Return the depth in a rib. Ribs run down from the spine to the front, so a slice cuts several at an angle."""
         drop = 47.0 * (1.0 - back)
         phase = (z + drop) * (2 * math.pi / self.rib_pitch) + self.rib_phase
         across = (np.cos(phase) - 0.2) * (self.rib_pitch / 6.0)
@@ -179,11 +158,8 @@ class Anatomy:
         plate = np.minimum(3.4 - np.abs(wall - away), (width - np.abs(back - 0.42)) * 70.0)
         return np.asarray(plate, np.float32)
 
-    # --- what lies between the lungs
-    # ---------------------------------------------------------------------
-
     def _dome(self, z: float) -> Field:
-        """Height of the diaphragm: a dome on each side, the right one higher."""
+        """Return the height of the diaphragm: a dome on each side, the right one higher."""
         a, b = self.cavity
         right = (self.x < 0).astype(np.float32)
         top = self.domes[1] + (self.domes[0] - self.domes[1]) * right
@@ -194,7 +170,7 @@ class Anatomy:
     def _heart_depth(self, z: float) -> Field:
         (cx, cy, cz), (a, b, c) = self.heart, self.heart_axes
         dz = (z - cz) / c
-        # The axis leans: lower slices lie further to the left and to the front.
+        # The axis of the heart leans: in lower slices it is further to the left and to the front.
         u = (self.x - cx - 12.0 * -dz) / a
         v = (self.y - cy - 8.0 * dz) / b
         rho = np.sqrt(u * u + v * v + dz * dz)
@@ -205,7 +181,7 @@ class Anatomy:
         _, b = self.cavity
         half = 12.0 + 17.0 * smoothstep(t, 0.3, 0.5) + 3.0 * smoothstep(t, 0.85, 1.0)
         u, v = (self.x - 2.0) / half, (self.y - 0.12 * b) / (0.62 * b)
-        depth = _depth(self.x - 2.0, self.y - 0.12 * b, u, v, 0.1, self.ripple(5, z) * 0.05)
+        depth = ellipse_depth(self.x - 2.0, self.y - 0.12 * b, u, v, 0.1, self.ripple(5, z) * 0.05)
         depth = np.maximum(depth, self._heart_depth(z) + 5.0)
         junction = 3.5 - np.abs(self.x - 6.0 - 4.0 * self.ripple(6, z))
         depth = np.maximum(depth, np.where(self.y < 0, junction, -50.0))
@@ -220,35 +196,35 @@ class Anatomy:
 
     @property
     def aorta(self) -> Point:
-        """Centre of the descending aorta: in front and to the left of the spine."""
+        """Centre of the descending aorta: in front of the spine and to its left."""
         return 21.0, self.spine_y - 17.0
 
     def _inner(self, z: float) -> Field:
         mixed = self.ripple(7, z)
         hu = np.asarray(-62.0 + 45.0 * np.clip(mixed, -0.8, 1.6), np.float32)
         below = np.asarray((self._dome(z) - z) * 0.6, np.float32)
-        hu = _over(hu, self._belly(z), below)
+        hu = overlay(hu, self._belly(z), below)
         heart = self._heart_depth(z)
-        hu = _over(hu, np.float32(48.0), heart)
+        hu = overlay(hu, np.float32(48.0), heart)
         chamber: Field = np.asarray(heart - 9.0 - 7.0 * np.abs(self.ripple(8, z)), np.float32)
-        return np.asarray(_over(hu, np.float32(self.blood), chamber), np.float32)
+        return np.asarray(overlay(hu, np.float32(self.blood), chamber), np.float32)
 
     def _belly(self, z: float) -> Field:
-        """HU below the diaphragm: liver on the right, stomach and spleen in fat on the left."""
+        """Return HU below the diaphragm: liver on the right, stomach and spleen in fat on the left."""
         a, b = self.cavity
-        hu = np.full((COARSE, COARSE), -95.0, np.float32)
+        hu = np.full((COARSE_SIZE, COARSE_SIZE), -95.0, np.float32)
         stomach = 34.0 - length(self.x - 0.48 * a, (self.y + 0.25 * b) * 1.2)
-        hu = _over(hu, np.float32(40.0), stomach)
+        hu = overlay(hu, np.float32(40.0), stomach)
         if self.gas:
             gas = np.minimum(stomach - 5.0, -0.35 * b - self.y)
-            hu = _over(hu, np.float32(-960.0), gas)
+            hu = overlay(hu, np.float32(-960.0), gas)
         spleen = 32.0 - length((self.x - 0.68 * a), (self.y - 0.45 * b) * 0.8)
-        hu = _over(hu, np.float32(self.tissue - 4.0), spleen)
+        hu = overlay(hu, np.float32(self.tissue - 4.0), spleen)
         liver = 0.12 * a - 0.25 * self.y * (self.y < 0) + 8.0 * self.ripple(9, z) - self.x
-        return _over(hu, np.float32(self.tissue), liver)
+        return overlay(hu, np.float32(self.tissue), liver)
 
     def _discs(self, z: float) -> list[Disc]:
-        """Large vessels and airways at one height."""
+        """Return the large vessels, airways and the oesophagus at one height."""
         h, blood, (ax, ay) = self.height, self.blood, self.aorta
         discs = [Disc(6.0, ay - 9.0, 8.0, 6.0, 32.0), Disc(ax, ay, 12.0, 12.0, blood)]
         root, arch = 0.44 * h, self.carina + 22.0
@@ -299,8 +275,8 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     )
     breast = float(rng.uniform(4, 34)) if rng.random() < 0.5 else 0.0
     field = round(min(max(2.0 * body[0] * rng.uniform(1.03, 1.14), 310.0), 455.0))
-    spacing = field / SIDE
-    centre = (np.arange(COARSE, dtype=np.float32) - (COARSE - 1) / 2) * (spacing * SIDE / COARSE)
+    spacing = field / SLICE_SIZE
+    centre = (np.arange(COARSE_SIZE, dtype=np.float32) - (COARSE_SIZE - 1) / 2) * (spacing * SLICE_SIZE / COARSE_SIZE)
     contrast = rng.random() < 0.6
     height = float(rng.uniform(225, 285))
     return Anatomy(
@@ -327,37 +303,15 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         rib_phase=float(rng.uniform(0, 2 * math.pi)),
         gas=bool(rng.random() < 0.5),
         ripples=_ripples(rng),
-        x=np.ascontiguousarray(np.broadcast_to(centre[None, :], (COARSE, COARSE))),
-        y=np.ascontiguousarray(np.broadcast_to(centre[:, None], (COARSE, COARSE))),
+        x=np.ascontiguousarray(np.broadcast_to(centre[None, :], (COARSE_SIZE, COARSE_SIZE))),
+        y=np.ascontiguousarray(np.broadcast_to(centre[:, None], (COARSE_SIZE, COARSE_SIZE))),
     )
 
 
 def _ripples(rng: np.random.Generator) -> Field:
     """Draw smooth noise: 10 fields at 9 heights, each from 7 x 7 knots."""
     knots = rng.standard_normal((10, 9, 7, 7)).astype(np.float32)
-    large = [[cv2.resize(k, (COARSE, COARSE), interpolation=cv2.INTER_CUBIC) for k in field] for field in knots]
+    large = [
+        [cv2.resize(k, (COARSE_SIZE, COARSE_SIZE), interpolation=cv2.INTER_CUBIC) for k in field] for field in knots
+    ]
     return np.array(large, np.float32)
-
-
-def length(dx: Field, dy: Field) -> Field:
-    """Return the length of vectors; ten times as fast as numpy.hypot, and nothing here overflows."""
-    return np.asarray(np.sqrt(dx * dx + dy * dy))
-
-
-def _depth(dx: Field, dy: Field, u: Field, v: Field, square: float, ripple: Field) -> Field:
-    """Depth in a rounded ellipse, measured along the ray from its centre.
-
-    `dx`, `dy` are mm from the centre and `u`, `v` the same in half axes; `square` rounds the
-    ellipse towards a rectangle; `ripple` is a relative change of the radius.
-    """
-    q = u * u + v * v + np.float32(1e-6)
-    corner = u * v / q
-    rho = np.sqrt(q) * (1.0 + ripple - np.float32(4.0 * square) * corner * corner)
-    away = length(dx, dy)
-    return np.asarray(away / np.maximum(rho, np.float32(0.02)) - away, np.float32)
-
-
-def _over(below: Field, hu: Field | np.float32, depth: Field) -> Field:
-    """Lay an organ over what is there, with an edge two millimetres wide."""
-    alpha = np.clip(depth * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
-    return np.asarray(below + alpha * (hu - below), np.float32)

@@ -1,8 +1,8 @@
-"""Nodules and masses: where in a lung they fit, and how they look in a slice.
+"""Nodules and masses: where they fit in a lung, and what a slice shows of them.
 
-A nodule is a ball of soft tissue whose radius changes with direction (lobes) and which sends thin
-strands outwards (spicules). It is placed where it fits wholly into a lung; one that fits nowhere
-goes where the lung is deepest and ends at the pleura.
+A nodule is a ball of soft tissue whose radius varies with direction (lobes) and from which thin strands run outwards
+(spicules). It is placed where all of it fits into a lung; one that fits nowhere goes where the lung is deepest, and
+ends at the pleura.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage  # type: ignore[import-untyped,unused-ignore]
 
-from lungct.phantom.anatomy import Anatomy, Field
+from lungct.phantom.anatomy import Anatomy
+from lungct.phantom.fields import Field
 from lungct.phantom.vessels import Branches
 
 LOBES = 0.22
-"""The radius stays within this share of half the diameter."""
+"""Largest relative deviation of the radius from half the diameter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +30,9 @@ class Nodule:
     centre
         (x, y, z) in mm.
     diameter
-        Its mean, in mm.
+        Mean diameter in mm.
     waves, phases, heights
-        Its lobes: plane waves over the unit sphere, (n, 3), (n,) and (n,).
+        The lobes: plane waves over the unit sphere, (n, 3), (n,) and (n,).
     hu
         Hounsfield units.
 
@@ -45,7 +46,7 @@ class Nodule:
     hu: float
 
     def radius(self, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the radius in mm in each direction, unit vectors (..., 3)."""
+        """Return the radius in mm in each of the directions, unit vectors (..., 3)."""
         lobes = np.cos(directions @ self.waves.T + self.phases) @ self.heights
         return np.asarray(self.diameter / 2 * (1.0 + lobes))
 
@@ -68,10 +69,10 @@ def draw_nodules(
     count: int,
     diameter_mm: tuple[float, float],
 ) -> tuple[list[Nodule], Branches]:
-    """Draw nodules and their spicules in the lungs; see `draw_trees` for `depth` and `heights`."""
+    """Draw nodules and their spicules in the lungs; `depth` and `heights` are those of `draw_trees`."""
     room = _room(anatomy, depth, heights)
     k, i, j = np.nonzero(room > 0)
-    if len(k) == 0:  # so few slices that none holds lung
+    if len(k) == 0:  # too few slices: none of them has lung in it
         return [], Branches.join([])
     at = np.stack([anatomy.x[0, ::2][j], anatomy.y[::2, 0][i], heights[k]], axis=1)
     free = room[k, i, j].astype(np.float64)
@@ -86,7 +87,7 @@ def draw_nodules(
 
 
 def _room(anatomy: Anatomy, depth: Field, heights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each point of every second coarse row and column is from the end of lung or stack, in mm."""
+    """Return the distance in mm to the edge of the lung or the end of the slices, on every second row and column."""
     inside = np.pad(depth[:, ::2, ::2] > 0, ((1, 1), (0, 0), (0, 0)))
     step = float(np.median(np.diff(heights)))
     pixel = 2 * float(anatomy.x[0, 1] - anatomy.x[0, 0])
@@ -96,7 +97,7 @@ def _room(anatomy: Anatomy, depth: Field, heights: NDArray[np.float64]) -> NDArr
 
 def _draw(rng: np.random.Generator, at: NDArray[np.float64], free: NDArray[np.float64], diameter: float) -> Nodule:
     wanted = diameter / 2 * (1.0 + LOBES) + 2.0
-    # Where it fits; if nowhere, among the one in fifty places with most room.
+    # Where it fits; if nowhere, one of the 2 % of places with the most room.
     fits = np.flatnonzero(free >= min(wanted, float(np.quantile(free, 0.98))))
     centre = at[int(rng.choice(fits))]
     waves = rng.normal(size=(7, 3))

@@ -1,8 +1,8 @@
 """Slices in Hounsfield units -> CT Image Storage objects (PS3.3 A.3), the same bytes every time.
 
-Explicit VR little endian, int16, slope 1 and intercept -1024; outside the circle of the field of
-view the stored value is -2000, and PixelPaddingValue says so. No date, no time and no name of
-anybody is in them. UIDs are derived from the cohort's settings under the 2.25 root (PS3.5 B.2).
+Explicit VR little endian, int16, slope 1 and intercept -1024; outside the circular field of view the stored value is
+-2000, which PixelPaddingValue declares. The objects contain no date, no time and no person's name. UIDs are derived
+from the settings of the cohort under the 2.25 root (PS3.5 B.2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_file_meta_info
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
-from lungct.phantom.anatomy import SIDE, Field, Mask
+from lungct.phantom.fields import SLICE_SIZE, Field, Mask
 
 PADDING = -2000
 INTERCEPT = -1024
@@ -29,16 +29,16 @@ INTERCEPT = -1024
 
 @dataclass(frozen=True)
 class Header:
-    """What a patient's objects say.
+    """What the objects of a patient have in common.
 
     Attributes
     ----------
     name
         The patient's id.
     key
-        What UIDs are derived from: the cohort's settings and the patient.
+        What UIDs are derived from: the settings of the cohort and the patient.
     spacing, thickness
-        Between pixels and between slices, in mm.
+        Distance between pixels and between slices, in mm.
     origin
         ImagePositionPatient x and y of the first pixel, and z where the chest's z is 0.
     head_first
@@ -61,13 +61,24 @@ class Header:
 def write_objects(
     folder: Path, header: Header, count: int, slices: Iterable[tuple[float, Field]], padding: Mask
 ) -> None:
-    """Write a patient's slices, given from the feet to the head as (z in mm, HU), into a folder.
+    """Write the slices of a patient to a folder, under file names that do not reveal their order.
 
-    `padding` is a bool (SIDE, SIDE): where nothing was reconstructed. File names say nothing about
-    the order.
+    Parameters
+    ----------
+    folder
+        An existing directory.
+    header
+        What the objects have in common.
+    count
+        Number of slices.
+    slices
+        The slices from the feet to the head: z in mm, and HU, (512, 512), which is overwritten.
+    padding
+        Where nothing was reconstructed, bool, (512, 512).
+
     """
     fixed = {element.tag: _encoded(element) for element in _dataset(header)}
-    stored = np.empty((SIDE, SIDE), "<i2")
+    stored = np.empty((SLICE_SIZE, SLICE_SIZE), "<i2")
     # PixelData's header: tag, VR, two reserved bytes, length (PS3.5 7.1.2).
     pixel_data = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, stored.nbytes)
     for k, (z, hu) in enumerate(slices):
@@ -93,7 +104,7 @@ def write_objects(
 
 
 def _encoded(element: DataElement) -> bytes:
-    """Encode one element; most are alike in all of a patient's files, and are encoded once."""
+    """Return the bytes of an element; most are the same in all files of a patient, and are encoded once."""
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_data_element(buffer, element)
@@ -101,7 +112,7 @@ def _encoded(element: DataElement) -> bytes:
 
 
 def derived_uid(key: str, what: str) -> UID:
-    """Return a UID under 2.25 that depends on nothing but its arguments (a UUID of version 5)."""
+    """Return a UID under 2.25 that depends on the arguments alone (a UUID of version 5)."""
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, f'lungct phantom {key} {what}').int}")
 
 
@@ -119,7 +130,7 @@ def _file_meta(instance: UID) -> bytes:
 
 
 def _dataset(header: Header) -> Dataset:
-    """Return everything that a patient's objects have in common."""
+    """Return the elements that all objects of a patient share."""
     ds = Dataset()
     _identity(ds, header)
     _acquisition(ds, header)
@@ -128,7 +139,7 @@ def _dataset(header: Header) -> Dataset:
 
 
 def _identity(ds: Dataset, header: Header) -> None:
-    """Modules Patient, General Study, General Series, Frame of Reference, Equipment, SOP Common."""
+    """Set the modules Patient, General Study, General Series, Frame of Reference, Equipment and SOP Common."""
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.SOPClassUID = CTImageStorage
     ds.PatientName = header.name
@@ -157,7 +168,7 @@ def _identity(ds: Dataset, header: Header) -> None:
 
 
 def _acquisition(ds: Dataset, header: Header) -> None:
-    """Modules General Image, General Acquisition, Image Plane and CT Image."""
+    """Set the modules General Image, General Acquisition, Image Plane and CT Image."""
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.AcquisitionNumber = 1
     ds.ContentDate = ""
@@ -172,15 +183,15 @@ def _acquisition(ds: Dataset, header: Header) -> None:
     ds.ConvolutionKernel = "PHANTOM"
     ds.GantryDetectorTilt = 0
     ds.DataCollectionDiameter = 500
-    ds.ReconstructionDiameter = round(header.spacing * SIDE, 3)
+    ds.ReconstructionDiameter = round(header.spacing * SLICE_SIZE, 3)
 
 
 def _pixels(ds: Dataset, header: Header) -> None:
-    """Modules Image Pixel, VOI LUT, and the rest of CT Image."""
+    """Set the modules Image Pixel and VOI LUT, and the rest of CT Image."""
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.Rows = SIDE
-    ds.Columns = SIDE
+    ds.Rows = SLICE_SIZE
+    ds.Columns = SLICE_SIZE
     ds.BitsAllocated = 16
     ds.BitsStored = 16
     ds.HighBit = 15

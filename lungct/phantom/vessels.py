@@ -1,9 +1,8 @@
-"""A lung's shape -> trees of vessels and airways in it, and their cut through a slice.
+"""The shape of a lung -> trees of vessels and airways in it, and their cut through a slice.
 
-A tree grows from the root of a lung: points are drawn in the lung, and from the root outwards each
-is joined to the node that keeps both the new branch and the way from the root short. A branch is as
-thick as the number of twigs that it feeds asks for (Murray's law, with an exponent a little below
-the cube root).
+A tree grows from the root of a lung: points are drawn in the lung, and each is joined, from the root outwards, to the
+node that keeps both the new branch and the way from the root short. The thickness of a branch follows from the number
+of twigs that it feeds (Murray's law, with an exponent of 0.36 in place of one third).
 """
 
 from __future__ import annotations
@@ -14,25 +13,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungct.phantom.anatomy import SIDE, Anatomy, Field
+from lungct.phantom.anatomy import Anatomy
+from lungct.phantom.fields import SLICE_SIZE, Field
 
 Points = NDArray[np.float64]
 """(n, 3): x, y, z in mm."""
 
-_FINE = 2  # lines are drawn on a canvas of twice the image's size, so that widths come in half pixels
-_FRACTION = 4  # and with coordinates in sixteenths of a pixel
+_FINE = 2  # lines are drawn on a canvas of twice the slice's size, so that widths come in half pixels
+_FRACTION_BITS = 4  # and with coordinates in sixteenths of a pixel
 
 
 @dataclass(frozen=True)
 class Branches:
-    """Straight pieces: ends (n, 2, 3) in mm (x, y, z) and radii (n,) in mm."""
+    """Straight segments: ends (n, 2, 3) in mm (x, y, z) and radii (n,) in mm."""
 
     ends: NDArray[np.float64]
     radii: NDArray[np.float64]
 
     @staticmethod
     def join(parts: list[Branches]) -> Branches:
-        """Put several into one."""
+        """Return all segments of several sets as one set."""
         ends = [part.ends for part in parts] or [np.empty((0, 2, 3))]
         radii = [part.radii for part in parts] or [np.empty(0)]
         return Branches(np.concatenate(ends), np.concatenate(radii))
@@ -46,11 +46,11 @@ def draw_trees(
     Parameters
     ----------
     rng
-        The patient's own.
+        The patient's generator.
     anatomy
         The chest.
     depth
-        The lungs' depth at each slice, (slices, COARSE, COARSE).
+        Depth in the lungs at each slice, (slices, 128, 128).
     heights
         z of each slice in mm, (slices,).
 
@@ -67,7 +67,6 @@ def draw_trees(
         if len(k) < 100:
             continue
         hilum = anatomy.carina - 22.0
-
         lung = np.stack([anatomy.x[0, j], anatomy.y[i, 0], heights[k]], axis=1)
         jitter = np.array([1.0, 1.0, step / 2])
         arteries, veins, bronchi = (
@@ -79,18 +78,19 @@ def draw_trees(
             )
         )
         vessels += [arteries, veins]
-        wide = bronchi.radii > 1.6  # narrower ones are lost between the vessels
+        wide = bronchi.radii > 1.6  # narrower ones would not be seen between the vessels
         airways.append(Branches(bronchi.ends[wide], bronchi.radii[wide]))
     return Branches.join(vessels), Branches.join(airways)
 
 
 def _points(rng: np.random.Generator, lung: Points, count: int, jitter: NDArray[np.float64]) -> Points:
-    """Draw points of a lung, a little off the grid of its points that are given."""
+    """Draw some of the given points of a lung, each moved a little off their grid."""
     picked = lung[rng.integers(len(lung), size=count)]
     return np.asarray(picked + rng.uniform(-1.0, 1.0, (count, 3)) * jitter, np.float64)
 
 
 def _grow(rng: np.random.Generator, root: tuple[float, float, float], targets: Points, twig: float) -> Branches:
+    """Grow one tree from a root to the targets, with twigs of a given radius in mm."""
     targets = targets[np.argsort(np.linalg.norm(targets - root, axis=1), kind="stable")]
     nodes = np.vstack([[root], targets])
     way = np.zeros(len(nodes))
@@ -107,7 +107,7 @@ def _grow(rng: np.random.Generator, root: tuple[float, float, float], targets: P
     length = np.linalg.norm(stops - starts, axis=1, keepdims=True)
     bent = (starts + stops) / 2 + rng.normal(0, 0.07, starts.shape) * length
     radii = twig * twigs**0.36
-    thick = np.minimum(radii[parent[1:]], 1.5 * radii[1:])  # they taper on their way
+    thick = np.minimum(radii[parent[1:]], 1.5 * radii[1:])  # a branch tapers along its way
     ends = np.concatenate([np.stack([starts, bent], 1), np.stack([bent, stops], 1)])
     return Branches(ends, np.concatenate([(thick + radii[1:]) / 2, radii[1:]]))
 
@@ -115,13 +115,12 @@ def _grow(rng: np.random.Generator, root: tuple[float, float, float], targets: P
 def draw_cut(
     branches: Branches, z: float, thickness: float, spacing: float, *, wider: float = 0.0
 ) -> NDArray[np.uint8] | None:
-    """Draw what a slice of some thickness sees of the branches.
+    """Draw the branches within a slice of some thickness, each widened by `wider` mm.
 
     Returns
     -------
     numpy.ndarray or None
-        uint8 (SIDE, SIDE), the share of a pixel's volume that is branch in 255ths; None where none
-        is near.
+        uint8 (512, 512), the share of a pixel's volume that is branch, in 255ths; None if no branch is near.
 
     """
     low, high = z - thickness / 2, z + thickness / 2
@@ -135,18 +134,17 @@ def draw_cut(
     safe = np.where(flat, 1.0, rise)
     s, e = np.where(flat, 0.0, (low - za) / safe), np.where(flat, 1.0, (high - za) / safe)
     s, e = np.clip(np.minimum(s, e), 0, 1), np.clip(np.maximum(s, e), 0, 1)
-    run = ends[:, 1] - ends[:, 0]
-    a, b = ends[:, 0] + s[:, None] * run, ends[:, 0] + e[:, None] * run
-    # A branch along the slice fills as much of its thickness as it is wide; one across fills all of
-    # it.
+    whole = ends[:, 1] - ends[:, 0]
+    a, b = ends[:, 0] + s[:, None] * whole, ends[:, 0] + e[:, None] * whole
+    # A branch that runs along the slice fills as much of the thickness as it is wide; one that crosses it fills all.
     filled = np.minimum((np.abs(b[:, 2] - a[:, 2]) + 2 * radii) / thickness, 1.0)
-    scale = _FINE << _FRACTION
-    pixel = np.stack([a[:, :2], b[:, :2]], 1) / spacing + (SIDE - 1) / 2
-    pixels = np.rint(((pixel + 0.5) * scale) - (1 << (_FRACTION - 1))).astype(int)
+    scale = _FINE << _FRACTION_BITS
+    pixel = np.stack([a[:, :2], b[:, :2]], 1) / spacing + (SLICE_SIZE - 1) / 2
+    pixels = np.rint(((pixel + 0.5) * scale) - (1 << (_FRACTION_BITS - 1))).astype(int)
     widths = np.maximum(np.rint((radii + wider) * 2 * _FINE / spacing), 1).astype(int)
-    canvas = np.zeros((SIDE * _FINE, SIDE * _FINE), np.uint8)
+    canvas = np.zeros((SLICE_SIZE * _FINE, SLICE_SIZE * _FINE), np.uint8)
     for n in np.argsort(filled, kind="stable").tolist():
         (x0, y0), (x1, y1) = pixels[n].tolist()
-        cv2.line(canvas, (x0, y0), (x1, y1), int(255 * filled[n]), int(widths[n]), cv2.LINE_8, _FRACTION)
-    small = cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        cv2.line(canvas, (x0, y0), (x1, y1), int(255 * filled[n]), int(widths[n]), cv2.LINE_8, _FRACTION_BITS)
+    small = cv2.resize(canvas, (SLICE_SIZE, SLICE_SIZE), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.GaussianBlur(small, (3, 3), 0.6))

@@ -1,101 +1,103 @@
-"""A series of slices -> triplets: stacks of three grey images as an ImageNet network wants them.
+"""A series of slices -> triplets: stacks of three grey images, as an ImageNet network expects them.
 
-    stack.py     Triplets: what every preset gives
-    dsb2017.py   the 2017 system's chain, equal bit for bit wherever it runs
-    lung.py      any scanner: Hounsfield window, 2.5 mm grid, the lungs' box
+    stack.py     `Triplets`: what every preset returns
+    dsb2017.py   the preset dsb2017: the chain of the 2017 system, reproduced bit for bit
+    lung.py      the preset lung: any scanner; Hounsfield window, 2.5 mm grid, the box around the lungs
+    grid.py      slices at any spacing -> slices every 2.5 mm
+    opencv.py    OpenCV on the calling thread
 
-A *preset* is one fixed way from stored values to pixels. A *triplet* is three slices that become
-the three colour channels of one image, uint8, 224 x 224, channel c being the triplet's slice c.
-Positions are millimetres along the slices' normal, towards the head for axial slices.
+A *preset* is one fixed way from stored values to pixels; ``docs/formats.md`` has the numbered rules of each. A
+*triplet* is three slices that become the three colour channels of one image, uint8, 224 x 224; channel c is slice c of
+the triplet. Positions are millimetres along the normal of the slices, towards the head for axial slices.
 
-Presets must never depend on anything but the series: no time, no thread count, no neighbour in a
-batch. A change of a single pixel raises ``lungct.features``' revision.
+A preset must depend on the series alone: not on the time, the number of threads or the other patients of a batch. A
+change to a single pixel means a new ``REVISION`` in ``lungct.features``.
 """
 
 from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from lungct.errors import UsageError
-from lungct.preprocess.stack import SIZE, Triplets
+from lungct.arguments import one_of
+from lungct.preprocess.stack import TRIPLET_SIZE, Triplets
 
 if TYPE_CHECKING:
     from lungct.dicom import Series
 
 __all__ = [
     "PRESETS",
-    "SIZE",
+    "TRIPLET_SIZE",
+    "Preset",
     "Triplets",
     "check_preset",
     "prepare",
     "triplets",
 ]
 
-PRESETS: tuple[str, ...] = ("dsb2017", "lung")
-"""Each is a module here, with a function ``prepare(series) -> Triplets``, imported when it is used."""
+Preset = Literal["dsb2017", "lung"]
+"""The name of a preset: a module of this package with a function ``prepare(series) -> Triplets``."""
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
-def check_preset(preset: str) -> str:
-    """Return `preset` where there is one of that name.
+def check_preset(preset: str) -> Preset:
+    """Return the name of a preset, checked.
 
     Raises
     ------
     UsageError
-        No such preset; the sentence lists those there are.
+        If there is no such preset; the message lists those that exist.
 
     """
-    if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    return preset
+    one_of(preset, PRESETS, "preset")
+    return cast(Preset, preset)
 
 
-def prepare(series: Series, preset: str = "dsb2017") -> Triplets:
-    """Turn a series into the triplets of a preset.
+def prepare(series: Series, preset: Preset = "dsb2017") -> Triplets:
+    """Convert a series to the triplets of a preset.
 
     Parameters
     ----------
     series
-        The slices, in any order: a preset puts them into its own.
+        The slices, in any order; each preset orders them itself.
     preset
         One of `PRESETS`.
 
     Raises
     ------
     SeriesError
-        The series cannot be used (``too_few_slices``, ``geometry``, ``no_lungs``, or what reading
-        pixels raises).
+        If the series cannot be used (``too_few_slices``, ``geometry``, ``no_lungs``, or an error while reading pixels).
     UsageError
-        No such preset.
+        If there is no such preset.
 
     """
-    module = import_module(f"lungct.preprocess.{check_preset(preset)}")
+    module = import_module(f"lungct.preprocess.{check_preset(preset)}")  # scipy and OpenCV only where they are used
     prepared: Triplets = module.prepare(series)
     return prepared
 
 
-def triplets(patient_dir: str | os.PathLike[str], preset: str = "dsb2017") -> Triplets:
-    """Read a patient's directory and give the triplets that extraction feeds to the network.
+def triplets(patient_dir: str | os.PathLike[str], preset: Preset = "dsb2017") -> Triplets:
+    """Read a patient's directory and return the triplets that `lungct.extract` feeds to the network.
 
     Parameters
     ----------
     patient_dir
-        A directory with one patient's DICOM files.
+        A directory with the DICOM files of one patient.
     preset
-        ``"dsb2017"`` (the 2017 chain) or ``"lung"`` (any scanner).
+        ``"dsb2017"`` (the chain of the 2017 system) or ``"lung"`` (any scanner).
 
     Returns
     -------
     Triplets
-        ``.pixels`` uint8 (T, 3, 224, 224) and ``.positions_mm`` float64 (T,).
+        ``.pixels``, uint8 (T, 3, 224, 224), and ``.positions_mm``, float64 (T,).
 
     Raises
     ------
     SeriesError
-        The directory holds no usable CT series.
+        If the directory has no usable CT series.
     UsageError
-        No such preset, or no such directory.
+        If there is no such preset or no such directory.
 
     """
     from lungct.dicom import read_series

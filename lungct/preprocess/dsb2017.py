@@ -1,13 +1,12 @@
 """Preset ``dsb2017``: the chain of the 2017 system (Kaggle Data Science Bowl), bit for bit.
 
-Each slice is scaled by its own maximum, its histogram equalised, a margin cropped, and the rest
-resized to 224 x 224; then slices 0 1 2, 3 4 5, ... become triplets. On the Kaggle set (slope 1,
-intercept -1024) v below is the stored value and the -2000 padding becomes 0, as in 2017; elsewhere
-2017's cast to unsigned wrapped around, and this does not.
+Each slice is scaled by its own maximum, its histogram is equalised, a margin is cropped, and the rest is resized to
+224 x 224; slices 0 1 2, 3 4 5, … then become triplets. On the Kaggle set (slope 1, intercept -1024) the value v below
+is the stored value, and the padding of -2000 becomes 0, as in 2017. Elsewhere the 2017 system's cast to an unsigned
+type wrapped around; this one does not.
 
-The numbered rules are those of the format description ("preset dsb2017").
-``tests/reference_dsb2017.py`` is a slow and plain second writing of them, to which this one must
-stay equal.
+Rule numbers are those of ``docs/formats.md``, "Preset dsb2017". ``tests/support/reference_dsb2017.py`` is a second,
+slow and plain implementation, which this one must equal.
 """
 
 from __future__ import annotations
@@ -19,24 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungct.errors import SeriesError
-from lungct.preprocess.stack import SIZE, Triplets, one_thread
+from lungct.preprocess.opencv import single_threaded
+from lungct.preprocess.stack import TRIPLET_SIZE, Triplets
 
 if TYPE_CHECKING:
     from lungct.dicom import Series
 
-# A table is cheaper than arithmetic while it is not larger than the slices that are looked up in
-# it.
+# A table of all grey values is cheaper than arithmetic on every pixel as long as it is no larger than a slice.
 _TABLE_LIMIT = 1 << 17
 
 
 def prepare(series: Series) -> Triplets:
-    """Turn a series into the 2017 system's triplets.
+    """Convert a series to the triplets of the 2017 system.
 
     Raises
     ------
     SeriesError
-        ``too_few_slices`` under 4 slices; ``geometry`` where neither InstanceNumber nor position
-        orders them.
+        ``too_few_slices`` for fewer than 4 slices; ``geometry`` if neither InstanceNumber nor position orders them.
 
     """
     series = series.by_instance()  # rule 1
@@ -46,40 +44,48 @@ def prepare(series: Series) -> Triplets:
             f"the preset dsb2017 needs at least 4 slices; this series has {count}",
             code="too_few_slices",
         )
-    # Rule 7: i = 0, 3, 6, ... while i < N - 3, so of 6 slices only the first three, as in 2017.
+    # Rule 7: i = 0, 3, 6, … while i < N - 3, so of 6 slices only the first three, as in 2017.
     starts = range(0, count - 3, 3)
-    pixels = np.empty((len(starts), 3, SIZE, SIZE), np.uint8)
-    with one_thread():
+    pixels = np.empty((len(starts), 3, TRIPLET_SIZE, TRIPLET_SIZE), np.uint8)
+    with single_threaded():
         for t, start in enumerate(starts):
             for c in range(3):
-                piece = series.slices[start + c]
-                grey = to_grey(series.stored(start + c), piece.slope, piece.intercept)
-                pixels[t, c] = _resized(grey)
+                i = start + c
+                pixels[t, c] = slice_image(series.stored(i), series.slices[i].slope, series.slices[i].intercept)
     middles = np.asarray(series.positions_mm, np.float64)[[start + 1 for start in starts]]
     return Triplets(pixels, middles, series.scan)
 
 
-def to_grey(stored: NDArray[np.integer], slope: float, intercept: float) -> NDArray[np.uint8]:
-    """Scale one slice to 0 ... 255 by its own maximum (rules 2 and 3).
+def slice_image(stored: NDArray[np.integer], slope: float, intercept: float) -> NDArray[np.uint8]:
+    """Return one slice as a channel of a triplet (rules 2 to 6).
 
     Parameters
     ----------
     stored
-        Stored values, any integer type, shape (rows, columns).
+        Stored values of any integer type, shape (rows, columns).
     slope, intercept
         RescaleSlope and RescaleIntercept of this slice.
 
     Returns
     -------
     numpy.ndarray
-        uint8, shape (rows, columns).
+        uint8, shape (224, 224).
 
     """
+    equalised = cv2.equalizeHist(_grey(stored, slope, intercept))  # rule 4, on the whole slice
+    rows, columns = stored.shape
+    above, left = (40 * rows) // 512, (40 * columns) // 512
+    inside = equalised[above : rows - above, left : columns - left]  # rule 5
+    size = (TRIPLET_SIZE, TRIPLET_SIZE)
+    resized: NDArray[np.uint8] = cv2.resize(inside, size, interpolation=cv2.INTER_LINEAR)  # rule 6
+    return resized
+
+
+def _grey(stored: NDArray[np.integer], slope: float, intercept: float) -> NDArray[np.uint8]:
+    """Scale one slice to 0 … 255 by its own maximum (rules 2 and 3)."""
     low, high = int(stored.min()), int(stored.max())
-    # v is monotone in the stored value, and so its maximum over the slice lies at one of the two
-    # ends.
-    ends = _shifted(np.array([low, high], np.float64), slope, intercept)
-    largest = float(ends.max())
+    # v is monotone in the stored value, so its maximum over the slice is at one of the two ends.
+    largest = float(_shifted(np.array([low, high], np.float64), slope, intercept).max())
     if largest == 0:
         return np.zeros(stored.shape, np.uint8)
     if high - low >= _TABLE_LIMIT:
@@ -91,20 +97,11 @@ def to_grey(stored: NDArray[np.integer], slope: float, intercept: float) -> NDAr
 
 
 def _shifted(stored: NDArray[np.float64], slope: float, intercept: float) -> NDArray[np.float64]:
-    """Rule 2: v = max(0, rint(stored x slope + intercept) + 1024), whole numbers in float64."""
+    """Return v = max(0, rint(stored x slope + intercept) + 1024), whole numbers in float64 (rule 2)."""
     shifted: NDArray[np.float64] = np.rint(stored * float(slope) + float(intercept)) + 1024.0
     return np.maximum(shifted, 0.0)
 
 
 def _scaled(v: NDArray[np.float64], largest: float) -> NDArray[np.uint8]:
-    """Rule 3: uint8(trunc((255.0 / m) x v)), the quotient taken first, as in 2017."""
+    """Return uint8(trunc((255.0 / m) x v)), the quotient computed first, as in 2017 (rule 3)."""
     return ((255.0 / largest) * v).astype(np.uint8)
-
-
-def _resized(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Rules 4 to 6: equalise the whole slice, crop a margin of 40 in 512, resize."""
-    rows, columns = grey.shape
-    above, left = (40 * rows) // 512, (40 * columns) // 512
-    inside = cv2.equalizeHist(grey)[above : rows - above, left : columns - left]
-    resized: NDArray[np.uint8] = cv2.resize(inside, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    return resized

@@ -1,13 +1,11 @@
-"""Preset ``lung``: the lungs' box on a 2.5 mm grid in a fixed Hounsfield window, for any scanner.
+"""Preset ``lung``: the box around the lungs, on a 2.5 mm grid, in a fixed Hounsfield window; for any scanner.
 
-Terms and units. *Grid slices* lie every 2.5 mm along the normal, the first at the first slice's
-position (feet), HU in float32. The *sampled* grid takes every fourth row and column; a sampled
-pixel stands for its 4 x 4 block. Boxes are half open; in the plane they are pixels of the full
-image and may reach beyond it, where the image is too small for a square: what is missing there is
-air, -1000 HU.
+Terms. *Grid slices* lie every 2.5 mm along the normal, the first at the position of the first slice (feet), in HU as
+float32. The *sampled* grid has every fourth row and column; a sampled pixel represents its block of 4 x 4. Boxes are
+half open. In the plane they count pixels of the full image and may reach beyond it where the image is too small for a
+square; the missing part is air, -1000 HU.
 
-The numbered rules are those of the format description ("preset lung"). Memory is bounded by the
-grid's volume and a few slices: each input slice is read once, whatever their number.
+Rule numbers are those of ``docs/formats.md``, "Preset lung".
 """
 
 from __future__ import annotations
@@ -22,33 +20,28 @@ from numpy.typing import NDArray
 from scipy import ndimage  # type: ignore[import-untyped,unused-ignore]
 
 from lungct.errors import SeriesError
-from lungct.preprocess.stack import SIZE, Triplets, one_thread
+from lungct.preprocess.grid import GRID_MM, grid_slices
+from lungct.preprocess.opencv import single_threaded
+from lungct.preprocess.stack import TRIPLET_SIZE, Triplets
 
 if TYPE_CHECKING:
     from lungct.dicom import Scan, Series
 
-GRID_MM = 2.5
 AIR_HU = -1000.0
-WINDOW_HU = (-1000.0, 400.0)
+WINDOW_HU = (AIR_HU, 400.0)
 
-_STEP = 4  # sampling of rows and columns
+_SAMPLING = 4  # one row and column in four
 _MARGIN_MM = 10.0
 _LUNG_BELOW_HU = -400.0
-_HOLLOW_HU = -950.0  # a component with a mean at or below this is air in a table's hollow, not lung
-_COMPONENT_L = 0.05
-_LUNGS_L = 0.2
-_SECOND_PART = 10  # the second component is a lung from a tenth of the largest on
-
-# Rule 2 counts in hundredths of a millimetre, as integers: which slices a grid slice averages must
-# not hang on the last bit of a difference of two decimal strings.
-_GRID = 250
-_HALF = 125
-_GAP = 1000
+_HOLLOW_HU = -950.0  # a component whose mean is no higher is the air in a hollow table, not lung
+_LEAST_COMPONENT_L = 0.05
+_LEAST_LUNGS_L = 0.2
+_LEAST_SECOND_SHARE = 10  # the second component is a lung if it has at least a tenth of the largest
 
 
 @dataclass(frozen=True)
 class LungBox:
-    """The lungs' box, widened to a square: grid slices, rows, columns, each half open."""
+    """The box around the lungs, widened to a square: grid slices, rows and columns, each half open."""
 
     slices: tuple[int, int]
     rows: tuple[int, int]
@@ -64,15 +57,15 @@ class Lungs:
     volume
         Grid slices, HU, float32, shape (K, rows, columns).
     positions_mm
-        Their positions along the normal, float64, shape (K,).
+        Positions of the grid slices along the normal, float64, shape (K,).
     mask
         The lungs on the sampled grid, bool, shape (K, ceil(rows / 4), ceil(columns / 4)).
     box
-        What the preset shows of it.
+        The part that the triplets show.
     litres
-        The mask's volume.
+        Volume of the mask.
     scan
-        What reading found.
+        What reading found out about the scan.
 
     """
 
@@ -84,26 +77,26 @@ class Lungs:
     scan: Scan
 
     @property
-    def middle(self) -> int:
-        """The grid slice with most lung in it: the one to show to a person."""
+    def fullest_slice(self) -> int:
+        """Index of the grid slice with the most lung: the one to show to a person."""
         return int(self.mask.sum(axis=(1, 2)).argmax())
 
 
 def prepare(series: Series) -> Triplets:
-    """Turn a series into triplets of the lungs.
+    """Convert a series to triplets of the lungs.
 
     Raises
     ------
     SeriesError
-        ``geometry`` (positions or pixel spacing unknown, or a gap of more than 10 mm),
-        ``no_lungs``, or ``too_few_slices`` (the box holds fewer than three grid slices).
+        ``geometry`` (positions or pixel spacing unknown, or a gap of more than 10 mm), ``no_lungs``, or
+        ``too_few_slices`` (fewer than three grid slices in the box).
 
     """
-    return show(find_lungs(series))
+    return lung_triplets(find_lungs(series))
 
 
 def find_lungs(series: Series) -> Lungs:
-    """Put a series onto the grid and find the lungs and their box in it (rules 1 to 3).
+    """Resample a series to the grid and find the lungs and their box in it (rules 1 to 3).
 
     Raises
     ------
@@ -114,22 +107,22 @@ def find_lungs(series: Series) -> Lungs:
     series = series.by_position()  # rule 1
     _, row_mm, column_mm = series.spacing_mm
     if not (0 < row_mm < math.inf and 0 < column_mm < math.inf):
-        raise SeriesError("the files do not give the pixel spacing, which the preset lung needs", code="geometry")
-    volume, positions = grid_slices(series)
-    sampled = np.ascontiguousarray(volume[:, ::_STEP, ::_STEP])
-    voxel_l = _STEP * row_mm * _STEP * column_mm * GRID_MM / 1e6
+        raise SeriesError("the files do not state the pixel spacing, which the preset lung needs", code="geometry")
+    volume, positions = grid_slices(series)  # rule 2
+    sampled = np.ascontiguousarray(volume[:, ::_SAMPLING, ::_SAMPLING])
+    voxel_l = _SAMPLING * row_mm * _SAMPLING * column_mm * GRID_MM / 1e6
     mask = lung_mask(sampled, voxel_l)
     box = lung_box(mask, (series.rows, series.columns), (row_mm, column_mm))
     return Lungs(volume, positions, mask, box, int(mask.sum()) * voxel_l, series.scan)
 
 
-def show(lungs: Lungs) -> Triplets:
-    """Window, crop and resize the grid slices within the box, in threes (rules 4 and 5).
+def lung_triplets(lungs: Lungs) -> Triplets:
+    """Window, crop and resize the grid slices in the box, three at a time (rules 4 and 5).
 
     Raises
     ------
     SeriesError
-        ``too_few_slices`` where the box holds fewer than three grid slices.
+        ``too_few_slices`` for fewer than three grid slices in the box.
 
     """
     first, last = lungs.box.slices
@@ -139,82 +132,13 @@ def show(lungs: Lungs) -> Triplets:
             f"the preset lung needs at least 3 slices of {GRID_MM} mm; the lungs span {last - first}",
             code="too_few_slices",
         )
-    pixels = np.empty((count, 3, SIZE, SIZE), np.uint8)
-    with one_thread():
+    pixels = np.empty((count, 3, TRIPLET_SIZE, TRIPLET_SIZE), np.uint8)
+    with single_threaded():
         for t in range(count):
             for c in range(3):
-                pixels[t, c] = _resized(lungs.volume[first + 3 * t + c], lungs.box)
+                pixels[t, c] = _slice_image(lungs.volume[first + 3 * t + c], lungs.box)
     middles = lungs.positions_mm[first + 1 : first + 3 * count : 3]
     return Triplets(pixels, middles.copy(), replace(lungs.scan, lung_litres=lungs.litres))
-
-
-def grid_slices(series: Series) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Average or interpolate a series, ordered by position, onto grid slices (rule 2).
-
-    A grid slice is the weighted mean of the slices less than 1.25 mm away (weight 1) and exactly
-    1.25 mm away (weight one half); where there are none, the linear interpolation between the
-    nearest below and above.
-
-    Returns
-    -------
-    volume
-        HU, float32, shape (K, rows, columns).
-    positions_mm
-        float64, shape (K,).
-
-    Raises
-    ------
-    SeriesError
-        ``geometry``: a gap of more than 10 mm.
-
-    """
-    positions = np.asarray(series.positions_mm, np.float64)
-    places = np.rint((positions - positions[0]) * 100.0).astype(np.int64)
-    _refuse_gaps(places)
-    count = int(places[-1]) // _GRID + 1
-    volume = np.empty((count, series.rows, series.columns), np.float32)
-    weights = np.zeros(count, np.float64)
-    below: NDArray[np.float32] | None = None
-    for i in range(len(series)):
-        here, hu = int(places[i]), series.hu(i)
-        if below is not None:
-            _interpolate(volume, (int(places[i - 1]), below), (here, hu))
-        for k in range(-(-(here - _HALF) // _GRID), (here + _HALF) // _GRID + 1):
-            if 0 <= k < count:
-                weight = 1.0 if abs(here - _GRID * k) < _HALF else 0.5
-                part = hu * np.float32(weight)
-                if weights[k] == 0:
-                    volume[k] = part
-                else:
-                    volume[k] += part
-                weights[k] += weight
-        below = hu
-    for k in np.flatnonzero((weights != 0) & (weights != 1)).tolist():
-        volume[k] /= np.float32(weights[k])
-    return volume, positions[0] + GRID_MM * np.arange(count)
-
-
-def _refuse_gaps(places: NDArray[np.int64]) -> None:
-    gaps = np.diff(places)
-    if len(gaps) and int(gaps.max()) > _GAP:
-        at = int(gaps.argmax())
-        raise SeriesError(
-            f"a gap of {gaps[at] / 100:g} mm between slices {at + 1} and {at + 2} of {len(places)}, "
-            f"counted from the feet; the preset lung bridges at most {_GAP / 100:g} mm",
-            code="geometry",
-        )
-
-
-def _interpolate(
-    volume: NDArray[np.float32],
-    below: tuple[int, NDArray[np.float32]],
-    above: tuple[int, NDArray[np.float32]],
-) -> None:
-    """Fill the grid slices between two neighbouring slices that neither of them reaches."""
-    (low, low_hu), (high, high_hu) = below, above
-    for k in range((low + _HALF) // _GRID + 1, -(-(high - _HALF) // _GRID)):
-        share = (_GRID * k - low) / (high - low)
-        volume[k] = low_hu * np.float32(1.0 - share) + high_hu * np.float32(share)
 
 
 def lung_mask(sampled: NDArray[np.float32], voxel_l: float) -> NDArray[np.bool_]:
@@ -225,45 +149,48 @@ def lung_mask(sampled: NDArray[np.float32], voxel_l: float) -> NDArray[np.bool_]
     sampled
         HU, shape (K, rows, columns).
     voxel_l
-        Litres that one sampled voxel stands for.
+        Litres per sampled voxel.
 
     Raises
     ------
     SeriesError
-        ``no_lungs``: less than 0.2 litre found.
+        ``no_lungs``: if there is less than 0.2 litre of lung.
 
     """
+    inside = _air_inside_the_body(sampled)
+    labels, count = ndimage.label(inside)  # 6-connected in space
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sums = np.bincount(labels.ravel(), weights=sampled.ravel(), minlength=count + 1)
+    means = sums / np.maximum(sizes, 1)
+    fit = [n for n in range(1, count + 1) if sizes[n] * voxel_l >= _LEAST_COMPONENT_L and means[n] > _HOLLOW_HU]
+    # The largest, and the second if it has at least a tenth of its size: airways often join both lungs to one
+    # component, and the second is then the gas in the stomach.
+    fit.sort(key=lambda n: -int(sizes[n]))
+    chosen = [n for n in fit[:2] if _LEAST_SECOND_SHARE * sizes[n] >= sizes[fit[0]]]
+    litres = sum(int(sizes[n]) for n in chosen) * voxel_l
+    if litres < _LEAST_LUNGS_L:
+        raise SeriesError(
+            f"no lungs found: {litres:.2f} litres look like lung, and at least {_LEAST_LUNGS_L} are needed",
+            code="no_lungs",
+        )
+    return np.asarray(np.isin(labels, chosen))
+
+
+def _air_inside_the_body(sampled: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where a pixel is below -400 HU and not connected, within its slice, to the border of the image."""
     air = sampled < _LUNG_BELOW_HU
-    # Air that reaches the image's border within its slice is outside the body. One labelling for
-    # all slices: the structuring element has neighbours in the plane only.
+    # One labelling for all slices: the structuring element has neighbours in the plane only.
     plane = np.zeros((3, 3, 3), bool)
     plane[1] = ndimage.generate_binary_structure(2, 1)
     labels, count = ndimage.label(air, plane)
     outside = np.zeros(count + 1, bool)
     for edge in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
         outside[edge] = True
-    inside = air & ~outside[labels]
-
-    labels, count = ndimage.label(inside)  # 6-connected in space
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    sums = np.bincount(labels.ravel(), weights=sampled.ravel(), minlength=count + 1)
-    means = sums / np.maximum(sizes, 1)
-    fit = [n for n in range(1, count + 1) if sizes[n] * voxel_l >= _COMPONENT_L and means[n] > _HOLLOW_HU]
-    # The largest, and the second where it is not a mere tenth of it: airways often join both lungs,
-    # and then the second is the stomach's gas.
-    fit.sort(key=lambda n: -int(sizes[n]))
-    chosen = [n for n in fit[:2] if _SECOND_PART * sizes[n] >= sizes[fit[0]]]
-    litres = sum(int(sizes[n]) for n in chosen) * voxel_l
-    if litres < _LUNGS_L:
-        raise SeriesError(
-            f"no lungs found: {litres:.2f} litres look like lung, and at least {_LUNGS_L} are needed",
-            code="no_lungs",
-        )
-    return np.asarray(np.isin(labels, chosen))
+    return np.asarray(air & ~outside[labels])
 
 
 def lung_box(mask: NDArray[np.bool_], shape: tuple[int, int], spacing_mm: tuple[float, float]) -> LungBox:
-    """Bound the lungs, add 10 mm all round, widen the shorter side to a square in mm (rule 3).
+    """Bound the lungs, add 10 mm on all sides, and widen the shorter side to a square in mm (rule 3).
 
     Parameters
     ----------
@@ -276,23 +203,23 @@ def lung_box(mask: NDArray[np.bool_], shape: tuple[int, int], spacing_mm: tuple[
 
     """
     along = np.flatnonzero(mask.any(axis=(1, 2)))
-    ends = round(_MARGIN_MM / GRID_MM)
-    slices = (max(0, int(along[0]) - ends), min(len(mask), int(along[-1]) + 1 + ends))
+    margin = round(_MARGIN_MM / GRID_MM)
+    slices = (max(0, int(along[0]) - margin), min(len(mask), int(along[-1]) + 1 + margin))
 
     sides: list[tuple[float, float]] = []  # mm
     limits = [shape[axis] * spacing_mm[axis] for axis in (0, 1)]
     for axis in (0, 1):
         hit = np.flatnonzero(mask.any(axis=(0, 2 - axis)))
-        low = _STEP * int(hit[0]) * spacing_mm[axis] - _MARGIN_MM
-        high = _STEP * (int(hit[-1]) + 1) * spacing_mm[axis] + _MARGIN_MM
+        low = _SAMPLING * int(hit[0]) * spacing_mm[axis] - _MARGIN_MM
+        high = _SAMPLING * (int(hit[-1]) + 1) * spacing_mm[axis] + _MARGIN_MM
         sides.append((max(0.0, low), min(limits[axis], high)))
     side = max(high - low for low, high in sides)
-    rows, columns = (_whole_pixels(_widened(sides[axis], side, limits[axis]), spacing_mm[axis]) for axis in (0, 1))
+    rows, columns = (_to_pixels(_widen(sides[axis], side, limits[axis]), spacing_mm[axis]) for axis in (0, 1))
     return LungBox(slices, rows, columns)
 
 
-def _widened(edges: tuple[float, float], side: float, limit: float) -> tuple[float, float]:
-    """Widen an interval about its centre and move it inside 0 ... limit; centre what is larger."""
+def _widen(edges: tuple[float, float], side: float, limit: float) -> tuple[float, float]:
+    """Widen an interval about its centre, then move it into 0 … limit, or centre it there if it is larger."""
     if edges[1] - edges[0] >= side:
         return edges
     low = (edges[0] + edges[1] - side) / 2
@@ -300,26 +227,25 @@ def _widened(edges: tuple[float, float], side: float, limit: float) -> tuple[flo
     return low, low + side
 
 
-def _whole_pixels(edges_mm: tuple[float, float], spacing_mm: float) -> tuple[int, int]:
-    """Round edges to pixels, half to even; a millionth of a pixel is float noise."""
+def _to_pixels(edges_mm: tuple[float, float], spacing_mm: float) -> tuple[int, int]:
+    """Round edges to whole pixels, half to even; a millionth of a pixel is noise of floating point."""
     low, high = (int(np.rint(round(edge / spacing_mm, 6))) for edge in edges_mm)
     return low, high
 
 
-def _resized(hu: NDArray[np.float32], box: LungBox) -> NDArray[np.uint8]:
-    """Window one grid slice within the box to 0 ... 255 and resize it (rule 4)."""
+def _slice_image(hu: NDArray[np.float32], box: LungBox) -> NDArray[np.uint8]:
+    """Return one grid slice as a channel of a triplet: windowed to 0 … 255, cropped and resized (rule 4)."""
     (top, bottom), (left, right) = box.rows, box.columns
     rows, columns = hu.shape
     inside = hu[max(top, 0) : min(bottom, rows), max(left, 0) : min(right, columns)]
     low, high = WINDOW_HU
-    # Multiplied before it is divided: for whole HU both the product and a result of x.5 are then
-    # exact.
+    # Multiply before dividing: for whole HU the product is exact, and so is every result of x.5.
     scaled = (np.clip(inside, low, high) - np.float32(low)) * np.float32(255.0)
     grey = np.rint(scaled / np.float32(high - low)).astype(np.uint8)
-    if grey.shape != (bottom - top, right - left):  # -1000 HU is 0 in the window
+    if grey.shape != (bottom - top, right - left):  # air is 0 in the window
         outside = ((max(-top, 0), max(bottom - rows, 0)), (max(-left, 0), max(right - columns, 0)))
         grey = np.pad(grey, outside)
-    shrinks = bottom - top > SIZE or right - left > SIZE
+    shrinks = bottom - top > TRIPLET_SIZE or right - left > TRIPLET_SIZE
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized: NDArray[np.uint8] = cv2.resize(grey, (SIZE, SIZE), interpolation=method)
+    resized: NDArray[np.uint8] = cv2.resize(grey, (TRIPLET_SIZE, TRIPLET_SIZE), interpolation=method)
     return resized

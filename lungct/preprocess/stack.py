@@ -1,10 +1,8 @@
-"""What every preset gives: a stack of triplets with the position of each."""
+"""`Triplets`: a patient's images as every preset returns them, with the position of each."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +10,8 @@ from numpy.typing import NDArray
 
 from lungct.dicom import Scan
 
-SIZE = 224
-"""Rows and columns of a triplet's images: what ImageNet's networks were trained on."""
+TRIPLET_SIZE = 224
+"""Rows and columns of a triplet's images: the size that ImageNet networks are trained on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +21,12 @@ class Triplets:
     Attributes
     ----------
     pixels
-        uint8, shape (T, 3, 224, 224); ``pixels[t, c]`` is the c-th slice of triplet t.
+        uint8, shape (T, 3, 224, 224); ``pixels[t, c]`` is slice c of triplet t.
     positions_mm
-        float64, shape (T,): the middle slices' positions along the normal, in mm; NaN where the
-        files do not say.
+        float64, shape (T,): positions of the middle slices along the normal, in mm; NaN where the files do not state
+        them.
     scan
-        What is known of the scan: what reading found, and what the preset added.
+        What reading and the preset found out about the scan.
 
     """
 
@@ -45,28 +43,10 @@ class Triplets:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a careful reader should know about the scan, a code each (``docs/intake.md``)."""
+        """What a careful reader should know about the scan, one code each (``docs/intake.md``)."""
         return self.scan.notes
 
     @property
     def pixel_hash(self) -> str:
-        """SHA-256 of the pixels' bytes in C order, 64 hex digits: one for all copies of a scan."""
+        """SHA-256 of the pixels' bytes in C order, 64 hex digits: the same for all copies of a scan."""
         return hashlib.sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep OpenCV on the calling thread, and give back the setting found.
-
-    Patients are prepared side by side, each in a task that owns one core; a pool of OpenCV's own
-    threads in each of them would only make them wait for one another. The pixels are the same
-    either way.
-    """
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
