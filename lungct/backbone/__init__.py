@@ -1,21 +1,22 @@
 """Triplets -> features: an ImageNet ResNet up to its last layer, on the CPU or one GPU.
 
-Terms. A *backbone* is one of torchvision's five ResNets, by its name. Its *weights* are what fills it: torchvision's
-ImageNet ones, random ones of a seed, or a file's; the *SHA-256* of their tensors says which they are, whatever they
-came in. The *features* of a triplet are the D numbers that the network hands to its classifier ``fc`` (512 for
-ResNet-18 and -34, 2048 for the others), float32; ``fc`` itself is never loaded.
+    options.py   names and options, and what "auto" means on a machine
+    weights.py   weights: where they come from, and their identity
+    network.py   `Backbone`: triplets -> features
 
-What must hold: a triplet's features are the same bytes whoever its batch-mates were, and however many workers, cores
-or threads computed them on that kind of device. A convolution's arithmetic depends on the shape of its batch and on
-the number of threads in it, so neither ever varies: every batch has the same size (the last one is filled up with
+Terms. A *backbone* is one of torchvision's five ResNets, by its name. Its *weights* are torchvision's ImageNet ones,
+random ones drawn from a seed, or those of a file; the *SHA-256* of their tensors identifies them, whatever file they
+came in. The *features* of a triplet are the D numbers that the network passes to its classifier ``fc`` (512 for
+ResNet-18 and -34, 2048 for the others), float32; ``fc`` itself is never loaded. ``docs/formats.md``, "Backbone", has
+the arithmetic.
+
+A triplet's features must be the same bytes whatever else is in its batch, and however many workers, cores or threads
+computed them on that kind of device. The arithmetic of a convolution depends on the shape of its batch and on the
+number of threads that share it, so neither ever varies: every batch has the same size (the last one is padded with
 zeros), and on the CPU every batch runs on exactly one thread. Speed comes from running several batches at once, each
-on a thread of its own, which gives the throughput of a network on all cores and the bytes of one on a single core.
+on a thread of its own: the throughput of a network on all cores, with the bytes of one on a single core.
 
-The only folder that imports torch, and it does so inside functions: names and options are checked without it.
-
-    options     names, options, what "auto" settles to
-    weights     weights: where they come from, which they are
-    network     `Backbone`: triplets -> features
+This is the only package that imports torch, and it does so inside functions: names and options are checked without it.
 """
 
 from lungct.backbone.network import Backbone
@@ -23,6 +24,9 @@ from lungct.backbone.options import (
     BACKBONES,
     DEVICES,
     PRECISIONS,
+    BackboneName,
+    Device,
+    Precision,
     WeightsSource,
     check_backbone,
     default_batch_size,
@@ -38,6 +42,9 @@ __all__ = [
     "DEVICES",
     "PRECISIONS",
     "Backbone",
+    "BackboneName",
+    "Device",
+    "Precision",
     "Weights",
     "WeightsSource",
     "check_backbone",

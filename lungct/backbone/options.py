@@ -1,6 +1,6 @@
-"""The backbones' names, and what a user may ask of them: all that can be checked without torch.
+"""The names of the backbones and the options of a network: everything that can be checked without torch.
 
-`torch_module` and `constructed` are the one door through which the other modules reach torch and torchvision.
+`torch_module` and `construct` are the only way by which the other modules reach torch and torchvision's networks.
 """
 
 from __future__ import annotations
@@ -9,20 +9,29 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+from lungct.arguments import one_of, spelled
 from lungct.errors import UsageError
 from lungct.storage import local_path
 
-BACKBONES = {
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+BACKBONES: dict[str, int] = {
     "resnet18": 512,
     "resnet34": 512,
     "resnet50": 2048,
     "resnet101": 2048,
     "resnet152": 2048,
 }
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "fp32", "bf16")
+"""The backbones, each with its D, the numbers in a feature."""
+
+Device = Literal["auto", "cpu", "cuda"]
+DEVICES: tuple[Device, ...] = get_args(Device)
+
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+_SEEDS = 2**64
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,11 @@ class WeightsSource:
     Attributes
     ----------
     text
-        What was typed.
+        What the user typed.
     seed
         The seed of ``random:SEED``, else None.
     path
-        The file, else None. Neither seed nor path: torchvision's ImageNet weights.
+        The file, else None. With neither seed nor path: torchvision's ImageNet weights.
 
     """
 
@@ -46,19 +55,25 @@ class WeightsSource:
 
 
 def check_backbone(name: str) -> str:
-    """Return ``name`` if it is one of the backbones, or raise a UsageError that lists them."""
-    if name not in BACKBONES:
-        raise UsageError(f"--backbone {name}: unknown; choose one of {', '.join(BACKBONES)}")
-    return name
-
-
-def parse_weights(text: str | os.PathLike[str]) -> WeightsSource:
-    """Understand ``imagenet``, ``random:SEED`` or a file's path.
+    """Return the name of a backbone, checked.
 
     Raises
     ------
     UsageError
-        If the seed is no integer from 0 to 2**64 - 1, or the file is not there.
+        If there is no such backbone; the message lists those that exist.
+
+    """
+    one_of(name, BACKBONES, "backbone")
+    return name
+
+
+def parse_weights(text: str | os.PathLike[str]) -> WeightsSource:
+    """Parse ``imagenet``, ``random:SEED`` or the path of a file.
+
+    Raises
+    ------
+    UsageError
+        If the seed is not a whole number from 0 to 2**64 - 1, or the file does not exist.
 
     """
     text = os.fspath(text)
@@ -66,31 +81,32 @@ def parse_weights(text: str | os.PathLike[str]) -> WeightsSource:
         return WeightsSource(text)
     if text == "random" or text.startswith("random:"):
         digits = text.removeprefix("random").removeprefix(":")
-        if not re.fullmatch(r"[0-9]{1,20}", digits) or int(digits) >= 2**64:
-            raise UsageError(f"--weights {text}: give a seed from 0 to 2**64 - 1, as in random:0")
+        if not re.fullmatch(r"[0-9]{1,20}", digits) or int(digits) >= _SEEDS:
+            raise UsageError(
+                f"{spelled('weights', text)} has no seed from 0 to 2**64 - 1", fix="write it as in random:0"
+            )
         return WeightsSource(text, seed=int(digits))
     path = local_path(text, argument="weights")
     if not path.is_file():
-        raise UsageError(f"--weights {text}: no such file; give imagenet, random:SEED or a weights file")
+        raise UsageError(f"no weights file {text}", fix="give imagenet, random:SEED or the path of a weights file")
     return WeightsSource(text, path=path)
 
 
 def default_batch_size(device: str) -> int:
-    """Return the triplets in a batch where the user does not say: part of a table's settings."""
+    """Return the default number of triplets in a batch, which is one of a table's settings."""
     return 64 if device == "cuda" else 16
 
 
 def resolve_device(device: str = "auto") -> str:
-    """Settle ``auto``, ``cpu`` or ``cuda`` to the ``cpu`` or ``cuda`` of this machine.
+    """Return the ``cpu`` or ``cuda`` that ``auto``, ``cpu`` or ``cuda`` means on this machine.
 
     Raises
     ------
     UsageError
-        If CUDA is asked for and torch finds no GPU, or the word is another.
+        If there is no such device, or it is ``cuda`` and torch finds no GPU.
 
     """
-    if device not in DEVICES:
-        raise UsageError(f"--device {device}: unknown; choose one of {', '.join(DEVICES)}")
+    one_of(device, DEVICES, "device")
     if device == "cpu":
         return "cpu"
     torch = torch_module()
@@ -98,34 +114,34 @@ def resolve_device(device: str = "auto") -> str:
         return "cuda"
     if device == "cuda":
         built = torch.version.cuda or "no CUDA"
+        # A cluster's node raises this, too, and cannot know how the reader spells an option: the names are left bare.
         raise UsageError(
-            f"--device cuda: torch {torch.__version__} (built for {built}) finds no GPU here; "
-            "check the driver with nvidia-smi, or use --device cpu"
+            f"device cuda: torch {torch.__version__} (built for {built}) finds no GPU here",
+            fix="check the driver with nvidia-smi, or use device cpu",
         )
     return "cpu"
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """Settle ``auto``, ``fp32`` or ``bf16`` for a device ``cpu`` or ``cuda``: auto is bf16 on a GPU that has it.
+    """Return the ``fp32`` or ``bf16`` that a precision means on ``cpu`` or ``cuda``: auto is bf16 on a GPU that has it.
 
     Raises
     ------
     UsageError
-        If bf16 is asked of a GPU that would only emulate it, or the word is another.
+        If there is no such precision, or it is ``bf16`` on a GPU that would only emulate it.
 
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision}: unknown; choose one of {', '.join(PRECISIONS)}")
+    one_of(precision, PRECISIONS, "precision")
     if precision == "fp32" or device == "cpu":
         return "fp32" if precision == "auto" else precision
     native = torch_module().cuda.is_bf16_supported(including_emulation=False)
     if precision == "bf16" and not native:
-        raise UsageError(f"--precision bf16: {device_name(device)} has no bfloat16; use --precision fp32")
+        raise UsageError(f"precision bf16: {device_name(device)} has no bfloat16", fix="use precision fp32")
     return "bf16" if native else "fp32"
 
 
 def device_name(device: str) -> str:
-    """Name the kind of device on which bytes are the same: the GPU's model, or the CPU's instruction set."""
+    """Return the kind of device, within which bytes are the same: the GPU's model, or the CPU's instruction set."""
     torch = torch_module()
     if device == "cuda":
         return str(torch.cuda.get_device_name())
@@ -133,17 +149,17 @@ def device_name(device: str) -> str:
 
 
 def torch_module() -> Any:
-    """Import torch, set up for large activations."""
-    # Huge pages for activations of tens of megabytes, mapped anew for every layer: 5 to 10 % of a CPU's time.
-    # torch looks at the variable when it first allocates.
+    """Return the module torch, imported and set up for large activations."""
+    # Huge pages for activations of tens of megabytes, which are mapped anew for every layer, save 5 to 10 % of a CPU's
+    # time. torch reads the variable when it first allocates.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     import torch
 
     return torch
 
 
-def constructed(backbone: str) -> Any:
-    """Run torchvision's constructor of a backbone, on the device that is current."""
+def construct(backbone: str) -> Any:
+    """Return a backbone as torchvision constructs it, on torch's current device."""
     from torchvision import models
 
     return models.get_model(backbone, weights=None)

@@ -1,7 +1,10 @@
-"""Where a backbone's tensors come from, and which they are: drawn, downloaded or read, checked, and hashed.
+"""The weights of a backbone: drawn, downloaded or read from a file, then checked and hashed.
 
-A file of weights comes from strangers: it is read as tensors and nothing else, and is used only when its names and
-shapes are exactly those of the backbone and its numbers finite. Tensors are float32 on the CPU from here on.
+A weights file comes from strangers: nothing but tensors is ever read from it, and it is used only if its names and
+shapes are exactly those of the backbone and its numbers are finite. From here on tensors are float32 on the CPU.
+
+Errors of this module are also raised on the nodes of a cluster, which cannot know how the reader spells an option, so
+they name none.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from lungct.backbone.options import (
     BACKBONES,
     WeightsSource,
     check_backbone,
-    constructed,
+    construct,
     parse_weights,
     torch_module,
 )
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 DOWNLOAD_TIMEOUT_S = 30.0
 
+_SAVE_STATE_DICT = "save the network with torch.save(model.state_dict(), FILE)"
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -42,13 +47,13 @@ class Weights:
     Attributes
     ----------
     backbone
-        Whose they are.
+        The backbone that they belong to.
     source
         What the user typed.
     sha256
-        What they are: `weights_sha256` of the state.
+        Their identity: `weights_sha256` of the state.
     state
-        Names to float32 tensors on the CPU, torchvision's names, without ``fc.*`` and ``*.num_batches_tracked``.
+        torchvision's names to float32 tensors on the CPU, without ``fc.*`` and ``*.num_batches_tracked``.
 
     """
 
@@ -59,13 +64,13 @@ class Weights:
 
 
 def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """Identify weights by their tensors alone.
+    """Return the SHA-256 that identifies weights by their tensors alone, 64 hex digits.
 
-    For each entry but ``fc.*`` and ``*.num_batches_tracked``, in sorted order of names: the name in UTF-8, then the
-    tensor as contiguous little-endian float32. 64 hex digits.
+    It covers every entry but ``fc.*`` and ``*.num_batches_tracked``, in sorted order of names: the name in UTF-8, then
+    the tensor as contiguous little-endian float32 (``docs/formats.md``, "Identity of the weights").
     """
     digest = hashlib.sha256()
-    for name in sorted(filter(_counts, state)):
+    for name in sorted(filter(_makes_features, state)):
         digest.update(name.encode())
         values = state[name].detach().float().cpu().contiguous().numpy()
         digest.update(values.astype("<f4", copy=False).tobytes())
@@ -78,7 +83,7 @@ def load_weights(
     *,
     quiet: bool = False,
 ) -> Weights:
-    """Draw, download or read the weights of a backbone.
+    """Return the weights of a backbone: drawn, downloaded or read from a file.
 
     Parameters
     ----------
@@ -86,80 +91,75 @@ def load_weights(
         One of `BACKBONES`.
     weights
         ``imagenet`` (torchvision's IMAGENET1K_V1, downloaded once into torch's cache), ``random:SEED``
-        (``torch.manual_seed(SEED)``, then torchvision's constructor, on the CPU), or a file: safetensors, or the state
-        dict as ``torch.save`` writes it. Half precision is widened.
+        (``torch.manual_seed(SEED)``, then torchvision's constructor, on the CPU), or the path of a file: safetensors,
+        or a state dict written by ``torch.save``. Half precision is widened to float32.
     quiet
-        Do not say on stderr that a download begins.
+        Do not report on stderr that a download begins.
 
     Raises
     ------
     UsageError
-        If the weights cannot be had, are not those of this backbone, or hold anything but finite tensors. A file
-        never runs code: pickles of other things than tensors are refused.
+        If the weights cannot be obtained, do not fit the backbone, or hold anything but finite tensors. No file ever
+        runs code: a pickle of anything but tensors is refused.
 
     """
     check_backbone(backbone)
     source = weights if isinstance(weights, WeightsSource) else parse_weights(weights)
     if source.seed is not None:
         state = _random_state(backbone, source.seed)
-        where = f"--weights {source.text}"
     else:
         path = source.path or _imagenet_file(backbone, quiet=quiet)
-        where = f"--weights {source.text}" if source.path else f"--weights imagenet ({path})"
-        state = _checked(_read_file(path, where), backbone, where)
+        state = _checked(_read_file(path), backbone, path)
     return Weights(backbone, source.text, weights_sha256(state), state)
 
 
-def _counts(name: str) -> bool:
-    """Tell whether an entry of a state dict is part of what makes features."""
+def _makes_features(name: str) -> bool:
+    """Return whether features depend on an entry of a state dict."""
     return not name.startswith("fc.") and not name.endswith(".num_batches_tracked")
 
 
 def _random_state(backbone: str, seed: int) -> dict[str, torch.Tensor]:
     torch = torch_module()
-    with (
-        torch.random.fork_rng(devices=[]),
-        torch.device("cpu"),
-    ):  # the caller's own draws go on undisturbed
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # leaves the caller's random state as it was
         torch.manual_seed(seed)
-        state = constructed(backbone).state_dict()
-    return {name: tensor for name, tensor in state.items() if _counts(name)}
+        state = construct(backbone).state_dict()
+    return {name: tensor for name, tensor in state.items() if _makes_features(name)}
 
 
 def _shapes(backbone: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a backbone's tensors, without making them."""
+    """Return the names and shapes of a backbone's tensors, without allocating them."""
     with torch_module().device("meta"):
-        state = constructed(backbone).state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in state.items() if _counts(name)}
+        state = construct(backbone).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if _makes_features(name)}
 
 
 def _imagenet_file(backbone: str, *, quiet: bool) -> Path:
-    """Return torchvision's file in torch's cache, downloaded if it is not there, whole in either case."""
+    """Return the path of torchvision's file in torch's cache, downloaded if it is missing, and checked by its hash."""
     torch = torch_module()
     from torchvision import models
 
     url = str(models.get_model_weights(backbone)["IMAGENET1K_V1"].url)
     name = url.rsplit("/", 1)[1]
-    digits = name.rsplit("-", 1)[1].removesuffix(".pth")  # the first of the file's SHA-256, by torch's convention
+    digits = name.rsplit("-", 1)[1].removesuffix(".pth")  # the first of the file's SHA-256, a convention of torch
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.exists():
         say(f"downloading {url} to {path}", quiet=quiet)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _socket_timeout(DOWNLOAD_TIMEOUT_S):
-                # Into a file beside it, renamed when whole and when its hash is right; and it prints nothing.
+                # torch writes a temporary file, checks its hash and renames it.
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=digits, progress=False)
         except (OSError, RuntimeError) as error:
             raise UsageError(
-                f"--weights imagenet: no download from {url} ({_reason(error)}); put that file at {path}, "
-                "or give --weights FILE"
+                f"cannot download the ImageNet weights from {url} ({_reason(error)})",
+                fix=f"put that file at {path}, or give the path of a weights file",
             ) from error
-    with _readable(path, f"--weights imagenet ({path})"), path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(digits):
+    with _read_errors(path), path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if not sha256.startswith(digits):
         raise UsageError(
-            f"--weights imagenet: {path} is not the file that its name says (SHA-256 {found[:8]}…); "
-            f"remove it, or replace it by {url}"
+            f"weights {path}: the content does not match the file's name (its SHA-256 begins with {sha256[:8]})",
+            fix=f"remove the file, or replace it with {url}",
         )
     return path
 
@@ -175,7 +175,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Say an error in a few words on one line."""
+    """Return an error's message in a few words on one line."""
     if isinstance(error, URLError) and not isinstance(error.reason, str):
         error = error.reason
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -183,84 +183,99 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _readable(path: Path, where: str) -> Iterator[None]:
+def _read_errors(path: Path) -> Iterator[None]:
+    """Raise UsageError if the file cannot be read."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{where}: cannot be read: {_reason(error)}") from error
+        raise UsageError(f"weights {path} cannot be read ({_reason(error)})") from error
 
 
-def _read_file(path: Path, where: str) -> dict[str, Any]:
-    """Read a file of weights, by its content: safetensors, or torch.save's format with nothing but tensors in it."""
-    torch = torch_module()
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    with _readable(path, where):
+def _read_file(path: Path) -> dict[str, Any]:
+    """Read a weights file, recognised by its content: safetensors, or torch.save's format holding tensors alone."""
+    with _read_errors(path):
         with path.open("rb") as file:
             head = file.read(9)
-        try:
-            if head[8:9] == b"{":
-                return dict(load_file(path))
-            with warnings.catch_warnings(action="ignore"):  # what torch thinks of the pickle's version
-                loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except SafetensorError as error:
-            raise UsageError(
-                f"{where}: a damaged or truncated safetensors file ({_reason(error)}); copy it again"
-            ) from error
-        except pickle.UnpicklingError as error:
-            # torch's word for both: bytes that are no pickle, and a pickle that would run code.
-            raise UsageError(
-                f"{where}: no safetensors file, and no torch.save of tensors alone, the only pickle that is ever "
-                "opened; save the network with torch.save(model.state_dict(), FILE)"
-            ) from error
-        except OSError:
-            raise
-        except Exception as error:
-            # Whatever a damaged archive makes of torch's reader: EOFError, RuntimeError, KeyError, UnicodeDecodeError …
-            raise UsageError(f"{where}: neither a safetensors file nor one of torch.save ({_reason(error)})") from error
+        loaded = _read_safetensors(path) if head[8:9] == b"{" else _read_torch(path)
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
-        raise UsageError(f"{where}: holds no state dict; save the network with torch.save(model.state_dict(), FILE)")
+        raise UsageError(f"weights {path}: no state dict", fix=_SAVE_STATE_DICT)
     return loaded
 
 
-def _checked(state: dict[str, Any], backbone: str, where: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of a state dict as float32, if they are exactly those of the backbone and finite."""
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    torch_module()  # sets torch up before safetensors imports it
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise UsageError(
+            f"weights {path}: a damaged or truncated safetensors file ({_reason(error)})", fix="copy it again"
+        ) from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch warns about old pickles
+            return torch_module().load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch raises it both for bytes that are no pickle and for a pickle that would run code.
+        raise UsageError(
+            f"weights {path}: neither a safetensors file nor one of torch.save with nothing but tensors, the only "
+            "pickle that is ever opened",
+            fix=_SAVE_STATE_DICT,
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:
+        # A damaged archive can make torch's reader raise anything: EOFError, RuntimeError, KeyError, UnicodeDecodeError
+        raise UsageError(
+            f"weights {path}: neither a safetensors file nor one of torch.save ({_reason(error)})",
+            fix=_SAVE_STATE_DICT,
+        ) from error
+
+
+def _checked(state: dict[str, Any], backbone: str, path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a state dict as float32; UsageError unless they are the backbone's and finite."""
     torch = torch_module()
-    found = {name: value for name, value in state.items() if _counts(name)}
-    for name, value in found.items():
+    wanted = {name: value for name, value in state.items() if _makes_features(name)}
+    for name, value in wanted.items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.layout != torch.strided:
-            raise UsageError(f"{where}: {name} is no tensor of floating-point numbers; save the state dict alone")
-    _check_shapes({name: tuple(value.shape) for name, value in found.items()}, backbone, where)
-    checked = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in found.items()}
+            raise UsageError(
+                f"weights {path}: {name} is not a tensor of floating-point numbers", fix="save the state dict alone"
+            )
+    _check_shapes({name: tuple(value.shape) for name, value in wanted.items()}, backbone, path)
+    checked = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in wanted.items()}
     for name, value in checked.items():
         if not torch.isfinite(value).all():
-            raise UsageError(f"{where}: {name} holds NaN or infinity; use other weights")
+            raise UsageError(f"weights {path}: {name} has NaN or infinite numbers", fix="use other weights")
         if name.endswith("running_var") and (value < 0).any():
-            raise UsageError(f"{where}: {name} holds a variance below 0; use other weights")
+            raise UsageError(f"weights {path}: {name} has a negative variance", fix="use other weights")
     return checked
 
 
-def _check_shapes(found: dict[str, tuple[int, ...]], backbone: str, where: str) -> None:
+def _check_shapes(shapes: dict[str, tuple[int, ...]], backbone: str, path: Path) -> None:
+    """Raise UsageError unless the names and shapes of tensors are exactly those of a backbone."""
     expected = _shapes(backbone)
-    if found == expected:
+    if shapes == expected:
         return
+    misshapen = {name for name in expected.keys() & shapes.keys() if expected[name] != shapes[name]}
     faults = [
-        _named("missing", expected.keys() - found.keys()),
-        _named("surplus", found.keys() - expected.keys()),
-        _named(
-            "of another shape",
-            {name for name in expected.keys() & found.keys() if expected[name] != found[name]},
-        ),
+        *_fault("missing", expected.keys() - shapes.keys()),
+        *_fault("unexpected", shapes.keys() - expected.keys()),
+        *_fault("of another shape", misshapen),
     ]
-    others = [name for name in BACKBONES if _shapes(name) == found]
-    way_out = f"use --backbone {others[0]}" if others else f"give weights in torchvision's layout of {backbone}"
-    raise UsageError(f"{where}: not the weights of {backbone}: {'; '.join(filter(None, faults))}; {way_out}")
+    others = [name for name in BACKBONES if _shapes(name) == shapes]
+    raise UsageError(
+        f"weights {path} are not those of {backbone}: {'; '.join(faults)}",
+        fix=f"use the backbone {others[0]}" if others else f"give weights in torchvision's layout of {backbone}",
+    )
 
 
-def _named(fault: str, names: set[str]) -> str:
-    """Say how many names have a fault, and the first of them."""
+def _fault(fault: str, names: set[str]) -> list[str]:
+    """Return how many names have a fault, with the first two; empty if none has."""
     if not names:
-        return ""
+        return []
     first = ", ".join(sorted(names)[:2])
-    return f"{len(names)} {fault} ({first}{', …' if len(names) > 2 else ''})"
+    return [f"{len(names)} {fault} ({first}{', …' if len(names) > 2 else ''})"]
