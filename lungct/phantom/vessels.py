@@ -66,12 +66,12 @@ def draw_trees(
         k, i, j = np.nonzero((depth > 3.0) & (np.sign(anatomy.x) == side))
         if len(k) < 100:
             continue
-        hilum = anatomy.carina - 22.0
+        hilum = anatomy.carina - 22.0  # the height of the root of the lung
         lung = np.stack([anatomy.x[0, j], anatomy.y[i, 0], heights[k]], axis=1)
         jitter = np.array([1.0, 1.0, step / 2])
         arteries, veins, bronchi = (
             _grow(rng, root, _points(rng, lung, count, jitter), twig)
-            for root, count, twig in (
+            for root, count, twig in (  # where a tree begins, its number of points, and the radius of a twig
                 ((30.0 * side, 2.0, hilum + 4.0), 360, 0.45),
                 ((26.0 * side, 4.0, hilum - 16.0), 280, 0.45),
                 ((30.0 * side, 11.0, hilum), 26, 0.9),
@@ -123,19 +123,10 @@ def draw_cut(
         uint8 (512, 512), the share of a pixel's volume that is branch, in 255ths; None if no branch is near.
 
     """
-    low, high = z - thickness / 2, z + thickness / 2
-    za, zb = branches.ends[:, 0, 2], branches.ends[:, 1, 2]
-    near = (np.minimum(za, zb) < high) & (np.maximum(za, zb) > low)
-    if not near.any():
+    within = _between(branches, z - thickness / 2, z + thickness / 2)
+    if within is None:
         return None
-    ends, radii = branches.ends[near], branches.radii[near]
-    za, rise = ends[:, 0, 2], ends[:, 1, 2] - ends[:, 0, 2]
-    flat = np.abs(rise) < 1e-6
-    safe = np.where(flat, 1.0, rise)
-    s, e = np.where(flat, 0.0, (low - za) / safe), np.where(flat, 1.0, (high - za) / safe)
-    s, e = np.clip(np.minimum(s, e), 0, 1), np.clip(np.maximum(s, e), 0, 1)
-    whole = ends[:, 1] - ends[:, 0]
-    a, b = ends[:, 0] + s[:, None] * whole, ends[:, 0] + e[:, None] * whole
+    a, b, radii = within
     # A branch that runs along the slice fills as much of the thickness as it is wide; one that crosses it fills all.
     filled = np.minimum((np.abs(b[:, 2] - a[:, 2]) + 2 * radii) / thickness, 1.0)
     scale = _FINE << _FRACTION_BITS
@@ -148,3 +139,20 @@ def draw_cut(
         cv2.line(canvas, (x0, y0), (x1, y1), int(255 * filled[n]), int(widths[n]), cv2.LINE_8, _FRACTION_BITS)
     small = cv2.resize(canvas, (SLICE_SIZE, SLICE_SIZE), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.GaussianBlur(small, (3, 3), 0.6))
+
+
+def _between(branches: Branches, low: float, high: float) -> tuple[Points, Points, NDArray[np.float64]] | None:
+    """Return the parts of the branches between two heights, as two ends and a radius each; None if there are none."""
+    za, zb = branches.ends[:, 0, 2], branches.ends[:, 1, 2]
+    near = (np.minimum(za, zb) < high) & (np.maximum(za, zb) > low)
+    if not near.any():
+        return None
+    ends = branches.ends[near]
+    za, rise = ends[:, 0, 2], ends[:, 1, 2] - ends[:, 0, 2]
+    flat = np.abs(rise) < 1e-6
+    safe = np.where(flat, 1.0, rise)
+    # Where a branch enters and leaves, as shares of its length.
+    s, e = np.where(flat, 0.0, (low - za) / safe), np.where(flat, 1.0, (high - za) / safe)
+    s, e = np.clip(np.minimum(s, e), 0, 1), np.clip(np.maximum(s, e), 0, 1)
+    whole = ends[:, 1] - ends[:, 0]
+    return ends[:, 0] + s[:, None] * whole, ends[:, 0] + e[:, None] * whole, branches.radii[near]
