@@ -24,12 +24,12 @@ Orientation = tuple[float, float, float, float, float, float]
 
 AXIAL_WITHIN_DEGREES = 35.0
 """A gantry tilts by 30 degrees at most; a plane further from the axial one is a reformat."""
-LARGEST_GAP_MM = 10.0
-"""Slices further apart than this leave a gap that the preset ``lung`` does not bridge."""
 SAME_POSITION_MM = 0.01
 """Slices closer than this are at one position: reconstructions lie 0.1 mm apart at least, noise is below 0.001 mm."""
 SAME_DIRECTION = 0.01
 """Direction cosines that differ by less are one orientation: half a degree, and far above rounding."""
+LARGEST_GAP_MM = 10.0
+"""Largest distance between neighbouring slices that is still one scan without a gap."""
 
 _AXIAL_COSINE = math.cos(math.radians(AXIAL_WITHIN_DEGREES))
 
