@@ -131,7 +131,7 @@ def identity_of(path: str | os.PathLike[str]) -> Person | None:
 def _read(source: Source, path: str) -> Header | None:
     try:
         layout = _data_set(source)
-    except elements.TooMuch:
+    except elements.HeaderTooLargeError:
         return _damaged({}, False)
     if layout is None:
         return None
@@ -146,7 +146,7 @@ def _read(source: Source, path: str) -> Header | None:
         start = 0
     try:
         found = elements.walk(body, start, WANTED, explicit=layout.explicit, big_endian=layout.big_endian)
-    except elements.TooMuch:
+    except elements.HeaderTooLargeError:
         return _damaged({}, False)
     if not layout.marked and not any(
         TAGS[k] in found.values for k in ("SOPClassUID", "Modality", "SeriesInstanceUID", "Rows")
