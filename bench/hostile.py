@@ -126,9 +126,9 @@ def main() -> None:
 
 
 def peak_mib(sandbox: Sandbox) -> float:
-    if sandbox._child is None:
+    if sandbox.pid is None:
         return float("nan")
-    for line in Path(f"/proc/{sandbox._child.pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{sandbox.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
     return float("nan")
