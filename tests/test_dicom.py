@@ -13,10 +13,11 @@ import pytest
 from pydicom import dcmread
 from support import ct_files as make
 
-from lungct.dicom import describe, identity_of, person_of, read_series, read_series_files
+from lungct.dicom import identity_of, person_of, read_series, read_series_files
 from lungct.dicom.geometry import count_distinct, normal, plane_name
 from lungct.dicom.selection import BETWEEN, SHARP, SOFT, kernel_rank
 from lungct.errors import SeriesError, StorageError, UsageError
+from lungct.inspection import describe
 
 
 def refusal(directory: Path) -> SeriesError:
@@ -68,7 +69,7 @@ def test_the_last_slice_is_the_one_nearest_the_head(
 ) -> None:
     make.write_series(tmp_path, slices=5, orientation=orientation)
     series = read_series(tmp_path)
-    z = [piece.image_position[2] for piece in series.slices if piece.image_position]
+    z = [image.image_position[2] for image in series.slices if image.image_position]
     assert z == sorted(z)
     assert series.positions_mm[-1] == pytest.approx(ends_at)
 
@@ -107,11 +108,11 @@ def test_without_geometry_slices_come_by_instance_number(tmp_path: Path) -> None
         positions=[None] * 5,
     )  # fmt: skip
     series = read_series(tmp_path)
-    assert [piece.instance_number for piece in series.slices] == [1, 2, 3, 4, 5]
+    assert [image.instance_number for image in series.slices] == [1, 2, 3, 4, 5]
     assert np.isnan(series.positions_mm).all()
     assert np.isnan(series.spacing_mm).all()
     assert len(series.by_instance()) == 5
-    with pytest.raises(SeriesError, match="5 of 5 slices do not say where they lie") as caught:
+    with pytest.raises(SeriesError, match="5 of 5 slices have no position") as caught:
         series.by_position()
     assert caught.value.code == "geometry"
 
@@ -148,7 +149,7 @@ def test_rescale_is_each_slices_own(tmp_path: Path) -> None:
         slope, intercept = float(str(1 + i / 3)[:8]), -100.0 * i
         expected = (make.noise(64, 64, seed=i) * slope + intercept).astype(np.float32)
         np.testing.assert_array_equal(series.hu(i), expected)
-    assert any("3 different rescalings" in text for text in describe(tmp_path).problems)
+    assert any("3 different rescales" in text for text in describe(tmp_path).problems)
 
 
 def test_absent_rescale_means_stored_values_are_hounsfield_units(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_spacing_is_the_median_distance_and_gaps_are_named(tmp_path: Path) -> No
     make.write_series(tmp_path, slices=5, positions=[0, 2, 4, 6, 30])
     assert read_series(tmp_path).spacing_mm[0] == pytest.approx(2.0)
     (problem,) = describe(tmp_path).problems
-    assert "24.00 mm after slice 4 of 5" in problem
+    assert "1 gap of more than 10 mm, the widest (24.00 mm) after slice 4 of 5" in problem
 
 
 def test_reading_is_lazy(tmp_path: Path) -> None:
@@ -267,7 +268,7 @@ def test_slices_without_orientation_stay_with_their_series(tmp_path: Path) -> No
     make.write_series(tmp_path, slices=4, each=lambda i: {"ImageOrientationPatient": None} if i == 2 else {})
     series = read_series(tmp_path)
     assert len(series) == 4
-    assert [piece.instance_number for piece in series.slices] == [1, 2, 3, 4]
+    assert [image.instance_number for image in series.slices] == [1, 2, 3, 4]
 
 
 # --- which series ---
@@ -494,7 +495,7 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_text("hello")
     error = refusal(tmp_path)
     assert error.code == "no_images"
-    assert "none of the 1 files is DICOM" in str(error)
+    assert "none of 1 file is DICOM" in str(error)
 
 
 def test_no_ct(tmp_path: Path) -> None:
@@ -509,7 +510,9 @@ def test_several_persons_are_never_mixed(tmp_path: Path) -> None:
     make.write_series(tmp_path / "b", slices=4, patient_id="B")
     error = refusal(tmp_path)
     assert error.code == "several_persons"
-    assert "--by-patient-id" in str(error)
+    assert error.message == "the files name 2 persons"
+    assert error.fix is not None
+    assert "by PatientID" in error.fix
 
 
 @pytest.mark.parametrize(("issuers", "mixture"), [(("X", "Y"), True), (("X", None), False), (("X", "X"), False)])
@@ -581,13 +584,13 @@ def test_normals() -> None:
 
 def test_headers_agree_with_pydicom(tmp_path: Path) -> None:
     files = make.write_series(tmp_path, slices=3)
-    by_path = {piece.path: piece for piece in read_series(tmp_path).slices}
+    by_path = {image.path: image for image in read_series(tmp_path).slices}
     for path in files:
-        ds, piece = dcmread(path), by_path[os.fspath(path)]
-        assert piece.image_position == tuple(ds.ImagePositionPatient)
-        assert piece.orientation == tuple(ds.ImageOrientationPatient)
-        assert piece.instance_number == ds.InstanceNumber
-        assert piece.slice_thickness_mm == ds.SliceThickness
+        ds, image = dcmread(path), by_path[os.fspath(path)]
+        assert image.image_position == tuple(ds.ImagePositionPatient)
+        assert image.orientation == tuple(ds.ImageOrientationPatient)
+        assert image.instance_number == ds.InstanceNumber
+        assert image.slice_thickness_mm == ds.SliceThickness
 
 
 def test_a_link_to_a_directory_above_brings_no_neighbour_in(tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from support import ct_files as make
 
-from lungct.dicom import describe, person_of, read_series
+from lungct.dicom import person_of, read_series
 from lungct.dicom.headers import MAX_SLICE_PIXELS
 from lungct.errors import LungCTError, SeriesError
+from lungct.inspection import describe
 
 EXAMPLES = int(os.environ.get("LUNGCT_FUZZ_EXAMPLES", "200"))
 

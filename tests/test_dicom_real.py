@@ -14,8 +14,9 @@ import pydicom
 import pytest
 from support import ROOT
 
-from lungct.dicom import Series, describe, read_series
+from lungct.dicom import Series, read_series
 from lungct.errors import LungCTError, SeriesError
+from lungct.inspection import describe
 
 DATA = ROOT / "data" / "ct"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real CT in data/ct")
@@ -36,7 +37,7 @@ AXIAL = [
 REFUSED = [
     ("messy/acrin013-coronal-reformat", "geometry", "coronal"),
     ("messy/acrin013-sagittal-reformat", "geometry", "sagittal"),
-    ("messy/bad-j2k-philips-phantom", "undecodable", "refused them"),
+    ("messy/bad-j2k-philips-phantom", "undecodable", "rejected them"),
     ("messy/colour-secondary-capture", "no_ct", "colour"),
     ("messy/derived-broken", "undecodable", "1 DICOM file is damaged"),
     ("messy/dose", "several_persons", "2 persons"),
@@ -66,12 +67,12 @@ def test_axial_series_agree_with_simpleitk(
 
     reader = sitk.ImageSeriesReader()
     names = reader.GetGDCMSeriesFileNames(str(DATA / folder), _series_id(reader, DATA / folder))
-    assert list(names) == [piece.path for piece in series.slices]
+    assert list(names) == [image.path for image in series.slices]
     reader.SetFileNames(names)
     image = reader.Execute()
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), hu(series))
     assert image.GetSpacing()[:2] == pytest.approx((series.spacing_mm[2], series.spacing_mm[1]))
-    z = np.array([piece.image_position[2] for piece in series.slices if piece.image_position])
+    z = np.array([image.image_position[2] for image in series.slices if image.image_position])
     assert image.GetSpacing()[2] == pytest.approx(float(np.median(np.diff(z))))
 
 

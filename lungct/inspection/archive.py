@@ -1,4 +1,4 @@
-"""An archive -> how many of its patients are usable, and how many of each problem, without reading a pixel."""
+"""An archive -> how many of its patients are usable, and how many have which problem, without reading a pixel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from lungct.dicom.description import describe
+from lungct.inspection.description import describe
 from lungct.patients import list_patients, on_one_line
 from lungct.progress import Progress
 from lungct.storage import local_copy, locate
@@ -15,12 +15,13 @@ from lungct.storage import local_copy, locate
 
 @dataclass(frozen=True)
 class Archive:
-    """A cohort, counted.
+    """The patients of an archive: what is usable, and why the rest is not.
 
     Attributes
     ----------
     patients
-        ``(id, slices, error_code, text)``: slices 0 and the sentence where unusable, else the chosen series' reason.
+        ``(id, slices, error_code, text)``; the text is the reason for the choice of the series, or, for an unusable
+        patient (0 slices), the error.
 
     """
 
@@ -28,17 +29,17 @@ class Archive:
 
     @property
     def usable(self) -> bool:
-        """Whether anybody is usable."""
+        """Whether any patient is usable."""
         return any(code is None for _, _, code, _ in self.patients)
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Patients of each error code."""
+        """Number of patients with each error code."""
         counts = Counter(code for _, _, code, _ in self.patients if code is not None)
         return dict(sorted(counts.items()))
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the table for machines."""
+        """Return the table as a dictionary that can be written as JSON."""
         names = ("patient_id", "slices", "error_code", "text")
         return {
             "command": "inspect",
@@ -48,15 +49,15 @@ class Archive:
         }
 
     def text(self) -> str:
-        """Give the table for a person, the counts last."""
+        """Return the table as text of at most 80 columns, the counts last."""
         names = [on_one_line(patient_id) for patient_id, *_ in self.patients]
         width = max((len(name) for name in names), default=0)
         width = min(max(width, 7), 32)
         room = 80 - width - 24
         lines = [f"{'patient':<{width}} {'slices':>6}  {'problem':<14} why"]
         for name, (_, slices, code, text) in zip(names, self.patients, strict=True):
-            said = text if len(text) <= room else text[: room - 1] + "…"
-            lines.append(f"{name[:width]:<{width}} {slices:>6}  {code or '-':<14} {said}".rstrip())
+            shown = text if len(text) <= room else text[: room - 1] + "…"
+            lines.append(f"{name[:width]:<{width}} {slices:>6}  {code or '-':<14} {shown}".rstrip())
         failed = sum(self.reasons.values())
         lines.append(f"{len(self.patients) - failed} of {len(self.patients)} patients usable")
         lines += [f"{count:>6}  {code}" for code, count in self.reasons.items()]
@@ -64,14 +65,14 @@ class Archive:
 
 
 def inspect_all(src: str | os.PathLike[str], *, depth: int = 1, quiet: bool = True) -> Archive:
-    """Look at every patient's headers, and say of each whether extraction would take it.
+    """Read every patient's headers and find out whether extraction can use the patient.
 
-    A damaged pixel is only found by extraction, which reads them.
+    Damage within the pixels is only found by extraction, which reads them.
 
     Raises
     ------
     UsageError
-        If SRC is not there or has no patient.
+        If SRC does not exist or has no patient.
 
     """
     root = locate(src, argument="PATH")
