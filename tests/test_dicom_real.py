@@ -1,4 +1,4 @@
-"""Real files: the series in ``data/ct`` (where they are) and pydicom's own test files.
+"""Real files: the series in ``data/ct`` (if it exists) and pydicom's own test files.
 
 Geometry and Hounsfield units are compared with SimpleITK, which shares no code with lungct.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from support import ROOT
 
 from lungct.dicom import Series, read_series
@@ -47,11 +49,11 @@ REFUSED = [
     ("messy/pydicom-odd", "several_persons", "2 persons"),
     ("messy/syntaxes-ge-hispeed", "geometry", "different images lie at one position"),
     ("messy/tcga-single-slices", "several_persons", "5 persons"),
-    ("messy/topogram-j2k", "no_ct", "1 localizers"),
+    ("messy/topogram-j2k", "no_ct", "localizers: 1"),
 ]
 
 
-def hu(series: Series) -> np.ndarray:
+def hu(series: Series) -> NDArray[np.float32]:
     return np.stack([series.hu(i) for i in range(len(series))])
 
 
@@ -76,14 +78,14 @@ def test_axial_series_agree_with_simpleitk(
     assert image.GetSpacing()[2] == pytest.approx(float(np.median(np.diff(z))))
 
 
-def _series_id(reader: sitk.ImageSeriesReader, folder: Path) -> str:
+def _series_id(reader: Any, folder: Path) -> str:
     (only,) = reader.GetGDCMSeriesIDs(str(folder))
     return str(only)
 
 
 @needs_data
 @pytest.mark.parametrize(("folder", "code", "words"), REFUSED)
-def test_the_rest_give_the_right_sentence(folder: str, code: str, words: str) -> None:
+def test_the_rest_are_refused_with_the_right_sentence(folder: str, code: str, words: str) -> None:
     with pytest.raises(SeriesError, match=re.escape(words)) as caught:
         hu(read_series(DATA / folder))
     assert caught.value.code == code
@@ -135,17 +137,15 @@ def test_volumes(name: str, shape: tuple[int, ...], spacing: tuple[float, ...]) 
     assert (np.diff(series.positions_mm) > 0).all()
 
 
-# --- pydicom's files ---
-
-CHARSETS = Path(pydicom.__file__).parent / "data"
+PYDICOM_DATA = Path(pydicom.__file__).parent / "data"
 FILES = sorted(
     path
-    for path in CHARSETS.rglob("*")
+    for path in PYDICOM_DATA.rglob("*")
     if path.is_file() and path.suffix not in (".py", ".pyc", ".json") and path.stat().st_size < 20e6
 )
 
 
-def test_pydicoms_files_give_a_series_or_a_sentence(tmp_path: Path) -> None:
+def test_pydicoms_files_are_read_or_refused(tmp_path: Path) -> None:
     assert len(FILES) > 100
     read, codes, sentences = set(), set(), []
     for number, path in enumerate(FILES):

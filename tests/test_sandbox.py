@@ -27,7 +27,7 @@ def patient(tmp_path: Path) -> Path:
 
 @contextmanager
 def killer(sandbox: Sandbox, *, times: int) -> Iterator[list[int]]:
-    """Kill the sandbox's child as soon as there is one, so many times."""
+    """Kill the sandbox's child as soon as it is ready, ``times`` times."""
     killed: list[int] = []
     over = threading.Event()
 
@@ -46,7 +46,7 @@ def killer(sandbox: Sandbox, *, times: int) -> Iterator[list[int]]:
     thread.join()
 
 
-def test_a_patient_comes_through_unchanged_and_the_child_lives_on(patient: Path) -> None:
+def test_the_child_prepares_one_patient_after_another_as_the_parent_would(patient: Path) -> None:
     alone = lungct.triplets(patient)
     with Sandbox() as sandbox:
         for _ in range(2):
@@ -58,12 +58,23 @@ def test_a_patient_comes_through_unchanged_and_the_child_lives_on(patient: Path)
         pid = sandbox.pid
         assert pid is not None
         with pytest.raises(SeriesError) as refusal:
-            sandbox.prepare(str(patient.parent / "patient" / ".."), "lung")
-        assert refusal.value.code
+            sandbox.prepare(str(patient), "lung")
+        assert refusal.value.code == "no_lungs"
         assert sandbox.pid == pid
 
 
-def test_a_death_is_tried_again_and_two_are_the_patients(patient: Path) -> None:
+def test_an_error_of_the_child_keeps_message_fix_and_code(patient: Path) -> None:
+    write_series(patient / "other", slices=4, rows=64, columns=64, patient_id="P2")
+    with pytest.raises(SeriesError) as alone:
+        lungct.read_series(patient)
+    with Sandbox() as sandbox, pytest.raises(SeriesError) as refusal:
+        sandbox.prepare(str(patient), "dsb2017")
+    assert vars(refusal.value) == vars(alone.value)
+    assert refusal.value.code == "several_persons"
+    assert refusal.value.fix is not None
+
+
+def test_a_patient_is_tried_again_after_one_death_of_the_child_and_refused_after_two(patient: Path) -> None:
     with Sandbox() as sandbox, killer(sandbox, times=1) as killed:
         assert len(sandbox.prepare(str(patient), "dsb2017").pixels) == 3
     assert len(killed) == 1
@@ -74,7 +85,7 @@ def test_a_death_is_tried_again_and_two_are_the_patients(patient: Path) -> None:
         assert len(sandbox.prepare(str(patient), "dsb2017").pixels) == 3
 
 
-def test_time_and_memory_have_limits(patient: Path) -> None:
+def test_a_patient_has_limits_of_time_and_memory(patient: Path) -> None:
     with Sandbox(base_seconds=0.0, seconds_per_file=0.0001) as sandbox:
         with pytest.raises(SeriesError, match="exceeded its time") as late:
             sandbox.prepare(str(patient), "dsb2017")
@@ -106,6 +117,6 @@ def test_the_child_ends_with_its_parent() -> None:
         assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_missing_directory_is_the_storages_fault(tmp_path: Path) -> None:
+def test_a_missing_directory_is_a_storage_error(tmp_path: Path) -> None:
     with Sandbox() as sandbox, pytest.raises(StorageError):
         sandbox.prepare(str(tmp_path / "missing"), "dsb2017")

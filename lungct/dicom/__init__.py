@@ -2,6 +2,7 @@
 
     discovery.py    a directory -> its files; opening one
     elements.py     bytes -> raw data elements, and where the pixels are
+    layout.py       the first bytes of a file -> where its data set begins, and how it is written
     values.py       raw data elements -> text and numbers
     slices.py       `Slice` and `Header`: what an image, and a file, says about itself
     headers.py      a file -> its header and slices, no pixels

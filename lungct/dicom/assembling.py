@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lungct.arguments import counted
 from lungct.dicom.geometry import SAME_POSITION_MM, slice_spacing
 from lungct.dicom.scan import Scan
 from lungct.dicom.selection import Candidate, choose
@@ -67,9 +68,8 @@ def _refuse_damage(candidate: Candidate, damaged: tuple[str, ...]) -> None:
 def _refuse_unusable(candidate: Candidate) -> None:
     slices = candidate.slices
     if candidate.plane not in ("axial", "unknown"):
-        raise SeriesError(
-            f"the best series found has {len(slices)} {candidate.plane} slices, not axial ones", code="geometry"
-        )
+        size = counted(len(slices), "slice", "slices")
+        raise SeriesError(f"the best series found is {candidate.plane}, not axial ({size})", code="geometry")
     faults = [image.fault for image in slices if image.fault is not None]
     if faults:
         first = faults[0]

@@ -95,7 +95,7 @@ def _native(fd: int, image: Slice) -> Stored:
     while have < len(view):
         count = os.preadv(fd, [view[have:]], offset + have)
         if count == 0:
-            raise _undecodable(f"{have} of {len(view)} bytes exist")
+            raise _undecodable(f"they end after {have} of {len(view)} bytes")
         have += count
     return _without_unused_bits(pixels, encoding)
 
@@ -131,7 +131,7 @@ def _frame_bytes(fd: int, image: Slice) -> bytes:
     else:
         data = elements.read_fully(fd, start, size + size % 2)
     if len(data) < size:
-        raise _undecodable(f"{len(data)} of {size} bytes exist")
+        raise _undecodable(f"they end after {len(data)} of {size} bytes")
     return data
 
 
@@ -217,9 +217,7 @@ def _decoded(data: bytes, image: Slice) -> Stored:
             warnings.simplefilter("ignore")  # pydicom's warnings quote the file
             decoder = _decoder(encoding.transfer_syntax)
             pixels, _ = decoder.as_array(data, index=0, raw=True, decoding_plugin=plugin, **options)
-    except MemoryError:
-        raise
-    except SeriesError:
+    except (MemoryError, SeriesError):
         raise
     except Exception:  # codecs raise anything, and their messages may quote the file
         raise _undecodable("the decoder rejected them as damaged or of another kind") from None

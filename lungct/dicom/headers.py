@@ -1,9 +1,5 @@
 """One file -> what it says about its images: one `Slice` for each frame, without reading a pixel.
 
-A file is recognised by its bytes: the ``DICM`` mark after a preamble, or a data set that begins at once (PS3.10 files
-without preamble or file meta exist in every archive). If a file meta says one thing about explicit VRs and the bytes
-another, the bytes are believed.
-
 CT is: SOP Class CT, enhanced CT or legacy converted enhanced CT, with Modality CT or none; Modality CT without a SOP
 Class; or neither, if a grey image has a rescale and a position as CT does. Localizers and everything else are
 recognised here and never become slices.
@@ -17,13 +13,14 @@ from __future__ import annotations
 import os
 import stat
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lungct.dicom import elements
 from lungct.dicom.discovery import open_file
 from lungct.dicom.elements import Elements, Source
 from lungct.dicom.frames import MAX_FRAME_HEADER, frames_of
 from lungct.dicom.geometry import position_along_normal, valid_orientation
+from lungct.dicom.layout import Layout, find_layout
 from lungct.dicom.persons import Identity
 from lungct.dicom.slices import Encoding, Fault, Header, Kind, Person, Slice
 from lungct.dicom.values import HOUNSFIELD, TAGS, WANTED, NotANumberError, Values, positive, spacing_of
@@ -39,19 +36,6 @@ MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
 _LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"})
 _FUNCTIONAL_GROUPS = frozenset(TAGS[k] for k in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"))
-_META = frozenset({elements.TRANSFER_SYNTAX_UID, elements.MEDIA_STORAGE_SOP_CLASS_UID})
-
-
-@dataclass(frozen=True, slots=True)
-class _DataSet:
-    """Where a file's data set begins and how it is written."""
-
-    start: int
-    transfer_syntax: str
-    explicit: bool
-    big_endian: bool
-    media_class: str
-    marked: bool  # whether the file has the DICM mark
 
 
 def read_header(path: str | os.PathLike[str]) -> Header | None:
@@ -102,7 +86,7 @@ def identity_of(path: str | os.PathLike[str]) -> Person | None:
 
 def _read(source: Source, path: str) -> Header | None:
     try:
-        layout = _data_set(source)
+        layout = find_layout(source)
     except elements.HeaderTooLargeError:
         return _damaged({}, False)
     if layout is None:
@@ -127,57 +111,6 @@ def _read(source: Source, path: str) -> Header | None:
     return _interpret(body, path, layout, start, found)
 
 
-def _data_set(source: Source) -> _DataSet | None:
-    """Find the data set in a file; None if there is none."""
-    head = source.read(0, 144)
-    marked = head[128:132] == b"DICM"
-    if marked:
-        start = 132
-    elif head[132:136] == b"\2\0\0\0" and elements.is_vr(head[136:138]):
-        start = 132  # a preamble whose mark was wiped
-    elif _plausible(head):
-        start = 0
-    else:
-        return None
-    transfer_syntax = media_class = ""
-    if source.read(start, 2) == b"\2\0":
-        # File meta is explicit little endian, whatever follows (PS3.10 7.1); a few writers make it implicit.
-        explicit = elements.is_vr(source.read(start + 4, 2))
-        meta = elements.walk(source, start, _META, explicit=explicit, stop=lambda tag: tag >> 16 != 2)
-        values = meta.values
-        transfer_syntax = _uid(values.get(elements.TRANSFER_SYNTAX_UID, b""))
-        media_class = _uid(values.get(elements.MEDIA_STORAGE_SOP_CLASS_UID, b""))
-        start = meta.end
-    if transfer_syntax == elements.DEFLATED:
-        return _DataSet(start, transfer_syntax, True, False, media_class, marked)
-    first = source.read(start, 6)
-    big_endian = transfer_syntax == elements.EXPLICIT_BIG or first[:2] == b"\0\x08"
-    explicit = elements.is_vr(first[4:6])
-    if not transfer_syntax:
-        if big_endian:
-            transfer_syntax = elements.EXPLICIT_BIG
-        else:
-            transfer_syntax = elements.EXPLICIT_LITTLE if explicit else elements.IMPLICIT_LITTLE
-    return _DataSet(start, transfer_syntax, explicit, big_endian, media_class, marked)
-
-
-def _plausible(head: bytes) -> bool:
-    """Return whether a file may start with a data set: with group 2 or 8, then a VR or a short length."""
-    if len(head) < 16:
-        return False
-    if head[:2] in (b"\2\0", b"\x08\0"):
-        element, length = int.from_bytes(head[2:4], "little"), int.from_bytes(head[4:8], "little")
-    elif head[:2] == b"\0\x08":
-        element, length = int.from_bytes(head[2:4], "big"), int.from_bytes(head[4:8], "big")
-    else:
-        return False
-    return elements.is_vr(head[4:6]) or (element < 0x1000 and length < 1024)
-
-
-def _uid(raw: bytes) -> str:
-    return raw.decode("ascii", "replace").strip(" \0")
-
-
 def _damaged(raw: dict[int, bytes], big_endian: bool) -> Header:
     values = Values(raw, big_endian=big_endian)
     return Header(Kind.DAMAGED, _person(values), values.text("SeriesInstanceUID"))
@@ -192,7 +125,7 @@ def _person(values: Values) -> Person:
     )
 
 
-def _interpret(body: Source, path: str, layout: _DataSet, start: int, found: Elements) -> Header:
+def _interpret(body: Source, path: str, layout: Layout, start: int, found: Elements) -> Header:
     values = Values(found.values, big_endian=layout.big_endian)
     kind = _kind(values, layout, found)
     person, series_uid = _person(values), values.text("SeriesInstanceUID")
@@ -216,7 +149,7 @@ def _interpret(body: Source, path: str, layout: _DataSet, start: int, found: Ele
     return Header(kind, person, series_uid, slices)
 
 
-def _kind(values: Values, layout: _DataSet, found: Elements) -> Kind:
+def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
     modality = values.text("Modality").upper()
     sop_class = values.text("SOPClassUID") or layout.media_class
     if sop_class == MEDIA_DIRECTORY:
@@ -248,7 +181,7 @@ def _is_localizer(image_type: tuple[str, ...]) -> bool:
     return any(value.upper() in _LOCALIZERS for value in image_type[2:])
 
 
-def _first_slice(path: str, layout: _DataSet, found: Elements, values: Values) -> Slice:
+def _first_slice(path: str, layout: Layout, found: Elements, values: Values) -> Slice:
     frames = values.integer("NumberOfFrames") if values.has("NumberOfFrames") else 1
     allocated = values.whole("BitsAllocated") or 0
     stored = values.whole("BitsStored") or allocated
@@ -349,5 +282,5 @@ def length_fault(image: Slice, available: int) -> Fault | None:
         return None
     return Fault(
         "undecodable",
-        f"the pixel data of an image end early: {max(have, 0)} of {needed} bytes exist",
+        f"the pixel data of an image end after {max(have, 0)} of {needed} bytes",
     )

@@ -106,21 +106,19 @@ def check_survey(found: Survey) -> None:
         raise SeriesError(_no_dicom(found), code="no_images")
     if found.candidates:
         return
+    among = f"among {counted(dicom, 'DICOM file', 'DICOM files')}"
     if found.damaged:
-        raise SeriesError(
-            f"{len(found.damaged)} of {counted(dicom, 'DICOM file is', 'DICOM files are')} damaged or without pixels, "
-            "and the others hold no CT",
-            code="undecodable",
-        )
-    raise SeriesError(f"no CT images among {counted(dicom, 'DICOM file', 'DICOM files')} ({kinds})", code="no_ct")
+        damaged = f"{len(found.damaged)} damaged or without pixels"
+        raise SeriesError(f"no usable CT images {among} ({damaged})", code="undecodable")
+    raise SeriesError(f"no CT images {among} ({kinds})", code="no_ct")
 
 
 def _no_dicom(found: Survey) -> str:
-    text = f"none of {counted(found.files, 'file', 'files')} is DICOM"
+    text = "the only file is not DICOM" if found.files == 1 else f"none of the {found.files} files is DICOM"
     if found.volumes:
         text += f"; {counted(found.volumes, 'is a volume', 'are volumes')}, which must be a patient each"
     return text
 
 
 def _kinds_text(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return ", ".join(f"{kind}: {count}" for kind, count in counts.items())

@@ -84,7 +84,7 @@ class Page:
         return "\n".join(lines)
 
     def _files(self) -> str:
-        over = [f"{count} {kind}" for kind, count in self.description.passed_over.items()]
+        over = [f"{kind} ({count})" for kind, count in self.description.passed_over.items()]
         return f"{self.description.files} opened" + (f"; passed over: {', '.join(over)}" if over else "")
 
     def _chosen(self, series: Series) -> list[str]:
