@@ -125,7 +125,7 @@ def test_frames_are_separated_by_the_offset_table(tmp_path: Path, fragments: int
     ds.save_as(path)
     series = read_series(tmp_path)
     if fragments == 2 and not bot:
-        with pytest.raises(SeriesError, match="nothing says which"):
+        with pytest.raises(SeriesError, match="it is unknown which"):
             series.stored(0)
         return
     for k in range(3):

@@ -4,7 +4,7 @@
     elements.py     bytes -> raw data elements, and where the pixels are
     layout.py       the first bytes of a file -> where its data set begins, and how it is written
     values.py       raw data elements -> text and numbers
-    slices.py       `Slice` and `Header`: what an image, and a file, says about itself
+    slices.py       `Slice` and `Header`: what is known of an image, of a file
     headers.py      a file -> its header and slices, no pixels
     frames.py       an enhanced multi-frame object -> a slice for each frame
     geometry.py     positions, orientation, spacing: the conventions

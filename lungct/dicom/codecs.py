@@ -39,7 +39,7 @@ CODECS: dict[str, str] = {
 
 # CharLS searches for seconds for what is missing from a codestream that was cut short, unless it ends with this marker.
 _END_OF_IMAGE = b"\xff\xd9"
-# Markers of frame headers: SOF0 to SOF15 without DHT, JPG and DAC, which lie among them, and SOF55 of JPEG-LS.
+# Markers of frame headers: SOF0 to SOF15, but for DHT, JPG and DAC among them, and SOF55 of JPEG-LS.
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 DECODER_DEPENDENCIES = dict.fromkeys(CODECS, ("numpy", "imagecodecs"))

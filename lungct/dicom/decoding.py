@@ -194,7 +194,7 @@ def _of_frame(
         low = origin + offsets[frame]
         high = origin + offsets[frame + 1] if frame + 1 < frames else fragments[-1][0] + 1
         return tuple(part for part in fragments if low <= part[0] - 8 < high)
-    raise _undecodable(f"nothing says which of {len(fragments)} fragments belong to which of {frames} frames")
+    raise _undecodable(f"it is unknown which of {len(fragments)} fragments belong to which of {frames} frames")
 
 
 def _decoded(data: bytes, image: Slice) -> Stored:

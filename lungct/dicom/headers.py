@@ -1,4 +1,4 @@
-"""One file -> what it says about its images: one `Slice` for each frame, without reading a pixel.
+"""One file -> its `Header`, with a `Slice` for each image in it, without reading a pixel.
 
 CT is: SOP Class CT, enhanced CT or legacy converted enhanced CT, with Modality CT or none; Modality CT without a SOP
 Class; or neither, if a grey image has a rescale and a position as CT does. Localizers and everything else are

@@ -1,8 +1,8 @@
 """The first bytes of a file -> whether it is DICOM, where its data set begins, and how that is written.
 
 A file is recognised by the ``DICM`` mark after a preamble, or by a data set that begins at once (PS3.10 files without
-preamble or file meta exist in every archive). If a file meta says one thing about explicit VRs and the bytes another,
-the bytes are believed.
+preamble or file meta exist in every archive). If file meta and bytes disagree about
+explicit VRs, the bytes are right.
 """
 
 from __future__ import annotations

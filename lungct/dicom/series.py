@@ -27,7 +27,7 @@ class Pixels(Protocol):
     """Where a series gets its pixels from."""
 
     has_instances: bool
-    """Whether the slices may have InstanceNumbers, and the files say whom they are about: DICOM files do."""
+    """Whether they are DICOM files, whose slices may have InstanceNumbers, and which may name a person."""
 
     def stored(self, image: Slice) -> Stored:
         """Return one slice's stored values, integers, shape (rows, columns)."""

@@ -1,4 +1,4 @@
-"""What files say about themselves before any pixel is read: `Slice`, `Header`, and their parts.
+"""What headers contain: `Slice` for one image, `Header` for one file, and their parts.
 
 Units and terms are those of ``geometry.py``. Unknown numbers are NaN or None, unknown texts None or empty.
 """

@@ -95,7 +95,7 @@ def read(path: str) -> Volume:
     """
     if importlib.util.find_spec("SimpleITK") is None:
         raise UsageError("volume files need SimpleITK, which is not installed", fix="pip install 'lungct[volumes]'")
-    with open_file(path) as fd:  # a fault of the disk must be a StorageError; SimpleITK does not tell it from damage
+    with open_file(path) as fd:  # a fault of the disk shows here, as a StorageError; SimpleITK would call it damage
         elements.read_fully(fd, 0, 1)
     try:
         return _read(path)

@@ -160,7 +160,7 @@ class Sandbox:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         numbers = (there, self._memory, os.getpid())
         try:
-            # The child's output is discarded, because readers' warnings quote what the files say about a person.
+            # The child's output is discarded, because warnings of readers may quote what files contain about a person.
             child = subprocess.Popen(
                 [sys.executable, "-m", "lungct.sandbox.child", *map(str, numbers)],
                 stdin=subprocess.PIPE,
