@@ -7,7 +7,7 @@ stores it: each field is a column there (``lungct.features.rows``), except `Scan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -58,9 +58,9 @@ class Scan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scan:
         """Return the record that `as_dict` made a dictionary of, even if that was written as JSON and read again."""
-        known = {field.name: values[field.name] for field in fields(cls)}
-        for name in ("spacing_mm", "notes"):
-            known[name] = None if known[name] is None else tuple(known[name])
+        known: dict[str, Any] = {  # JSON has no tuples
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
         return cls(**known)
 
 
