@@ -311,7 +311,7 @@ def walk(
 
 
 def _vrs_inside(explicit: bool, vr: bytes) -> bool:
-    """Return whether the elements of a sequence have VRs: not in one of unknown VR (PS3.5 6.2.2, note 4)."""
+    """Return whether the elements in a sequence have VRs: not if its own is missing or unknown (PS3.5 6.2.2)."""
     return explicit and vr not in (b"UN", b"")
 
 
