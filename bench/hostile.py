@@ -1,9 +1,9 @@
-"""What hostile input costs the process that decodes it: the sentence's code, seconds, and the most memory it held.
+"""Measure what hostile files cost the process that decodes them: the outcome, seconds, and peak memory.
 
 usage: python bench/hostile.py
 
-Each case is a patient of its own, through `lungct.sandbox` as an extraction's worker calls it; the child that decodes
-is started anew for each, and its peak is what the kernel counted (VmHWM). An ordinary patient stands first.
+Each case is a patient of its own, prepared by `lungct.sandbox` as in an extraction; a new child process decodes each,
+and its peak memory is what the kernel counted (VmHWM). The first case is an ordinary patient.
 """
 
 from __future__ import annotations
@@ -105,30 +105,30 @@ CASES: tuple[Callable[[Path], None], ...] = (
     *(many_items, large_codestreams, runs, many_files),
 )
 
-# Bombs in the pixels of a single image, which only the preset lung reads.
+# The pixels of a single image are read by the preset lung only.
 PIXELS = (deflated, large_codestreams, runs)
 
 
 def main() -> None:
-    print(f"{'case':<22} {'row':<14} {'seconds':>8} {'peak MiB':>9}")
+    print(f"{'case':<22} {'outcome':<14} {'seconds':>8} {'peak MiB':>9}")
     for case in CASES:
         with tempfile.TemporaryDirectory() as directory, Sandbox() as sandbox:
             case(Path(directory) / "patient")
             begun = time.perf_counter()
             try:
                 preset = "lung" if case in PIXELS else "dsb2017"
-                found = sandbox.prepare(str(Path(directory) / "patient"), preset)
-                said = f"{len(found.pixels)} triplets"
+                prepared = sandbox.prepare(str(Path(directory) / "patient"), preset)
+                outcome = f"{len(prepared.pixels)} triplets"
             except SeriesError as error:
-                said = error.code
+                outcome = error.code
             seconds = time.perf_counter() - begun
-            print(f"{case.__name__:<22} {said:<14} {seconds:8.1f} {peak_mib(sandbox):9.0f}")
+            print(f"{case.__name__:<22} {outcome:<14} {seconds:8.1f} {peak_mib(sandbox):9.0f}")
 
 
 def peak_mib(sandbox: Sandbox) -> float:
-    if sandbox._child is None:
+    if sandbox.pid is None:
         return float("nan")
-    for line in Path(f"/proc/{sandbox._child.pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{sandbox.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
     return float("nan")

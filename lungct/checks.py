@@ -200,7 +200,7 @@ def _package(name: str) -> Check:
 
 
 def _decoders() -> Check:
-    from lungct.dicom.decoding import CODECS, broken_decoders
+    from lungct.dicom.codecs import CODECS, broken_decoders
 
     broken = broken_decoders()
     if not broken:

@@ -16,8 +16,7 @@ from pathlib import Path
 from lungct.arguments import listed, spelled
 from lungct.errors import UsageError
 from lungct.storage import Place, lies_in, same_place, storage_faults, subdirectories
-
-VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mhd", ".mha")
+from lungct.storage.volumefiles import VOLUME_ENDINGS, is_volume, without_ending
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
         if not _is_in_table(src, name, without)
     ]
     files = _files(src)
-    volumes = [path for path in files if path.name.lower().endswith(VOLUME_ENDINGS)]
-    found += [Patient(printable(_without_ending(path.name)), str(path)) for path in volumes]
+    volumes = [path for path in files if is_volume(path.name)]
+    found += [Patient(printable(without_ending(path.name)), str(path)) for path in volumes]
     if not found and depth == 1 and files:
         own = src.resolve().name if isinstance(src, Path) else src.name
         found = [Patient(printable(own), str(src))]
@@ -163,13 +162,6 @@ def _files(src: Place) -> Sequence[Place]:
         return [place for place in src.entries()[1] if not place.name.startswith(".")]
     with storage_faults(f"SRC {src} cannot be listed"):
         return [path for path in src.iterdir() if path.is_file() and not path.name.startswith(".")]
-
-
-def _without_ending(name: str) -> str:
-    for ending in VOLUME_ENDINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
 
 
 def _locate(src: Place, patient_id: str, depth: int) -> str | None:

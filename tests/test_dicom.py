@@ -1,4 +1,4 @@
-"""A patient's directory -> one ordered series: discovery, choice, geometry, and the sentences where there is none."""
+"""From a patient's directory to one ordered series: files, choice, geometry, and the errors if there is none."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import math
 import os
 import shutil
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom import dcmread
 from support import ct_files as make
 
-from lungct.dicom import describe, identity_of, person_of, read_series, read_series_files
+from lungct.dicom import identity_of, person_of, read_series, read_series_files
 from lungct.dicom.geometry import count_distinct, normal, plane_name
+from lungct.dicom.persons import persons_by_identity
 from lungct.dicom.selection import BETWEEN, SHARP, SOFT, kernel_rank
 from lungct.errors import SeriesError, StorageError, UsageError
+from lungct.inspection import describe
 
 
 def refusal(directory: Path) -> SeriesError:
@@ -27,10 +32,7 @@ def refusal(directory: Path) -> SeriesError:
     return caught.value
 
 
-# --- reading ---
-
-
-def test_slices_come_from_the_feet_to_the_head_in_hounsfield_units(tmp_path: Path) -> None:
+def test_slices_are_ordered_from_the_feet_to_the_head_and_read_in_hounsfield_units(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=7, step=2.5, slope=2.0, intercept=-1000.0)
     series = read_series(tmp_path)
     assert len(series) == 7
@@ -44,6 +46,16 @@ def test_slices_come_from_the_feet_to_the_head_in_hounsfield_units(tmp_path: Pat
         np.testing.assert_array_equal(series.stored(i), expected)
         assert series.hu(i).dtype == np.float32
         np.testing.assert_array_equal(series.hu(i), expected * 2.0 - 1000.0)
+
+
+def test_a_series_and_its_slices_are_shown_in_one_line(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "a", slices=7)
+    series = read_series(tmp_path / "a")
+    assert repr(series) == "Series(7 slices of 64 x 64, spacing 2.5 x 0.7 x 0.7 mm)"
+    assert repr(series.slices[1]) == "Slice(InstanceNumber 2, 64 x 64, at 2.50 mm)"
+    make.write_series(tmp_path / "b", slices=1, orientation=None, spacing=None)
+    assert repr(read_series(tmp_path / "b")) == "Series(1 slices of 64 x 64, spacing ? x ? x ? mm)"
+    assert repr(read_series(tmp_path / "b").slices) == "(Slice(InstanceNumber 1, 64 x 64, position unknown),)"
 
 
 def test_order_does_not_depend_on_file_names(tmp_path: Path) -> None:
@@ -68,12 +80,12 @@ def test_the_last_slice_is_the_one_nearest_the_head(
 ) -> None:
     make.write_series(tmp_path, slices=5, orientation=orientation)
     series = read_series(tmp_path)
-    z = [piece.image_position[2] for piece in series.slices if piece.image_position]
+    z = [image.image_position[2] for image in series.slices if image.image_position]
     assert z == sorted(z)
     assert series.positions_mm[-1] == pytest.approx(ends_at)
 
 
-def test_a_tilted_gantry_is_axial_and_spaced_along_the_normal(tmp_path: Path) -> None:
+def test_a_series_with_a_tilted_gantry_is_axial_and_spaced_along_the_normal(tmp_path: Path) -> None:
     tilt = make.tilted(20)
     make.write_series(
         tmp_path,
@@ -94,29 +106,29 @@ def test_a_tilted_gantry_is_axial_and_spaced_along_the_normal(tmp_path: Path) ->
         (make.tilted(45), "oblique"),
     ],
 )
-def test_reformats_are_refused_and_named(tmp_path: Path, orientation: tuple[float, ...], plane: str) -> None:
+def test_reformats_are_refused_by_name(tmp_path: Path, orientation: tuple[float, ...], plane: str) -> None:
     make.write_series(tmp_path, slices=5, orientation=orientation)
     error = refusal(tmp_path)
     assert error.code == "geometry"
     assert plane in str(error)
 
 
-def test_without_geometry_slices_come_by_instance_number(tmp_path: Path) -> None:
+def test_without_geometry_slices_are_ordered_by_instance_number(tmp_path: Path) -> None:
     make.write_series(
         tmp_path, slices=5, instances=[3, 1, 5, 2, 4], orientation=None, spacing=None, thickness=None,
         positions=[None] * 5,
     )  # fmt: skip
     series = read_series(tmp_path)
-    assert [piece.instance_number for piece in series.slices] == [1, 2, 3, 4, 5]
+    assert [image.instance_number for image in series.slices] == [1, 2, 3, 4, 5]
     assert np.isnan(series.positions_mm).all()
     assert np.isnan(series.spacing_mm).all()
     assert len(series.by_instance()) == 5
-    with pytest.raises(SeriesError, match="5 of 5 slices do not say where they lie") as caught:
+    with pytest.raises(SeriesError, match="5 of 5 slices have no position") as caught:
         series.by_position()
     assert caught.value.code == "geometry"
 
 
-def test_with_neither_position_nor_number_nothing_orders_the_slices(tmp_path: Path) -> None:
+def test_slices_with_neither_position_nor_number_have_no_order(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=3, instances=[None] * 3, positions=[None] * 3)
     assert refusal(tmp_path).code == "geometry"
 
@@ -137,7 +149,7 @@ def test_by_instance_can_differ_from_by_position(tmp_path: Path) -> None:
     np.testing.assert_allclose(series.by_instance().by_position().positions_mm, series.positions_mm)
 
 
-def test_rescale_is_each_slices_own(tmp_path: Path) -> None:
+def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
     make.write_series(
         tmp_path,
         slices=3,
@@ -148,10 +160,10 @@ def test_rescale_is_each_slices_own(tmp_path: Path) -> None:
         slope, intercept = float(str(1 + i / 3)[:8]), -100.0 * i
         expected = (make.noise(64, 64, seed=i) * slope + intercept).astype(np.float32)
         np.testing.assert_array_equal(series.hu(i), expected)
-    assert any("3 different rescalings" in text for text in describe(tmp_path).problems)
+    assert any("3 different rescales" in text for text in describe(tmp_path).problems)
 
 
-def test_absent_rescale_means_stored_values_are_hounsfield_units(tmp_path: Path) -> None:
+def test_without_a_rescale_stored_values_are_hounsfield_units(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=1, slope=None, intercept=None)
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.hu(0), series.stored(0).astype(np.float32))
@@ -166,12 +178,12 @@ def test_a_slope_of_zero_is_refused_and_an_empty_intercept_is_absent(tmp_path: P
         assert read_series(tmp_path).slices[0].intercept == 0
 
 
-def test_monochrome1_leaves_hounsfield_units_alone(tmp_path: Path) -> None:
+def test_monochrome1_does_not_change_hounsfield_units(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=1, tags={"PhotometricInterpretation": "MONOCHROME1"})
     np.testing.assert_array_equal(read_series(tmp_path).stored(0), make.noise(64, 64))
 
 
-def test_pixels_need_not_be_square_nor_images(tmp_path: Path) -> None:
+def test_neither_pixels_nor_images_need_be_square(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=2, rows=30, columns=47, spacing=(0.9, 0.6))
     series = read_series(tmp_path)
     assert series.stored(0).shape == (30, 47)
@@ -184,14 +196,14 @@ def test_pixel_spacing_that_differs_between_slices_is_unknown(tmp_path: Path) ->
     assert np.isnan(read_series(tmp_path).spacing_mm[1:]).all()
 
 
-def test_spacing_is_the_median_distance_and_gaps_are_named(tmp_path: Path) -> None:
+def test_spacing_is_the_median_distance_and_gaps_are_reported(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=5, positions=[0, 2, 4, 6, 30])
     assert read_series(tmp_path).spacing_mm[0] == pytest.approx(2.0)
     (problem,) = describe(tmp_path).problems
-    assert "24.00 mm after slice 4 of 5" in problem
+    assert "1 gap of more than 10 mm, the widest (24.00 mm) after slice 4 of 5" in problem
 
 
-def test_reading_is_lazy(tmp_path: Path) -> None:
+def test_pixels_are_read_on_request(tmp_path: Path) -> None:
     files = make.write_series(tmp_path, slices=3)
     series = read_series(tmp_path)
     files[1].unlink()
@@ -200,17 +212,14 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
         series.stored(1)
 
 
-def test_sizes_must_be_equal(tmp_path: Path) -> None:
+def test_all_slices_must_have_one_size(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=3, pixels=lambda i: make.noise(64, 64 if i else 32, seed=i))
     error = refusal(tmp_path)
     assert error.code == "sizes"
     assert "64 x 64 and 64 x 32" in str(error)
 
 
-# --- one image a position ---
-
-
-def test_a_file_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+def test_two_copies_of_a_file_count_once(tmp_path: Path) -> None:
     files = make.write_series(tmp_path, slices=4)
     shutil.copy(files[2], tmp_path / "copy")
     series = read_series(tmp_path)
@@ -234,7 +243,7 @@ def test_different_images_at_one_position_are_refused(tmp_path: Path) -> None:
     assert "at 1 of 3 positions" in str(error)
 
 
-def test_acquisitions_at_the_same_positions_are_told_apart(tmp_path: Path) -> None:
+def test_acquisitions_at_the_same_positions_are_separated(tmp_path: Path) -> None:
     make.write_series(
         tmp_path,
         slices=9,
@@ -252,7 +261,7 @@ def test_acquisitions_one_after_the_other_are_one_scan(tmp_path: Path) -> None:
     assert len(read_series(tmp_path)) == 6
 
 
-def test_orientations_within_a_series_are_told_apart(tmp_path: Path) -> None:
+def test_orientations_within_a_series_are_separated(tmp_path: Path) -> None:
     make.write_series(tmp_path / "a", slices=4)
     make.write_series(
         tmp_path / "b", slices=6, orientation=make.CORONAL, seed=50,
@@ -267,15 +276,12 @@ def test_slices_without_orientation_stay_with_their_series(tmp_path: Path) -> No
     make.write_series(tmp_path, slices=4, each=lambda i: {"ImageOrientationPatient": None} if i == 2 else {})
     series = read_series(tmp_path)
     assert len(series) == 4
-    assert [piece.instance_number for piece in series.slices] == [1, 2, 3, 4]
-
-
-# --- which series ---
+    assert [image.instance_number for image in series.slices] == [1, 2, 3, 4]
 
 
 def two_series(tmp_path: Path, one: dict[str, Any], other: dict[str, Any]) -> str:
-    make.write_series(tmp_path / "one", **({"series": "1", "slices": 6} | one))
-    make.write_series(tmp_path / "other", **({"series": "2", "slices": 6, "seed": 90} | other))
+    make.write_series(tmp_path / "one", **{"series": "1", "slices": 6, **one})
+    make.write_series(tmp_path / "other", **{"series": "2", "slices": 6, "seed": 90, **other})
     series = read_series(tmp_path)
     assert make.ROOT not in series.reason
     chosen = "one" if "/one/" in series.slices[0].path else "other"
@@ -338,7 +344,7 @@ def test_kernels(maker: str | None, name: str | None, rank: int) -> None:
     assert kernel_rank(maker, name) == rank
 
 
-def test_localizers_and_captures_are_never_chosen(tmp_path: Path) -> None:
+def test_localizers_and_secondary_captures_are_never_chosen(tmp_path: Path) -> None:
     make.write_series(tmp_path / "scan", slices=4)
     make.write_series(tmp_path / "scout", slices=9, tags={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})
     make.write_series(tmp_path / "sc", slices=9, tags={"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"})
@@ -354,9 +360,7 @@ def test_localizers_and_captures_are_never_chosen(tmp_path: Path) -> None:
     }
 
 
-def test_an_ordinary_series_that_says_derived_is_used_when_it_is_the_only_one(
-    tmp_path: Path,
-) -> None:
+def test_a_derived_series_is_used_if_it_is_the_only_one(tmp_path: Path) -> None:
     make.write_series(tmp_path, tags={"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]})
     assert len(read_series(tmp_path)) == 12
 
@@ -380,15 +384,12 @@ def test_empty_uids_make_one_series(tmp_path: Path) -> None:
     {"SOPClassUID": None},
     {"Modality": None, "SOPClassUID": None},
 ])  # fmt: skip
-def test_stripped_headers_are_still_ct(tmp_path: Path, tags: dict[str, Any]) -> None:
+def test_images_with_stripped_headers_are_still_ct(tmp_path: Path, tags: dict[str, Any]) -> None:
     make.write_series(tmp_path, slices=4, tags=tags)
     assert len(read_series(tmp_path)) == 4
 
 
-# --- files ---
-
-
-def test_files_are_known_by_content_at_any_depth(tmp_path: Path) -> None:
+def test_files_are_recognised_by_content_at_any_depth(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=6, names=lambda i: f"{'deep/' * (i + 1)}IM{i}.{'txt' * (i % 2)}")
     (tmp_path / "notes.dcm").write_text("not an image")
     (tmp_path / "Thumbs.db").write_bytes(bytes(range(256)) * 8)
@@ -424,7 +425,7 @@ def test_files_without_preamble_or_meta(tmp_path: Path, syntax: str) -> None:
     for number, path in enumerate(make.write_series(tmp_path, slices=4, transfer_syntax=syntax)):
         data = path.read_bytes()
         start = 132
-        if number % 2:  # the file meta go as well
+        if number % 2:  # remove the file meta, too
             start += 12 + int.from_bytes(data[140:144], "little")
         path.write_bytes(data[start:])
     series = read_series(tmp_path)
@@ -432,7 +433,7 @@ def test_files_without_preamble_or_meta(tmp_path: Path, syntax: str) -> None:
         np.testing.assert_array_equal(series.stored(i), make.noise(64, 64, seed=i))
 
 
-def test_a_file_that_contradicts_its_meta_about_vrs_is_believed(tmp_path: Path) -> None:
+def test_the_bytes_are_believed_if_the_file_meta_contradicts_them(tmp_path: Path) -> None:
     (path,) = make.write_series(tmp_path, slices=1, transfer_syntax=make.EXPLICIT)
     claim = make.EXPLICIT.encode() + b"\0"
     path.write_bytes(path.read_bytes().replace(claim, make.IMPLICIT.encode().ljust(20, b"\0")))
@@ -455,7 +456,7 @@ def test_a_single_file(tmp_path: Path) -> None:
     assert math.isnan(series.spacing_mm[0])
 
 
-def test_who_a_file_is_about(tmp_path: Path) -> None:
+def test_whom_a_file_is_about(tmp_path: Path) -> None:
     (path,) = make.write_series(
         tmp_path,
         slices=1,
@@ -475,29 +476,26 @@ def test_who_a_file_is_about(tmp_path: Path) -> None:
     assert person_of(tmp_path / "x") is None
 
 
-# --- refusals ---
-
-
-def test_no_directory_is_the_users_to_change(tmp_path: Path) -> None:
+def test_a_missing_directory_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such directory"):
         read_series(tmp_path / "none")
 
 
-def test_empty_directory(tmp_path: Path) -> None:
+def test_an_empty_directory(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     error = refusal(tmp_path)
     assert error.code == "empty"
     assert describe(tmp_path).error_code == "empty"
 
 
-def test_files_that_are_no_images(tmp_path: Path) -> None:
+def test_a_directory_without_dicom_files(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_text("hello")
     error = refusal(tmp_path)
     assert error.code == "no_images"
-    assert "none of the 1 files is DICOM" in str(error)
+    assert "the only file is not DICOM" in str(error)
 
 
-def test_no_ct(tmp_path: Path) -> None:
+def test_a_directory_without_ct(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=3, tags={"Modality": "MR"})
     error = refusal(tmp_path)
     assert error.code == "no_ct"
@@ -509,26 +507,48 @@ def test_several_persons_are_never_mixed(tmp_path: Path) -> None:
     make.write_series(tmp_path / "b", slices=4, patient_id="B")
     error = refusal(tmp_path)
     assert error.code == "several_persons"
-    assert "--by-patient-id" in str(error)
+    assert error.message == "the files name 2 persons"
+    assert error.fix is not None
+    assert "by PatientID" in error.fix
 
 
-@pytest.mark.parametrize(("issuers", "mixture"), [(("X", "Y"), True), (("X", None), False), (("X", "X"), False)])
-def test_one_patient_id_of_two_issuers_is_two_persons(
-    tmp_path: Path, issuers: tuple[str | None, str | None], mixture: bool
+@pytest.mark.parametrize(
+    ("issuers", "persons"),
+    [(("X", "Y"), 2), (("X", None), 1), (("X", "X"), 1), ((None, None), 1), (("X", "Y", None), 3)],
+)
+def test_one_patient_id_of_several_issuers_is_several_persons(
+    tmp_path: Path, issuers: tuple[str | None, ...], persons: int
 ) -> None:
-    make.write_series(tmp_path, slices=4, each=lambda i: {"IssuerOfPatientID": issuers[i % 2]})
-    if mixture:
-        assert refusal(tmp_path).code == "several_persons"
-    else:
-        assert len(read_series(tmp_path)) == 4
+    make.write_series(tmp_path, slices=6, each=lambda i: {"IssuerOfPatientID": issuers[i % len(issuers)]})
+    if persons == 1:
+        assert len(read_series(tmp_path)) == 6
+        return
+    error = refusal(tmp_path)
+    assert error.code == "several_persons"
+    assert error.message == f"the files name {persons} persons"
 
 
-def test_a_missing_patient_id_may_be_anyones(tmp_path: Path) -> None:
+IDENTITIES = st.lists(st.tuples(st.sampled_from(["", "1", "2"]), st.sampled_from(["", "X", "Y", "Z"])))
+
+
+@given(IDENTITIES, st.randoms())
+def test_who_is_the_same_person(identities: list[tuple[str, str]], random: Random) -> None:
+    persons = persons_by_identity(identities)
+    assert set(persons) == {identity for identity in identities if identity[0]}
+    for (patient_id, issuer), person in persons.items():
+        issuers = {other for same, other in persons if same == patient_id and other}
+        assert person == (patient_id, issuer or (min(issuers) if len(issuers) == 1 else ""))
+        assert persons[person] == person
+    shuffled = random.sample(identities, len(identities))
+    assert persons_by_identity(shuffled + identities) == persons
+
+
+def test_a_file_without_patient_id_may_belong_to_anyone(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=4, each=lambda i: {"PatientID": "" if i else "A"})
     assert len(read_series(tmp_path)) == 4
 
 
-def test_a_damaged_header_is_the_patients_error(tmp_path: Path) -> None:
+def test_a_damaged_header_is_an_error_of_the_patient(tmp_path: Path) -> None:
     files = make.write_series(tmp_path, slices=4)
     files[1].write_bytes(files[1].read_bytes()[:420])
     error = refusal(tmp_path)
@@ -536,7 +556,7 @@ def test_a_damaged_header_is_the_patients_error(tmp_path: Path) -> None:
     assert "1 DICOM file is damaged" in str(error)
 
 
-def test_damage_in_a_series_that_is_not_the_scan_is_no_ones_concern(tmp_path: Path) -> None:
+def test_damage_in_another_series_than_the_scan_does_not_matter(tmp_path: Path) -> None:
     make.write_series(tmp_path / "scan", slices=6)
     other = make.write_series(tmp_path / "other", slices=4, series="2")
     data = other[0].read_bytes()
@@ -545,7 +565,7 @@ def test_damage_in_a_series_that_is_not_the_scan_is_no_ones_concern(tmp_path: Pa
     assert len(read_series(tmp_path)) == 6
 
 
-def test_cut_pixels_are_the_patients_error(tmp_path: Path) -> None:
+def test_truncated_pixels_are_an_error_of_the_patient(tmp_path: Path) -> None:
     files = make.write_series(tmp_path, slices=4)
     files[1].write_bytes(files[1].read_bytes()[:-1000])
     error = refusal(tmp_path)
@@ -553,7 +573,7 @@ def test_cut_pixels_are_the_patients_error(tmp_path: Path) -> None:
     assert "7192 of 8192 bytes" in str(error)
 
 
-def test_faults_of_the_disk_are_not_the_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_fault_is_not_an_error_of_the_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = make.write_series(tmp_path, slices=4)
     real = os.pread
 
@@ -568,9 +588,6 @@ def test_faults_of_the_disk_are_not_the_patients(tmp_path: Path, monkeypatch: py
     assert files[2].name not in str(caught.value)
 
 
-# --- geometry, alone ---
-
-
 def test_normals() -> None:
     assert normal((1, 0, 0, 0, 1, 0)) == (0, 0, 1)
     assert normal((-1, 0, 0, 0, 1, 0)) == (0, 0, 1)
@@ -581,16 +598,16 @@ def test_normals() -> None:
 
 def test_headers_agree_with_pydicom(tmp_path: Path) -> None:
     files = make.write_series(tmp_path, slices=3)
-    by_path = {piece.path: piece for piece in read_series(tmp_path).slices}
+    by_path = {image.path: image for image in read_series(tmp_path).slices}
     for path in files:
-        ds, piece = dcmread(path), by_path[os.fspath(path)]
-        assert piece.image_position == tuple(ds.ImagePositionPatient)
-        assert piece.orientation == tuple(ds.ImageOrientationPatient)
-        assert piece.instance_number == ds.InstanceNumber
-        assert piece.slice_thickness_mm == ds.SliceThickness
+        ds, image = dcmread(path), by_path[os.fspath(path)]
+        assert image.image_position == tuple(ds.ImagePositionPatient)
+        assert image.orientation == tuple(ds.ImageOrientationPatient)
+        assert image.instance_number == ds.InstanceNumber
+        assert image.slice_thickness_mm == ds.SliceThickness
 
 
-def test_a_link_to_a_directory_above_brings_no_neighbour_in(tmp_path: Path) -> None:
+def test_a_link_to_a_directory_above_adds_no_other_patient(tmp_path: Path) -> None:
     make.write_series(tmp_path / "a", slices=6, rows=32, columns=32)
     make.write_series(tmp_path / "b", slices=9, rows=32, columns=32, seed=2)
     (tmp_path / "a" / "up").symlink_to("..")

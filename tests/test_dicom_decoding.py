@@ -1,4 +1,4 @@
-"""Every transfer syntax gives the pixels that were put in."""
+"""Pixels of every transfer syntax are read as they were written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydicom.uid import UID
 from support import ct_files as make
 
 from lungct.dicom import read_series
-from lungct.dicom.decoding import CODECS
+from lungct.dicom.codecs import CODECS, broken_decoders
 from lungct.errors import SeriesError
 
 BITS = [
@@ -28,7 +28,7 @@ BITS = [
 
 @pytest.mark.parametrize(("allocated", "stored", "signed"), BITS)
 @pytest.mark.parametrize("syntax", make.LOSSLESS)
-def test_lossless_syntaxes_give_the_same_integers(
+def test_lossless_syntaxes_return_the_same_integers(
     tmp_path: Path, syntax: str, allocated: int, stored: int, signed: bool
 ) -> None:
     make.write_series(
@@ -60,7 +60,9 @@ def test_32_bits(tmp_path: Path) -> None:
         (make.JPEG_2000, 16, 12, 40),
     ],
 )
-def test_lossy_syntaxes_come_near(tmp_path: Path, syntax: str, allocated: int, bits: int, error: int) -> None:
+def test_lossy_syntaxes_return_similar_integers(
+    tmp_path: Path, syntax: str, allocated: int, bits: int, error: int
+) -> None:
     make.write_series(tmp_path, slices=1, transfer_syntax=syntax, bits_allocated=allocated, bits_stored=bits)
     difference = read_series(tmp_path).stored(0) - make.noise(64, 64, bits_stored=bits)
     assert 0 < np.abs(difference).max() <= error
@@ -77,14 +79,14 @@ def test_bits_beyond_the_stored_ones_are_ignored_as_pydicom_does(tmp_path: Path,
     np.testing.assert_array_equal(series.stored(0), dcmread(series.slices[0].path).pixel_array)
 
 
-def test_high_bit_moves_the_stored_bits(tmp_path: Path) -> None:
+def test_high_bit_shifts_the_stored_bits(tmp_path: Path) -> None:
     pixels = make.noise(64, 64, bits_stored=12)
     make.write_series(tmp_path, slices=1, pixels=lambda i: pixels << 4, tags={"HighBit": 15})
     np.testing.assert_array_equal(read_series(tmp_path).stored(0), pixels)
 
 
 def test_jpeg_2000_that_contradicts_pixel_representation(tmp_path: Path) -> None:
-    """The codestream says 13 bits unsigned, the header 13 bits signed: the header is right (pydicom's rule)."""
+    """The codestream has 13 bits unsigned, the header 13 bits signed: the header is right (pydicom's rule)."""
     import imagecodecs
     from pydicom.encaps import encapsulate
 
@@ -113,7 +115,7 @@ def test_one_frame_in_several_fragments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fragments", [1, 2])
 @pytest.mark.parametrize("bot", [True, False])
-def test_frames_are_told_apart_by_the_offset_table(tmp_path: Path, fragments: int, bot: bool) -> None:
+def test_frames_are_separated_by_the_offset_table(tmp_path: Path, fragments: int, bot: bool) -> None:
     from pydicom.encaps import encapsulate
 
     path = make.write_enhanced(tmp_path / "e", frames=3, transfer_syntax=make.JPEG_LS)
@@ -123,7 +125,7 @@ def test_frames_are_told_apart_by_the_offset_table(tmp_path: Path, fragments: in
     ds.save_as(path)
     series = read_series(tmp_path)
     if fragments == 2 and not bot:
-        with pytest.raises(SeriesError, match="cannot be told from each other"):
+        with pytest.raises(SeriesError, match="it is unknown which"):
             series.stored(0)
         return
     for k in range(3):
@@ -142,7 +144,7 @@ def test_enhanced_multi_frame(tmp_path: Path, syntax: str) -> None:
         expected = make.noise(32, 32, seed=k)
         np.testing.assert_array_equal(series.stored(k), expected)
         np.testing.assert_array_equal(series.hu(k), expected * 2.0 - 1000)
-    by_instance = [piece.instance_number for piece in series.by_instance().slices]
+    by_instance = [image.instance_number for image in series.by_instance().slices]
     assert by_instance == [1, 2, 3, 4, 5, 6]
 
 
@@ -153,19 +155,19 @@ def test_one_frame_enhanced(tmp_path: Path) -> None:
     assert series.slices[0].slope == 2
 
 
-def test_frames_without_functional_groups_still_have_an_order(tmp_path: Path) -> None:
+def test_frames_without_functional_groups_are_ordered_as_in_the_file(tmp_path: Path) -> None:
     path = make.write_enhanced(tmp_path / "e", frames=3)
     ds = dcmread(path)
     del ds.SharedFunctionalGroupsSequence
     del ds.PerFrameFunctionalGroupsSequence
     ds.save_as(path)
     series = read_series(tmp_path)
-    assert [piece.instance_number for piece in series.slices] == [1, 2, 3]
+    assert [image.instance_number for image in series.slices] == [1, 2, 3]
     np.testing.assert_array_equal(series.stored(2), make.noise(32, 32, seed=2))
 
 
 @pytest.mark.parametrize("syntax", sorted(CODECS))
-def test_damaged_codestreams_are_sentences(tmp_path: Path, syntax: str) -> None:
+def test_a_damaged_codestream_is_a_series_error(tmp_path: Path, syntax: str) -> None:
     source = make.JPEG_LS if CODECS[syntax] == "jpegls" else make.RLE
     files = make.write_series(tmp_path, slices=1, transfer_syntax=source)
     data = files[0].read_bytes()
@@ -180,7 +182,7 @@ def test_damaged_codestreams_are_sentences(tmp_path: Path, syntax: str) -> None:
 
 
 def _padded(syntax: str, source: str) -> bytes:
-    """A UID of the same length would be luck: these damaged files may keep their own where it is not."""
+    """Return a UID padded to the length of the one that it replaces, or that one if it is longer."""
     width = len(source) + len(source) % 2
     return syntax.encode().ljust(width, b"\0") if len(syntax) <= width else source.encode().ljust(width, b"\0")
 
@@ -199,7 +201,7 @@ def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(tmp_path: 
         assert caught.value.code == "undecodable"
 
 
-def test_an_unknown_transfer_syntax_is_a_sentence(tmp_path: Path) -> None:
+def test_an_unknown_transfer_syntax_is_a_series_error(tmp_path: Path) -> None:
     (path,) = make.write_series(tmp_path, slices=1, transfer_syntax=make.JPEG_LS)
     path.write_bytes(path.read_bytes().replace(b"1.2.4.80", b"1.2.4.99"))
     with pytest.raises(SeriesError, match="not supported") as caught:
@@ -207,8 +209,12 @@ def test_an_unknown_transfer_syntax_is_a_sentence(tmp_path: Path) -> None:
     assert caught.value.code == "undecodable"
 
 
-def test_one_decoder_is_named_for_each_syntax(tmp_path: Path) -> None:
+def test_each_syntax_has_one_fixed_decoder(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=1, transfer_syntax=make.JPEG_LS)
     read_series(tmp_path).stored(0)
     decoder: Any = get_decoder(UID(make.JPEG_LS))
     assert "lungct" in decoder.available_plugins
+
+
+def test_every_decoder_passes_its_self_check() -> None:
+    assert broken_decoders() == {}

@@ -1,4 +1,4 @@
-"""What a hostile or broken file may cost: a sentence, little memory, and never another exception.
+"""A hostile or broken file costs little memory and is a `SeriesError`, never another exception.
 
 The number of random mutations is LUNGCT_FUZZ_EXAMPLES (200).
 """
@@ -24,16 +24,17 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from support import ct_files as make
 
-from lungct.dicom import describe, person_of, read_series
+from lungct.dicom import person_of, read_series
 from lungct.dicom.headers import MAX_SLICE_PIXELS
 from lungct.errors import LungCTError, SeriesError
+from lungct.inspection import describe
 
 EXAMPLES = int(os.environ.get("LUNGCT_FUZZ_EXAMPLES", "200"))
 
 
 @contextmanager
 def little_memory(mebibytes: int = 64) -> Iterator[None]:
-    """Fail if Python allocates more than this at once (NumPy's arrays are counted)."""
+    """Fail if Python, NumPy included, ever holds more memory than this."""
     tracemalloc.start()
     try:
         yield
@@ -55,7 +56,7 @@ def read_pixels(directory: Path) -> None:
 
 
 def raw(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
-    """One explicit little-endian element."""
+    """Return one explicit little-endian element."""
     head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
     count = len(value) if length is None else length
     if vr in (b"SQ", b"OB", b"OW", b"UN"):
@@ -64,7 +65,7 @@ def raw(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
 
 
 def with_element(path: Path, element: bytes) -> None:
-    """Put an element where it comes before the pixels, and after the header."""
+    """Insert an element before the pixel data of a file."""
     data = path.read_bytes()
     at = data.index(b"\xe0\x7f\x10\x00")
     path.write_bytes(data[:at] + element + data[at:])
@@ -97,13 +98,13 @@ def test_absurd_claims(tmp_path: Path, claim: dict[str, int]) -> None:
         {"BitsAllocated": None, "BitsStored": None},
     ],
 )
-def test_claims_that_the_file_does_not_keep(tmp_path: Path, claim: dict[str, int]) -> None:
+def test_claims_that_the_file_does_not_fulfil(tmp_path: Path, claim: dict[str, int]) -> None:
     make.write_series(tmp_path, slices=1, tags=claim)
     with little_memory():
         assert code_of(tmp_path) == "undecodable"
 
 
-def test_a_deflated_bomb_is_inflated_no_further_than_its_image(tmp_path: Path) -> None:
+def test_a_deflated_bomb_is_inflated_only_up_to_its_image(tmp_path: Path) -> None:
     (path,) = make.write_series(tmp_path, slices=1, transfer_syntax=make.DEFLATED)
     data = path.read_bytes()
     start = 132 + 12 + int.from_bytes(data[140:144], "little")
@@ -164,13 +165,26 @@ def test_run_lengths_that_unfold_to_more_than_the_image(tmp_path: Path) -> None:
         raw(0x00091010, b"SQ", b"", length=0xFFFFFFFF) + b"\xfe\xff\x00\xe0\0\0\0\0" * 1_100_000,
         raw(0x00091010, b"UN", b"", length=0xFFFFFFFF) + b"\xfe\xff\x00\xe0" + b"\xff" * 4,
         raw(0x00091010, b"LO", b"x ") * 1_100_000,
+        (
+            raw(0x00091010, b"SQ", b"", length=0xFFFFFFFF)
+            + b"\xfe\xff\x00\xe0\0\0\0\0" * 600_000
+            + b"\xfe\xff\xdd\xe0\0\0\0\0"
+        )
+        * 2,
     ],
-    ids=["not closed", "nested", "items", "unknown", "elements"],
+    ids=["not closed", "nested", "items", "unknown", "elements", "items of two sequences"],
 )  # fmt: skip
 def test_endless_headers(tmp_path: Path, endless: bytes) -> None:
     (path,) = make.write_series(tmp_path, slices=1)
     with_element(path, endless)
     assert code_of(tmp_path) == "undecodable"
+
+
+def test_a_header_may_have_many_items(tmp_path: Path) -> None:
+    (path,) = make.write_series(tmp_path, slices=1)
+    items = b"\xfe\xff\x00\xe0\0\0\0\0" * 100_000
+    with_element(path, raw(0x00091010, b"SQ", items + b"\xfe\xff\xdd\xe0\0\0\0\0", length=0xFFFFFFFF))
+    assert len(read_series(tmp_path)) == 1
 
 
 def test_nested_functional_groups(tmp_path: Path) -> None:
@@ -203,10 +217,10 @@ def test_fragments_without_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("syntax", [make.EXPLICIT, make.IMPLICIT, make.DEFLATED, make.JPEG_LS])
-def test_a_file_cut_anywhere_is_a_sentence_or_passed_over(tmp_path: Path, syntax: str) -> None:
+def test_a_file_cut_anywhere_is_an_error_or_passed_over(tmp_path: Path, syntax: str) -> None:
     (path,) = make.write_series(tmp_path, slices=1, rows=8, columns=8, transfer_syntax=syntax)
     data = path.read_bytes()
-    # a compressed image whose end mark alone is missing is whole
+    # A compressed image that lacks only its end marker is whole.
     for end in range(0, len(data) - 10, 7):
         path.write_bytes(data[:end])
         with pytest.raises(SeriesError) as caught:
@@ -214,12 +228,9 @@ def test_a_file_cut_anywhere_is_a_sentence_or_passed_over(tmp_path: Path, syntax
         assert caught.value.code in ("no_images", "undecodable", "no_ct"), end
 
 
-# --- mutations ---
-
-
 @cache
 def valid() -> tuple[tuple[bytes, ...], ...]:
-    """A few series, each as the bytes of its files."""
+    """Return a few series, each as the bytes of its files."""
     made = []
     for syntax in (*make.LOSSLESS, "enhanced"):
         with tempfile.TemporaryDirectory() as name:
@@ -233,7 +244,7 @@ def valid() -> tuple[tuple[bytes, ...], ...]:
 
 @st.composite
 def mutated(draw: st.DrawFn) -> list[bytes]:
-    """A series with a few things wrong with it."""
+    """Draw a series with a few faults."""
     files = list(draw(st.sampled_from(valid())))
     for _ in range(draw(st.integers(1, 4))):
         which = draw(st.integers(0, len(files) - 1))
@@ -268,7 +279,7 @@ def without_an_element(data: bytes, which: int) -> bytes:
         del ds[tags[which % len(tags)]]
         sink = io.BytesIO()
         ds.save_as(sink)
-    except Exception:  # already too broken for pydicom: left as it is
+    except Exception:  # already too broken for pydicom
         return data
     return sink.getvalue()
 
@@ -281,7 +292,7 @@ def without_an_element(data: bytes, which: int) -> bytes:
 )
 @given(mutated())
 @pytest.mark.filterwarnings("ignore")
-def test_mutations_give_a_series_or_a_sentence(files: list[bytes]) -> None:
+def test_a_mutated_series_is_read_or_refused(files: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as name:
         for number, data in enumerate(files):
             (Path(name) / str(number)).write_bytes(data)
@@ -303,7 +314,7 @@ def test_mutations_give_a_series_or_a_sentence(files: list[bytes]) -> None:
 
 @settings(max_examples=EXAMPLES, deadline=10_000, derandomize=EXAMPLES == 200)
 @given(st.binary(max_size=600), st.sampled_from([b"", b"\0" * 128 + b"DICM"]))
-def test_noise_gives_a_sentence(noise: bytes, start: bytes) -> None:
+def test_noise_is_refused(noise: bytes, start: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "x").write_bytes(start + noise)
         with pytest.raises(SeriesError):

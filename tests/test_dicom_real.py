@@ -1,4 +1,4 @@
-"""Real files: the series in ``data/ct`` (where they are) and pydicom's own test files.
+"""Real files: the series in ``data/ct`` (if it exists) and pydicom's own test files.
 
 Geometry and Hounsfield units are compared with SimpleITK, which shares no code with lungct.
 """
@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from support import ROOT
 
-from lungct.dicom import Series, describe, read_series
+from lungct.dicom import Series, read_series
 from lungct.errors import LungCTError, SeriesError
+from lungct.inspection import describe
 
 DATA = ROOT / "data" / "ct"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no real CT in data/ct")
@@ -36,7 +39,7 @@ AXIAL = [
 REFUSED = [
     ("messy/acrin013-coronal-reformat", "geometry", "coronal"),
     ("messy/acrin013-sagittal-reformat", "geometry", "sagittal"),
-    ("messy/bad-j2k-philips-phantom", "undecodable", "refused them"),
+    ("messy/bad-j2k-philips-phantom", "undecodable", "rejected them"),
     ("messy/colour-secondary-capture", "no_ct", "colour"),
     ("messy/derived-broken", "undecodable", "1 DICOM file is damaged"),
     ("messy/dose", "several_persons", "2 persons"),
@@ -46,11 +49,11 @@ REFUSED = [
     ("messy/pydicom-odd", "several_persons", "2 persons"),
     ("messy/syntaxes-ge-hispeed", "geometry", "different images lie at one position"),
     ("messy/tcga-single-slices", "several_persons", "5 persons"),
-    ("messy/topogram-j2k", "no_ct", "1 localizers"),
+    ("messy/topogram-j2k", "no_ct", "localizers: 1"),
 ]
 
 
-def hu(series: Series) -> np.ndarray:
+def hu(series: Series) -> NDArray[np.float32]:
     return np.stack([series.hu(i) for i in range(len(series))])
 
 
@@ -66,23 +69,23 @@ def test_axial_series_agree_with_simpleitk(
 
     reader = sitk.ImageSeriesReader()
     names = reader.GetGDCMSeriesFileNames(str(DATA / folder), _series_id(reader, DATA / folder))
-    assert list(names) == [piece.path for piece in series.slices]
+    assert list(names) == [image.path for image in series.slices]
     reader.SetFileNames(names)
     image = reader.Execute()
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), hu(series))
     assert image.GetSpacing()[:2] == pytest.approx((series.spacing_mm[2], series.spacing_mm[1]))
-    z = np.array([piece.image_position[2] for piece in series.slices if piece.image_position])
+    z = np.array([image.image_position[2] for image in series.slices if image.image_position])
     assert image.GetSpacing()[2] == pytest.approx(float(np.median(np.diff(z))))
 
 
-def _series_id(reader: sitk.ImageSeriesReader, folder: Path) -> str:
+def _series_id(reader: Any, folder: Path) -> str:
     (only,) = reader.GetGDCMSeriesIDs(str(folder))
     return str(only)
 
 
 @needs_data
 @pytest.mark.parametrize(("folder", "code", "words"), REFUSED)
-def test_the_rest_give_the_right_sentence(folder: str, code: str, words: str) -> None:
+def test_the_rest_are_refused_with_the_right_sentence(folder: str, code: str, words: str) -> None:
     with pytest.raises(SeriesError, match=re.escape(words)) as caught:
         hu(read_series(DATA / folder))
     assert caught.value.code == code
@@ -134,17 +137,15 @@ def test_volumes(name: str, shape: tuple[int, ...], spacing: tuple[float, ...]) 
     assert (np.diff(series.positions_mm) > 0).all()
 
 
-# --- pydicom's files ---
-
-CHARSETS = Path(pydicom.__file__).parent / "data"
+PYDICOM_DATA = Path(pydicom.__file__).parent / "data"
 FILES = sorted(
     path
-    for path in CHARSETS.rglob("*")
+    for path in PYDICOM_DATA.rglob("*")
     if path.is_file() and path.suffix not in (".py", ".pyc", ".json") and path.stat().st_size < 20e6
 )
 
 
-def test_pydicoms_files_give_a_series_or_a_sentence(tmp_path: Path) -> None:
+def test_pydicoms_files_are_read_or_refused(tmp_path: Path) -> None:
     assert len(FILES) > 100
     read, codes, sentences = set(), set(), []
     for number, path in enumerate(FILES):

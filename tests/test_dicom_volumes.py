@@ -1,24 +1,28 @@
-"""NIfTI, NRRD and MetaImage volumes as series."""
+"""NIfTI, NRRD and MetaImage volumes are read as series."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from lungct.dicom import describe, read_series
+from lungct.dicom import read_series
 from lungct.errors import SeriesError
+from lungct.inspection import describe
+from lungct.patients import list_patients, named_patients
 
 sitk = pytest.importorskip("SimpleITK")
 
 
-def volume(slices: int = 5, rows: int = 6, columns: int = 7, kind: type = np.int16) -> np.ndarray:
+def volume(slices: int = 5, rows: int = 6, columns: int = 7, kind: type = np.int16) -> NDArray[Any]:
     rng = np.random.default_rng(0)
     return rng.integers(-1000, 400, (slices, rows, columns)).astype(kind)
 
 
-def write(path: Path, voxels: np.ndarray, direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)) -> Path:
+def write(path: Path, voxels: NDArray[Any], direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)) -> Path:
     image = sitk.GetImageFromArray(voxels)
     image.SetSpacing((0.7, 0.8, 2.5))
     image.SetOrigin((10.0, 20.0, -300.0))
@@ -27,7 +31,7 @@ def write(path: Path, voxels: np.ndarray, direction: tuple[float, ...] = (1, 0, 
     return path
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mhd", "a.nii", "a.mha"])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mhd", "a.nhdr", "a.nii", "a.mha"])
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.float32, np.uint8])
 def test_a_volume_is_a_series_from_the_feet_to_the_head(tmp_path: Path, name: str, kind: type) -> None:
     voxels = volume(kind=kind)
@@ -41,14 +45,14 @@ def test_a_volume_is_a_series_from_the_feet_to_the_head(tmp_path: Path, name: st
         np.testing.assert_array_equal(series.hu(i), voxels[i].astype(np.float32))
 
 
-def test_axes_that_run_backwards_are_turned(tmp_path: Path) -> None:
+def test_axes_that_run_backwards_are_flipped(tmp_path: Path) -> None:
     voxels = volume()
     series = read_series(write(tmp_path / "a.nrrd", voxels, (-1, 0, 0, 0, -1, 0, 0, 0, -1)))
     np.testing.assert_array_equal(series.hu(0), voxels[-1, ::-1, ::-1].astype(np.float32))
     assert (np.diff(series.positions_mm) > 0).all()
 
 
-def test_coronal_storage_is_turned_to_axial(tmp_path: Path) -> None:
+def test_a_volume_stored_in_coronal_order_is_turned_to_axial(tmp_path: Path) -> None:
     voxels = volume()
     series = read_series(write(tmp_path / "a.nrrd", voxels, (1, 0, 0, 0, 0, 1, 0, -1, 0)))
     assert len(series) == 6
@@ -63,15 +67,25 @@ def test_oblique_volumes_are_refused(tmp_path: Path) -> None:
     assert caught.value.code == "geometry"
 
 
-def test_a_directory_with_one_volume_is_that_volume(tmp_path: Path) -> None:
-    write(tmp_path / "a.mhd", volume())  # beside its .raw
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mhd", "a.nhdr"])
+def test_a_directory_with_one_volume_is_that_volume(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, volume())  # the headers with a .raw file beside them
+    assert len(list(tmp_path.iterdir())) == (1 if name == "a.nrrd" else 2)
     assert len(read_series(tmp_path)) == 5
     assert describe(tmp_path).reason == "a volume file"
 
 
-def test_instance_order_is_for_dicom(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mhd", "a.nhdr"])
+def test_a_volume_in_the_archive_is_one_patient(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, volume())
+    (patient,) = list_patients(tmp_path, depth=1, without=tmp_path / "out")
+    assert (patient.id, patient.location) == ("a", str(tmp_path / name))
+    assert named_patients(tmp_path, ["a"], depth=1) == [patient]
+
+
+def test_a_volume_has_no_instance_order(tmp_path: Path) -> None:
     series = read_series(write(tmp_path / "a.nrrd", volume()))
-    with pytest.raises(SeriesError, match="preset lung only") as caught:
+    with pytest.raises(SeriesError, match="no InstanceNumber") as caught:
         series.by_instance()
     assert caught.value.code == "volume"
 
@@ -88,7 +102,7 @@ def test_instance_order_is_for_dicom(tmp_path: Path) -> None:
         ("a.nii", b""),
     ],
 )
-def test_damaged_volumes_are_sentences(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_damaged_volume_is_a_series_error(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SeriesError) as caught:
         read_series(tmp_path / name)
@@ -115,6 +129,6 @@ def test_a_volume_of_nothing_but_nan_is_refused(tmp_path: Path) -> None:
 def test_several_volumes_in_a_directory_are_not_one_patient(tmp_path: Path) -> None:
     write(tmp_path / "a.nrrd", volume())
     write(tmp_path / "b.nrrd", volume())
-    with pytest.raises(SeriesError, match="2 volume files") as caught:
+    with pytest.raises(SeriesError, match="2 are volumes") as caught:
         read_series(tmp_path)
     assert caught.value.code == "no_images"

@@ -232,7 +232,7 @@ def test_files_are_grouped_by_the_person_they_name(tmp_path: Path, ray_session: 
     (src / "notes.txt").write_text("text")
     mixed = lungct.extract(src, tmp_path / "mixed", **NETWORK)
     assert (mixed.extracted, mixed.failed) == (0, 1)
-    assert "--by-patient-id" in rows(tmp_path / "mixed")["export"]["error"]
+    assert "by PatientID" in rows(tmp_path / "mixed")["export"]["error"]
     with pytest.warns(LungCTWarning, match="name people in the table: 2"):
         summary = lungct.extract(src, out, by_patient_id=True, **NETWORK)
     assert (summary.patients, summary.extracted) == (2, 2)

@@ -27,16 +27,16 @@ def patient(tmp_path: Path) -> Path:
 
 @contextmanager
 def killer(sandbox: Sandbox, *, times: int) -> Iterator[list[int]]:
-    """Kill the sandbox's child as soon as there is one, so many times."""
+    """Kill the sandbox's child as soon as it is ready, ``times`` times."""
     killed: list[int] = []
     over = threading.Event()
 
     def hunt() -> None:
         while len(killed) < times and not over.is_set():
-            child = sandbox._child
-            if child is not None and child.pid not in killed:
-                os.kill(child.pid, signal.SIGKILL)
-                killed.append(child.pid)
+            pid = sandbox.pid
+            if pid is not None and pid not in killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
             time.sleep(0.001)
 
     thread = threading.Thread(target=hunt)
@@ -46,37 +46,48 @@ def killer(sandbox: Sandbox, *, times: int) -> Iterator[list[int]]:
     thread.join()
 
 
-def test_a_patient_comes_through_unchanged_and_the_child_lives_on(patient: Path) -> None:
+def test_the_child_prepares_one_patient_after_another_as_the_parent_would(patient: Path) -> None:
     alone = lungct.triplets(patient)
     with Sandbox() as sandbox:
         for _ in range(2):
             prepared = sandbox.prepare(str(patient), "dsb2017")
             assert np.array_equal(prepared.pixels, alone.pixels)
             assert np.array_equal(prepared.positions_mm, alone.positions_mm)
-            assert prepared.pixel_hash == alone.pixel_hash
-            assert prepared.slices == 12
-        child = sandbox._child
-        assert child is not None
+            assert prepared.scan.pixel_hash == alone.pixel_hash
+            assert prepared.scan.slices == 12
+        pid = sandbox.pid
+        assert pid is not None
         with pytest.raises(SeriesError) as refusal:
-            sandbox.prepare(str(patient.parent / "patient" / ".."), "lung")
-        assert refusal.value.code
-        assert sandbox._child is child
+            sandbox.prepare(str(patient), "lung")
+        assert refusal.value.code == "no_lungs"
+        assert sandbox.pid == pid
 
 
-def test_a_death_is_tried_again_and_two_are_the_patients(patient: Path) -> None:
+def test_an_error_of_the_child_keeps_message_fix_and_code(patient: Path) -> None:
+    write_series(patient / "other", slices=4, rows=64, columns=64, patient_id="P2")
+    with pytest.raises(SeriesError) as alone:
+        lungct.read_series(patient)
+    with Sandbox() as sandbox, pytest.raises(SeriesError) as refusal:
+        sandbox.prepare(str(patient), "dsb2017")
+    assert vars(refusal.value) == vars(alone.value)
+    assert refusal.value.code == "several_persons"
+    assert refusal.value.fix is not None
+
+
+def test_a_patient_is_tried_again_after_one_death_of_the_child_and_refused_after_two(patient: Path) -> None:
     with Sandbox() as sandbox, killer(sandbox, times=1) as killed:
         assert len(sandbox.prepare(str(patient), "dsb2017").pixels) == 3
     assert len(killed) == 1
     with Sandbox() as sandbox, killer(sandbox, times=2):
-        with pytest.raises(SeriesError, match=r"ended its process .by signal SIGKILL., twice") as death:
+        with pytest.raises(SeriesError, match=r"was ended by SIGKILL, twice") as death:
             sandbox.prepare(str(patient), "dsb2017")
         assert death.value.code == "undecodable"
         assert len(sandbox.prepare(str(patient), "dsb2017").pixels) == 3
 
 
-def test_time_and_memory_have_limits(patient: Path) -> None:
+def test_a_patient_has_limits_of_time_and_memory(patient: Path) -> None:
     with Sandbox(base_seconds=0.0, seconds_per_file=0.0001) as sandbox:
-        with pytest.raises(SeriesError, match="ran past its time") as late:
+        with pytest.raises(SeriesError, match="exceeded its time") as late:
             sandbox.prepare(str(patient), "dsb2017")
         assert late.value.code == "limits"
     write_series(patient.parent / "large", slices=4, rows=4096, columns=4096)
@@ -92,8 +103,8 @@ def test_the_child_ends_with_its_parent() -> None:
     import sys
 
     script = (
-        "import os, sys; from lungct.sandbox import Sandbox; s = Sandbox(); "
-        "print(s._start().pid, flush=True); os.kill(os.getpid(), 9)"
+        "import os, sys; from lungct.sandbox import Sandbox; s = Sandbox(); s.start(); "
+        "print(s.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     pid = int(ran.stdout)
@@ -106,6 +117,6 @@ def test_the_child_ends_with_its_parent() -> None:
         assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_missing_directory_is_the_storages_fault(tmp_path: Path) -> None:
+def test_a_missing_directory_is_a_storage_error(tmp_path: Path) -> None:
     with Sandbox() as sandbox, pytest.raises(StorageError):
         sandbox.prepare(str(tmp_path / "missing"), "dsb2017")

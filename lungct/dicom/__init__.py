@@ -1,37 +1,40 @@
 """A patient's files -> one ordered series of CT slices, read lazily.
 
-    discovery.py    a directory -> its files
+    discovery.py    a directory -> its files; opening one
     elements.py     bytes -> raw data elements, and where the pixels are
+    layout.py       the first bytes of a file -> where its data set begins, and how it is written
     values.py       raw data elements -> text and numbers
-    slices.py       `Slice` and `Header`: what is said of an image, of a file
+    slices.py       `Slice` and `Header`: what is known of an image, of a file
     headers.py      a file -> its header and slices, no pixels
     frames.py       an enhanced multi-frame object -> a slice for each frame
-    geometry.py     positions, orientation, spacing: the conventions, said once
+    geometry.py     positions, orientation, spacing: the conventions
+    persons.py      who is the same person
+    codecs.py       compressed transfer syntaxes and their decoders
+    decoding.py     a slice's bytes -> stored values
     scan.py         `Scan`: what is known of a scan besides its pixels
+    series.py       `Series`: ordered slices, and their pixels on request
     selection.py    all CT images -> the series that is the scan, and why
-    series.py       `Series`: `read_series` and what it refuses
-    decoding.py     a slice's bytes -> stored values; one decoder for each transfer syntax
-    description.py  everything found in a directory, for people
-    volumes.py      NIfTI, NRRD and MetaImage files as series (optional extra)
+    surveying.py    all of a patient's files -> the CT series, damaged files and persons in them
+    assembling.py   that -> the chosen series, checked and in order
+    volumes.py      NIfTI, NRRD and MetaImage files as slices (optional extra)
+    reading.py      `read_series`: all of the above
 
-The rules in words, and every error code with what to do about it, are in ``docs/intake.md``. Nothing but `LungCTError`
-leaves the functions exported here, and no sentence of an error names a file, a UID, a date or a person.
+The rules in words, and every error code with what to do about it, are in ``docs/intake.md``. The functions exported
+here raise nothing but `LungCTError`. The sentence of a `SeriesError` or `StorageError` contains no name of a file, no
+UID, no date and no person.
 """
 
-from lungct.dicom.description import Description, SeriesDescription, describe
 from lungct.dicom.headers import identity_of, person_of
+from lungct.dicom.reading import read_series, read_series_files
 from lungct.dicom.scan import Scan
-from lungct.dicom.series import Series, read_series, read_series_files
+from lungct.dicom.series import Series
 from lungct.dicom.slices import Person, Slice
 
 __all__ = [
-    "Description",
     "Person",
     "Scan",
     "Series",
-    "SeriesDescription",
     "Slice",
-    "describe",
     "identity_of",
     "person_of",
     "read_series",

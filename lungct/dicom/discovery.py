@@ -1,9 +1,9 @@
-"""A patient's directory -> the files in it that may be DICOM, in an order that depends on nothing but their names.
+"""A patient's directory -> the files in it that may be DICOM, in an order that depends on their names only.
 
-Everything below the directory belongs to the patient. Files are told apart by content, later (``headers.py``); here
-only what no reader should open is passed over and counted: hidden files, DICOMDIR (an index that may point anywhere:
-never followed), pipes, sockets and devices, and links that lead nowhere. Links to directories are followed once, so
-that loops end.
+Everything below the directory belongs to the patient. What a file is, is decided later, by its content
+(``headers.py``); only what no reader should open is passed over here and counted: hidden files, DICOMDIR (an index
+that may point anywhere, so it is never followed), pipes, sockets and devices, and dangling links. Each directory is
+read once, so links may form loops.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import errno
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from lungct.errors import SeriesError, StorageError, UsageError
 MAX_FILES = 100_000
 """Files of one patient."""
 MAX_DEPTH = 64
+"""Levels of nested directories."""
 
 HIDDEN = "hidden files"
 DICOMDIR = "DICOMDIR files"
@@ -29,15 +32,15 @@ SPECIAL = "pipes, sockets or devices"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FileListing:
     """The files of one patient.
 
     Attributes
     ----------
     files
-        In order of their path below the directory.
+        Paths, sorted.
     passed_over
-        How many files of which kind were not looked into.
+        Number of files of each kind that no reader opens.
 
     """
 
@@ -45,13 +48,13 @@ class Found:
     passed_over: dict[str, int]
 
 
-def find_files(patient_dir: str | os.PathLike[str]) -> Found:
+def find_files(patient_dir: str | os.PathLike[str]) -> FileListing:
     """List a patient's files; a path to a single file is that file.
 
     Raises
     ------
     UsageError
-        There is no such directory.
+        The directory does not exist.
     SeriesError
         ``limits``: more than `MAX_FILES` files, or directories nested too deep.
     StorageError
@@ -63,16 +66,40 @@ def find_files(patient_dir: str | os.PathLike[str]) -> Found:
     try:
         if not root.is_dir():
             if root.is_file():
-                return Found((os.fspath(root),), {})
-            raise UsageError(f"{root}: there is no such directory")
+                return FileListing((os.fspath(root),), {})
+            raise UsageError(f"{root}: no such directory", fix="give a directory with one patient's files")
         files: list[str] = []
         passed: Counter[str] = Counter()
         status = root.stat()
         _descend(os.fspath(root), files, passed, {(status.st_dev, status.st_ino)}, above, 0)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise StorageError(f"a directory of the patient cannot be listed: {reason}") from error
-    return Found(tuple(sorted(files)), dict(passed))
+        raise StorageError(f"a directory of the patient cannot be listed: {_reason(error)}") from error
+    return FileListing(tuple(sorted(files)), dict(passed))
+
+
+@contextmanager
+def open_file(path: str | os.PathLike[str]) -> Iterator[int]:
+    """Open one of a patient's files for reading and yield its descriptor.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be opened, or reading it in the ``with`` block failed; the sentence does not name it.
+
+    """
+    try:
+        # O_NONBLOCK: do not wait for a writer if the path is now a pipe.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StorageError(f"a file of the patient cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _descend(
@@ -84,24 +111,24 @@ def _descend(
     depth: int,
 ) -> None:
     if depth > MAX_DEPTH:
-        raise SeriesError(f"the patient's directories are nested more than {MAX_DEPTH} deep", code="limits")
+        raise SeriesError(f"the patient's directories are nested more than {MAX_DEPTH} levels deep", code="limits")
     with os.scandir(directory) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:
         if entry.name.startswith("."):
             passed[HIDDEN] += 1
             continue
-        kind = _mode(entry)
-        if stat.S_ISDIR(kind):
+        mode = _mode(entry)
+        if stat.S_ISDIR(mode):
             status = os.stat(entry.path)
             identity = (status.st_dev, status.st_ino)
             if entry.is_symlink() and os.path.realpath(entry.path) in above:
-                passed[UPWARDS] += 1  # it would bring other patients in
+                passed[UPWARDS] += 1  # following it would add the files of other patients
             elif identity not in seen:
                 seen.add(identity)
                 _descend(entry.path, files, passed, seen, above, depth + 1)
-        elif not stat.S_ISREG(kind):
-            passed[SPECIAL if kind else DANGLING] += 1
+        elif not stat.S_ISREG(mode):
+            passed[SPECIAL if mode else DANGLING] += 1
         elif entry.name.upper() == "DICOMDIR":
             passed[DICOMDIR] += 1
         else:
@@ -111,7 +138,7 @@ def _descend(
 
 
 def _mode(entry: os.DirEntry[str]) -> int:
-    """Return the mode of what an entry leads to, 0 for a link that leads nowhere or round in a circle."""
+    """Return the mode of an entry, or of what a link leads to; 0 for a dangling or circular link."""
     try:
         return entry.stat().st_mode
     except OSError as error:

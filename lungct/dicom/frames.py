@@ -1,7 +1,7 @@
 """An enhanced multi-frame object -> a slice for each frame, from its functional groups (PS3.3 C.7.6.16).
 
-What one frame says of itself goes before what all share, and that before what stands at the top of the file. Only the
-part of the file before the pixels is parsed, by pydicom, and no more than `MAX_FRAME_HEADER` of it.
+A frame's own functional groups take precedence over the shared ones, and those over the top level of the file. Only the
+part of the file before the pixels is parsed, by pydicom, and only if it is no longer than `MAX_FRAME_HEADER`.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 MAX_FRAME_HEADER = 32 << 20
-"""Bytes before the pixel data, which are parsed as a whole; 2,000 frames need a quarter of it."""
+"""Bytes before the pixel data, which are parsed as a whole; 2,000 frames need a quarter of this."""
 MAX_ITEMS = 500_000
-"""Sequence items in them: each costs pydicom some 10 us and a kilobyte; a frame has about 20."""
+"""Sequence items in those bytes: each costs pydicom some 10 us and a kilobyte; a frame has about 20."""
 
 _UNDESCRIBED = Fault("undecodable", "the frames of a multi-frame image are not described")
 _NOT_HU = Fault("undecodable", "the frames of a multi-frame image are not in Hounsfield units")
 
 
 def frames_of(first: Slice, header: bytes, *, explicit: bool, big_endian: bool) -> tuple[Slice, ...]:
-    """Give each frame of a multi-frame object its own slice.
+    """Return a slice for each frame of a multi-frame object.
 
     Parameters
     ----------
     first
-        What the top of the file says, with the number of frames in its encoding.
+        The slice as the top level of the file describes it, with the number of frames in its encoding.
     header
         The data set up to its pixel data.
     explicit, big_endian
-        How it is written.
+        How the data set is written.
 
     Returns
     -------
     tuple of Slice
-        One for each frame, in the file's order; a single one with a fault where the frames are not described.
+        One for each frame, in the file's order; a single one with a fault if the frames are not described.
 
     """
     frames = first.encoding.frames
@@ -59,7 +59,7 @@ def frames_of(first: Slice, header: bytes, *, explicit: bool, big_endian: bool) 
 def _functional_groups(
     header: bytes, frames: int, *, explicit: bool, big_endian: bool
 ) -> list[tuple[Dataset, ...]] | None:
-    """Return each frame's functional groups, its own before the shared ones; None where they cannot be read."""
+    """Return each frame's functional groups, its own before the shared ones; None if they cannot be read."""
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
 
@@ -78,7 +78,7 @@ def _functional_groups(
         return [(own[i], *common) if own else common for i in range(frames)]
     except MemoryError:
         raise
-    except Exception:  # pydicom raises what it meets: RecursionError, struct.error, KeyError, ...
+    except Exception:  # pydicom raises many kinds: RecursionError, struct.error, KeyError, ...
         return None
 
 
@@ -88,17 +88,17 @@ def _frame(first: Slice, index: int, groups: tuple[Dataset, ...]) -> Slice:
         return _described(frame, groups)
     except MemoryError:
         raise
-    except Exception:  # a value that is no number: pydicom converts it only now
+    except Exception:  # a value that is not a number: pydicom converts it only now
         return replace(frame, fault=_UNDESCRIBED)
 
 
 def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
-    """Fill in what the functional groups say.
+    """Return a frame with the values of its functional groups.
 
     Raises
     ------
     Exception
-        Of any kind, where a value cannot be read.
+        Of any kind, if a value cannot be read.
 
     """
     where = _numbers(groups, "PlanePositionSequence", "ImagePositionPatient", 3)

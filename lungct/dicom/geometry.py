@@ -1,14 +1,14 @@
 """Where a slice lies in the patient: conventions, positions along the normal, spacing, and what counts as axial.
 
-Terms, said once. Coordinates are DICOM's patient coordinates in mm (*LPS*: x grows to the patient's left, y to the
+Terms. Coordinates are DICOM's patient coordinates in mm (*LPS*: x grows to the patient's left, y to the
 back, z to the head). ImageOrientationPatient is six numbers: the direction in which a *row* runs (along it the column
 index grows), then the direction in which a *column* runs (PS3.3 C.7.6.2.1.1). The *normal* is row x column, turned so
 that its largest component is positive: for axial slices it points towards the head, whether the patient lay head first
 or feet first, supine or prone. A slice's *position* is ImagePositionPatient . normal. *Spacing* is (between slices,
 between rows, between columns) in mm; PixelSpacing's first number is the one between rows (PS3.3 10.7.1.3).
 
-Unknown is NaN (numbers) or None (directions), never a guess: SliceLocation, whose origin and sign belong to the maker,
-and SliceThickness, which is not a distance between slices, are not used for positions.
+What is unknown is NaN (numbers) or None (directions), never a guess: SliceLocation, whose origin and sign depend on the
+manufacturer, and SliceThickness, which is not a distance between slices, are not used for positions.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Vector = tuple[float, float, float]
 Orientation = tuple[float, float, float, float, float, float]
 
 AXIAL_WITHIN_DEGREES = 35.0
-"""A gantry tilts by 30 degrees at most; a plane further from the axial one is a reformat."""
+"""A gantry tilts by 30 degrees at most; a plane that is further from axial is a reformat."""
 SAME_POSITION_MM = 0.01
-"""Slices closer than this are at one position: reconstructions lie 0.1 mm apart at least, noise is below 0.001 mm."""
+"""Slices closer than this are at one position: reconstructions are at least 0.1 mm apart, noise is below 0.001 mm."""
 SAME_DIRECTION = 0.01
 """Direction cosines that differ by less are one orientation: half a degree, and far above rounding."""
 LARGEST_GAP_MM = 10.0
@@ -56,11 +56,11 @@ def normal(orientation: Orientation) -> Vector:
     largest = max((x, y, z), key=abs)
     if largest < 0:
         x, y, z = -x, -y, -z
-    return x + 0, y + 0, z + 0  # + 0: no negative zeros
+    return x + 0, y + 0, z + 0  # + 0 turns -0.0 into 0.0
 
 
 def position_along_normal(position: Vector | None, orientation: Orientation | None) -> float:
-    """Return ImagePositionPatient . normal in mm, NaN where either is unknown."""
+    """Return ImagePositionPatient . normal in mm; NaN if either is unknown."""
     if position is None or orientation is None:
         return math.nan
     x, y, z = normal(orientation)
@@ -68,12 +68,12 @@ def position_along_normal(position: Vector | None, orientation: Orientation | No
 
 
 def is_axial(orientation: Orientation) -> bool:
-    """Whether slices lie across the body, the tilt of a gantry allowed."""
+    """Return whether slices are perpendicular to the body's axis, give or take the tilt of a gantry."""
     return abs(normal(orientation)[2]) >= _AXIAL_COSINE
 
 
 def plane_name(orientation: Orientation) -> str:
-    """Say in a word how slices lie.
+    """Return ``axial``, ``coronal``, ``sagittal`` or ``oblique``.
 
     >>> plane_name((1, 0, 0, 0, 0, -1))
     'coronal'
@@ -87,19 +87,19 @@ def plane_name(orientation: Orientation) -> str:
 
 
 def same_orientation(one: Orientation, other: Orientation) -> bool:
-    """Whether two orientations differ by no more than rounding."""
+    """Return whether two orientations differ by no more than rounding."""
     return all(abs(p - q) < SAME_DIRECTION for p, q in zip(one, other, strict=True))
 
 
 def slice_spacing(positions_mm: NDArray[np.float64]) -> float:
-    """Return the median distance between neighbouring slices, NaN where unknown or where there is one slice only."""
+    """Return the median distance between neighbouring slices; NaN if a position is unknown or there is one slice."""
     if len(positions_mm) < 2 or np.isnan(positions_mm).any():
         return math.nan
     return float(np.median(np.diff(np.sort(positions_mm))))
 
 
 def count_distinct(positions_mm: Sequence[float]) -> int:
-    """Count positions, those closer than `SAME_POSITION_MM` once; each unknown one counts."""
+    """Count positions: those closer than `SAME_POSITION_MM` once, each unknown one separately."""
     known = sorted(value for value in positions_mm if not math.isnan(value))
     distinct = len(positions_mm) - len(known)
     last = -math.inf

@@ -1,15 +1,11 @@
-"""One file -> what it says about its images: one `Slice` for each frame, without reading a pixel.
+"""One file -> its `Header`, with a `Slice` for each image in it, without reading a pixel.
 
-A file is recognised by its bytes: the ``DICM`` mark after a preamble, or a data set that begins at once (PS3.10 files
-without preamble or file meta exist in every archive). Where a file contradicts its own file meta about explicit VRs,
-the bytes are believed.
+CT is: SOP Class CT, enhanced CT or legacy converted enhanced CT, with Modality CT or none; Modality CT without a SOP
+Class; or neither, if a grey image has a rescale and a position as CT does. Localizers and everything else are
+recognised here and never become slices.
 
-What counts as CT: SOP Class CT, enhanced CT or legacy converted enhanced CT, with Modality CT or none; Modality CT
-without a SOP Class; or neither, where a grey image carries a rescale and a position as CT does. Localizers and
-everything else are told apart here and never become slices.
-
-An image that cannot be used (cut off, absurd size) still becomes a slice, with a `Fault`: which series it belongs to
-decides whether anybody need care. Sentences of faults hold numbers only.
+An image that cannot be used (cut off, absurd size) still becomes a slice, with a `Fault`, which matters only if the
+image belongs to the chosen series. Sentences of faults contain no text but numbers of the file.
 """
 
 from __future__ import annotations
@@ -17,69 +13,29 @@ from __future__ import annotations
 import os
 import stat
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lungct.dicom import elements
+from lungct.dicom.discovery import open_file
 from lungct.dicom.elements import Elements, Source
 from lungct.dicom.frames import MAX_FRAME_HEADER, frames_of
 from lungct.dicom.geometry import position_along_normal, valid_orientation
+from lungct.dicom.layout import Layout, find_layout
+from lungct.dicom.persons import Identity
 from lungct.dicom.slices import Encoding, Fault, Header, Kind, Person, Slice
-from lungct.dicom.values import HOUNSFIELD, TAGS, WANTED, Unreadable, Values, positive, spacing_of
-from lungct.errors import StorageError
+from lungct.dicom.values import HOUNSFIELD, TAGS, WANTED, NotANumberError, Values, positive, spacing_of
 
 MAX_SLICE_PIXELS = 1 << 24
 """Rows x columns of one slice (4096 x 4096); CT images have 512 x 512 to 2048 x 2048."""
 MAX_FRAMES = 10_000
-"""Frames of one file, and far more slices than any chest needs."""
+"""Frames of one file: far more slices than any chest needs."""
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
 _LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"})
-
-
 _FUNCTIONAL_GROUPS = frozenset(TAGS[k] for k in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"))
-_META = frozenset({elements.TRANSFER_SYNTAX_UID, elements.MEDIA_STORAGE_SOP_CLASS_UID})
-
-
-# --- a file ---
-
-
-@contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[int]:
-    """Open a file and say every fault of the disk as one, without the file's name.
-
-    Raises
-    ------
-    StorageError
-        The file cannot be opened or read.
-
-    """
-    try:
-        # Never wait for a pipe that nobody writes to.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise StorageError(f"a file of the patient cannot be read: {reason}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _DataSet:
-    """Where a file's data set begins and how it is written."""
-
-    start: int
-    transfer_syntax: str
-    explicit: bool
-    big_endian: bool
-    media_class: str
-    marked: bool  # the file says that it is DICOM
 
 
 def read_header(path: str | os.PathLike[str]) -> Header | None:
@@ -88,7 +44,7 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
     Returns
     -------
     Header or None
-        None where the file is not DICOM.
+        None if the file is not DICOM.
 
     Raises
     ------
@@ -96,14 +52,14 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
         The file cannot be read.
 
     """
-    with opened(path) as fd:
+    with open_file(path) as fd:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
         return _read(elements.FileSource(fd), os.fspath(path))
 
 
-def person_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
-    """Return a file's (PatientID, IssuerOfPatientID), empty text where it does not say; None if it is not DICOM.
+def person_of(path: str | os.PathLike[str]) -> Identity | None:
+    """Return a file's (PatientID, IssuerOfPatientID), empty text where it has none; None if the file is not DICOM.
 
     Raises
     ------
@@ -112,11 +68,11 @@ def person_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
 
     """
     person = identity_of(path)
-    return None if person is None else (person.patient_id, person.issuer)
+    return None if person is None else person.identity
 
 
 def identity_of(path: str | os.PathLike[str]) -> Person | None:
-    """Return what a file says of the person it is about; None if it is not DICOM.
+    """Return the person whom a file is about; None if the file is not DICOM.
 
     Raises
     ------
@@ -130,8 +86,8 @@ def identity_of(path: str | os.PathLike[str]) -> Person | None:
 
 def _read(source: Source, path: str) -> Header | None:
     try:
-        layout = _data_set(source)
-    except elements.TooMuch:
+        layout = find_layout(source)
+    except elements.HeaderTooLargeError:
         return _damaged({}, False)
     if layout is None:
         return None
@@ -146,64 +102,13 @@ def _read(source: Source, path: str) -> Header | None:
         start = 0
     try:
         found = elements.walk(body, start, WANTED, explicit=layout.explicit, big_endian=layout.big_endian)
-    except elements.TooMuch:
+    except elements.HeaderTooLargeError:
         return _damaged({}, False)
     if not layout.marked and not any(
         TAGS[k] in found.values for k in ("SOPClassUID", "Modality", "SeriesInstanceUID", "Rows")
     ):
-        return None  # looked like a data set for a few bytes, and is none
+        return None  # its first bytes look like a data set, but it is none
     return _interpret(body, path, layout, start, found)
-
-
-def _data_set(source: Source) -> _DataSet | None:
-    """Find the data set in a file; None where there is none."""
-    head = source.read(0, 144)
-    marked = head[128:132] == b"DICM"
-    if marked:
-        start = 132
-    elif head[132:136] == b"\2\0\0\0" and elements.is_vr(head[136:138]):
-        start = 132  # a preamble whose mark was wiped
-    elif _plausible(head):
-        start = 0
-    else:
-        return None
-    transfer_syntax = media_class = ""
-    if source.read(start, 2) == b"\2\0":
-        # File meta is explicit little endian whatever follows (PS3.10 7.1); a few writers made it implicit.
-        explicit = elements.is_vr(source.read(start + 4, 2))
-        meta = elements.walk(source, start, _META, explicit=explicit, stop=lambda tag: tag >> 16 != 2)
-        values = meta.values
-        transfer_syntax = _uid(values.get(elements.TRANSFER_SYNTAX_UID, b""))
-        media_class = _uid(values.get(elements.MEDIA_STORAGE_SOP_CLASS_UID, b""))
-        start = meta.end
-    if transfer_syntax == elements.DEFLATED:
-        return _DataSet(start, transfer_syntax, True, False, media_class, marked)
-    first = source.read(start, 6)
-    big_endian = transfer_syntax == elements.EXPLICIT_BIG or first[:2] == b"\0\x08"
-    explicit = elements.is_vr(first[4:6])
-    if not transfer_syntax:
-        if big_endian:
-            transfer_syntax = elements.EXPLICIT_BIG
-        else:
-            transfer_syntax = elements.EXPLICIT_LITTLE if explicit else elements.IMPLICIT_LITTLE
-    return _DataSet(start, transfer_syntax, explicit, big_endian, media_class, marked)
-
-
-def _plausible(head: bytes) -> bool:
-    """Whether bytes look like the start of a data set without preamble: group 2 or 8, then a VR or a short length."""
-    if len(head) < 16:
-        return False
-    if head[:2] in (b"\2\0", b"\x08\0"):
-        element, length = int.from_bytes(head[2:4], "little"), int.from_bytes(head[4:8], "little")
-    elif head[:2] == b"\0\x08":
-        element, length = int.from_bytes(head[2:4], "big"), int.from_bytes(head[4:8], "big")
-    else:
-        return False
-    return elements.is_vr(head[4:6]) or (element < 0x1000 and length < 1024)
-
-
-def _uid(raw: bytes) -> str:
-    return raw.decode("ascii", "replace").strip(" \0")
 
 
 def _damaged(raw: dict[int, bytes], big_endian: bool) -> Header:
@@ -220,10 +125,7 @@ def _person(values: Values) -> Person:
     )
 
 
-# --- what kind of thing it is ---
-
-
-def _interpret(body: Source, path: str, layout: _DataSet, start: int, found: Elements) -> Header:
+def _interpret(body: Source, path: str, layout: Layout, start: int, found: Elements) -> Header:
     values = Values(found.values, big_endian=layout.big_endian)
     kind = _kind(values, layout, found)
     person, series_uid = _person(values), values.text("SeriesInstanceUID")
@@ -247,7 +149,7 @@ def _interpret(body: Source, path: str, layout: _DataSet, start: int, found: Ele
     return Header(kind, person, series_uid, slices)
 
 
-def _kind(values: Values, layout: _DataSet, found: Elements) -> Kind:
+def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
     modality = values.text("Modality").upper()
     sop_class = values.text("SOPClassUID") or layout.media_class
     if sop_class == MEDIA_DIRECTORY:
@@ -259,7 +161,7 @@ def _kind(values: Values, layout: _DataSet, found: Elements) -> Kind:
     if found.broken:
         return Kind.DAMAGED
     if not found.pixel_tag:
-        # A CT image without pixel data was cut off between two elements; what says nothing of itself is no image.
+        # A CT image without pixel data was cut off between two elements; a file without class and modality is no image.
         return Kind.DAMAGED if ct_class or modality else Kind.OTHER
     if not ct_class and not modality:
         like_ct = values.has("RescaleIntercept") and values.has("ImagePositionPatient")
@@ -279,10 +181,7 @@ def _is_localizer(image_type: tuple[str, ...]) -> bool:
     return any(value.upper() in _LOCALIZERS for value in image_type[2:])
 
 
-# --- a slice ---
-
-
-def _first_slice(path: str, layout: _DataSet, found: Elements, values: Values) -> Slice:
+def _first_slice(path: str, layout: Layout, found: Elements, values: Values) -> Slice:
     frames = values.integer("NumberOfFrames") if values.has("NumberOfFrames") else 1
     allocated = values.whole("BitsAllocated") or 0
     stored = values.whole("BitsStored") or allocated
@@ -304,7 +203,7 @@ def _first_slice(path: str, layout: _DataSet, found: Elements, values: Values) -
     try:
         slope = values.required("RescaleSlope", 1.0)
         intercept = values.required("RescaleIntercept", 0.0)
-    except Unreadable as error:
+    except NotANumberError as error:
         fault = fault or Fault("undecodable", f"{error} of an image is not a number")
     if slope == 0:
         fault = fault or Fault("undecodable", "RescaleSlope of an image is 0")
@@ -339,17 +238,17 @@ def _first_slice(path: str, layout: _DataSet, found: Elements, values: Values) -
 
 
 def _fault(rows: int, columns: int, encoding: Encoding, found: Elements) -> Fault | None:
-    """Say what is wrong with a claim about pixels, before anything is allocated on its word."""
+    """Return what is wrong with the claims about the pixels, before any memory is allocated for them."""
     if rows < 1 or columns < 1:
-        return Fault("undecodable", "an image does not say its rows and columns")
+        return Fault("undecodable", "an image has no Rows or Columns")
     if rows * columns > MAX_SLICE_PIXELS:
         return Fault(
             "limits",
-            f"an image claims {rows} x {columns} pixels; at most {MAX_SLICE_PIXELS} are read",
+            f"an image claims {rows} x {columns} pixels; the limit is {MAX_SLICE_PIXELS}",
         )
     if encoding.frames < 1 or encoding.frames > MAX_FRAMES:
         code = "limits" if encoding.frames > MAX_FRAMES else "undecodable"
-        return Fault(code, f"a file claims {encoding.frames} frames; 1 to {MAX_FRAMES} are read")
+        return Fault(code, f"a file claims {encoding.frames} frames; 1 to {MAX_FRAMES} can be read")
     allocated, stored = encoding.bits_allocated, encoding.bits_stored
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
         return Fault(
@@ -357,29 +256,31 @@ def _fault(rows: int, columns: int, encoding: Encoding, found: Elements) -> Faul
             f"an image claims {stored} bits stored in {allocated}; 8, 16 and 32 can be read",
         )
     if found.pixel_tag != elements.PIXEL_DATA:
-        return Fault("undecodable", "an image holds floating point pixels instead of stored values")
+        return Fault("undecodable", "an image has floating point pixels instead of stored values")
     return None
 
 
-def length_fault(piece: Slice, available: int) -> Fault | None:
-    """Say whether uncompressed pixel data end before the image does.
+def length_fault(image: Slice, available: int) -> Fault | None:
+    """Return a fault if uncompressed pixel data end before the image does.
 
     Parameters
     ----------
-    piece
+    image
         An image with uncompressed pixel data.
     available
         Bytes from the start of the pixel data to the end of the file.
 
     """
-    encoding = piece.encoding
+    encoding = image.encoding
     if encoding.length == elements.UNDEFINED:
-        return Fault("undecodable", "the pixels are compressed, and the file does not say how")
-    needed = piece.rows * piece.columns * encoding.frames * (encoding.bits_allocated // 8)
+        return Fault(
+            "undecodable", "the pixels are compressed, although the file declares an uncompressed transfer syntax"
+        )
+    needed = image.rows * image.columns * encoding.frames * (encoding.bits_allocated // 8)
     have = min(available, encoding.length)
     if have >= needed:
         return None
     return Fault(
         "undecodable",
-        f"the pixel data of an image end early: {max(have, 0)} of {needed} bytes are there",
+        f"the pixel data of an image end after {max(have, 0)} of {needed} bytes",
     )

@@ -1,41 +1,41 @@
 """`Scan`: what is known of a patient's scan besides its pixels, in one record.
 
-Reading makes it (`Series.scan`), the preset adds what it found, the sandbox sends it, and the feature table writes it:
-a field here is a column there (``lungct.features.rows``), but for `Scan.identified`.
+Reading fills it in (`Series.scan`), the preset adds to it, the sandbox sends it to the worker, and the feature table
+stores it: each field is a column there (``lungct.features.rows``), except `Scan.identified`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What is known of a patient's scan; None where nothing is.
+    """What is known of a patient's scan; None where a fact is unknown.
 
     Attributes
     ----------
     slices
         Slices of the chosen series.
     spacing_mm
-        Between slices (median of the distances), between rows, between columns; NaN unknown.
+        Between slices (median of the distances), between rows, between columns; NaN where unknown.
     thickness_mm
         SliceThickness (median).
     manufacturer, model, kernel
         Manufacturer, ManufacturerModelName and ConvolutionKernel as in the files.
     series_reason
-        Why this series of those found, without a UID.
+        Why this series was chosen from those found, without a UID.
     lung_litres
-        Air-filled lung that was found, in litres (preset ``lung``).
+        Volume of air-filled lung in litres (preset ``lung``).
     notes
         What a careful reader should know about this scan, a code each (``docs/intake.md``).
     pixel_hash
         SHA-256 of the triplets' bytes, 64 hex digits, or HMAC-SHA-256 under a key.
     identified
-        Whether the patient's directory is named after the person whom the files name, and they do not say that they
-        were de-identified.
+        Whether the patient's directory is named after the person whom the files name, and the files do not declare
+        that they were de-identified.
 
     """
 
@@ -52,15 +52,15 @@ class Scan:
     identified: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record as JSON can hold it."""
+        """Return the record as a dictionary that can be written as JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scan:
-        """Read what `as_dict` returned, also after a way through JSON."""
-        known = {field.name: values[field.name] for field in fields(cls)}
-        for name in ("spacing_mm", "notes"):
-            known[name] = None if known[name] is None else tuple(known[name])
+        """Return the record that `as_dict` made a dictionary of, even if that was written as JSON and read again."""
+        known: dict[str, Any] = {  # JSON has no tuples
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
         return cls(**known)
 
 

@@ -1,12 +1,13 @@
 """All CT images of a patient -> the one series that is the scan, and the reason in words.
 
-A *candidate* is what a person would call one reconstruction. Images belong together by SeriesInstanceUID (where it is
-empty, by StudyInstanceUID); within that by orientation; and where positions still repeat, by the first of
-AcquisitionNumber, ConvolutionKernel, ImageType and SliceThickness that separates the repeats completely.
+A *candidate* is what a radiographer would call one reconstruction. Images are grouped by SeriesInstanceUID (or, if it
+is empty, by StudyInstanceUID), then by orientation, and if positions still repeat, by the first of AcquisitionNumber,
+ConvolutionKernel, ImageType and SliceThickness that separates the repeats completely.
 
-The choice is by the first of these that differs (``CRITERIA``): axial; four slices or more; original and primary; most
-slices (distinct positions); thinnest; softest kernel; SeriesInstanceUID. It is total and depends on the files' content
-only, never on their names or order, and the reason names no UID and quotes no text of a file.
+The first of these criteria in which the best two candidates differ decides (``CRITERIA``): axial; four slices or more;
+original and primary; most slices (distinct positions); thinnest; softest kernel; SeriesInstanceUID. There is always a
+choice, and it depends on the content of the files only, never on their names or order. The reason contains no UID and
+no text of a file.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from lungct.dicom.geometry import (
 from lungct.dicom.slices import Slice
 
 ENOUGH_SLICES = 4
-"""The fewest that either preset can use; shorter ones are test images and bolus tracking."""
+"""The fewest that either preset can use; shorter series are test images and bolus tracking."""
 
 SOFT, BETWEEN, SHARP = 0, 1, 2
 
-# By the maker's name (a part of it, lower case) and the kernel's (PS3.3 C.8.2.1, ConvolutionKernel: makers' own words).
-# An empty maker is any. Sources: the makers' published kernel lists and the TCIA collections' headers.
+# By a part of Manufacturer (lower case; empty: any) and by ConvolutionKernel (PS3.3 C.8.2.1: the manufacturers' own
+# words). Sources: the manufacturers' published kernel lists and the headers of the TCIA collections.
 KERNELS: tuple[tuple[str, str, int], ...] = (
     ("ge", r"SOFT|STANDARD|STND", SOFT),
     ("ge", r"LUNG|BONE|BONEPLUS|EDGE|ULTRA|HD LUNG|HD BONE|CHST", SHARP),
@@ -52,7 +53,7 @@ KERNELS: tuple[tuple[str, str, int], ...] = (
 
 
 def kernel_rank(manufacturer: str | None, kernel: str | None) -> int:
-    """Return how sharp a kernel is: `SOFT`, `BETWEEN` (all that the table does not know) or `SHARP`.
+    """Return how sharp a kernel is: `SOFT`, `BETWEEN` (also if the table lacks it) or `SHARP`.
 
     >>> kernel_rank("SIEMENS", "B31f"), kernel_rank("GE MEDICAL SYSTEMS", "LUNG"), kernel_rank(None, None)
     (0, 2, 1)
@@ -66,14 +67,14 @@ def kernel_rank(manufacturer: str | None, kernel: str | None) -> int:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Images that make up one reconstruction, in no particular order."""
+    """The images of one reconstruction, in no particular order."""
 
     slices: tuple[Slice, ...]
 
     @cached_property
     def orientation(self) -> Orientation | None:
-        """Of the first slice that says it."""
-        return next((piece.orientation for piece in self.slices if piece.orientation), None)
+        """Of the first slice that has one."""
+        return next((image.orientation for image in self.slices if image.orientation), None)
 
     @cached_property
     def plane(self) -> str:
@@ -83,46 +84,55 @@ class Candidate:
     @cached_property
     def distinct(self) -> int:
         """Number of distinct positions; each slice without one counts."""
-        return count_distinct([piece.position_mm for piece in self.slices])
+        return count_distinct([image.position_mm for image in self.slices])
 
     @cached_property
     def thickness_mm(self) -> float:
-        """SliceThickness of most slices; NaN unknown."""
+        """SliceThickness of most slices; NaN if unknown."""
         known = [p.slice_thickness_mm for p in self.slices if not math.isnan(p.slice_thickness_mm)]
         return max(sorted(set(known)), key=known.count) if known else math.nan
 
     @cached_property
     def manufacturer(self) -> str | None:
-        """As in the files: of most of them."""
-        return _most(piece.manufacturer for piece in self.slices)
+        """Manufacturer of most files."""
+        return _most(image.manufacturer for image in self.slices)
 
     @cached_property
     def model(self) -> str | None:
-        """ManufacturerModelName as in the files: of most of them."""
-        return _most(piece.model for piece in self.slices)
+        """ManufacturerModelName of most files."""
+        return _most(image.model for image in self.slices)
 
     @cached_property
     def kernel(self) -> str | None:
-        """As in the files: of most of them."""
-        return _most(piece.kernel for piece in self.slices)
+        """ConvolutionKernel of most files."""
+        return _most(image.kernel for image in self.slices)
 
     @cached_property
     def original(self) -> str:
         """``original``, ``derived`` or ``unsaid``, by the first two values of ImageType (PS3.3 C.7.6.1.1.2)."""
-        kinds = {piece.image_type[:2] for piece in self.slices}
+        kinds = {image.image_type[:2] for image in self.slices}
         if kinds == {("ORIGINAL", "PRIMARY")}:
             return "original"
         return "unsaid" if kinds == {()} else "derived"
 
     @property
     def series_uid(self) -> str:
-        """SeriesInstanceUID; never for people's eyes."""
+        """SeriesInstanceUID, which must never appear in a text."""
         return self.slices[0].series_uid
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One step of the choice: less is better; the words say what the winner has, from it and the runner-up."""
+    """One step of the choice.
+
+    Attributes
+    ----------
+    rank
+        What to compare candidates by; less is better.
+    words
+        What the best candidate has that the next has not, from those two.
+
+    """
 
     rank: Callable[[Candidate], Hashable]
     words: Callable[[Candidate, Candidate], str]
@@ -154,14 +164,14 @@ CRITERIA: tuple[Criterion, ...] = (
     Criterion(_thinness, _thin_words),
     Criterion(lambda c: kernel_rank(c.manufacturer, c.kernel), lambda b, n: "softest kernel"),
     Criterion(
-        lambda c: (c.series_uid, min(_identity(piece) for piece in c.slices)),
+        lambda c: (c.series_uid, min(_content_order(image) for image in c.slices)),
         lambda b, n: "first of equals",
     ),
 )
 
 
 def choose(candidates: tuple[Candidate, ...]) -> tuple[Candidate, str]:
-    """Choose one candidate of at least one, and say why.
+    """Choose the scan from at least one candidate.
 
     Returns
     -------
@@ -186,43 +196,43 @@ def ranked(candidates: tuple[Candidate, ...]) -> list[Candidate]:
 def candidates(slices: Iterable[Slice]) -> tuple[Candidate, ...]:
     """Group CT images into candidates."""
     by_series: dict[tuple[str, str], list[Slice]] = {}
-    for piece in slices:
-        key = (piece.series_uid, "" if piece.series_uid else piece.study_uid)
-        by_series.setdefault(key, []).append(piece)
+    for image in slices:
+        key = (image.series_uid, "" if image.series_uid else image.study_uid)
+        by_series.setdefault(key, []).append(image)
     found: list[Candidate] = []
     for key in sorted(by_series):
-        members = sorted(by_series[key], key=_identity)
+        members = sorted(by_series[key], key=_content_order)
         for group in _by_orientation(members):
             found.extend(Candidate(tuple(part)) for part in _by_repeats(group))
     return tuple(found)
 
 
-def _identity(piece: Slice) -> tuple[object, ...]:
-    """Order slices by what they say; by name only where they say nothing else."""
-    number = piece.instance_number
+def _content_order(image: Slice) -> tuple[object, ...]:
+    """Return what to sort images by: their own values, and the file's name only between equals."""
+    number = image.instance_number
     return (
-        piece.sop_instance_uid,
-        piece.frame,
+        image.sop_instance_uid,
+        image.frame,
         math.inf if number is None else number,
-        math.inf if math.isnan(piece.position_mm) else piece.position_mm,
-        piece.path,
+        math.inf if math.isnan(image.position_mm) else image.position_mm,
+        image.path,
     )
 
 
 def _by_orientation(members: list[Slice]) -> list[list[Slice]]:
-    """Split by orientation. Slices without one go with the most numerous: left out, nobody would miss them."""
+    """Split by orientation; images without one stay with the largest group, so that none goes missing unnoticed."""
     groups: list[tuple[Orientation, list[Slice]]] = []
     unknown: list[Slice] = []
-    for piece in sorted(members, key=lambda p: p.orientation or (math.inf,) * 6):
-        if piece.orientation is None:
-            unknown.append(piece)
+    for image in sorted(members, key=lambda p: p.orientation or (math.inf,) * 6):
+        if image.orientation is None:
+            unknown.append(image)
             continue
         for orientation, group in groups:
-            if same_orientation(orientation, piece.orientation):
-                group.append(piece)
+            if same_orientation(orientation, image.orientation):
+                group.append(image)
                 break
         else:
-            groups.append((piece.orientation, [piece]))
+            groups.append((image.orientation, [image]))
     found = [group for _, group in groups]
     if unknown:
         if found:
@@ -233,32 +243,32 @@ def _by_orientation(members: list[Slice]) -> list[list[Slice]]:
 
 
 _SEPARATORS: tuple[Callable[[Slice], Hashable], ...] = (
-    lambda piece: piece.acquisition_number,
-    lambda piece: piece.kernel,
-    lambda piece: piece.image_type,
-    lambda piece: piece.slice_thickness_mm,
+    lambda image: image.acquisition_number,
+    lambda image: image.kernel,
+    lambda image: image.image_type,
+    lambda image: image.slice_thickness_mm,
 )
 
 
 def _by_repeats(group: list[Slice]) -> list[list[Slice]]:
-    """Split a group whose positions repeat by the first property that leaves no repeats; else keep it whole."""
+    """Split a group whose positions repeat by the first property that leaves no repeats, if there is one."""
     if not _repeats(group):
         return [group]
     for separator in _SEPARATORS:
         parts: dict[Hashable, list[Slice]] = {}
-        for piece in group:
-            parts.setdefault(separator(piece), []).append(piece)
+        for image in group:
+            parts.setdefault(separator(image), []).append(image)
         if len(parts) > 1 and not any(_repeats(part) for part in parts.values()):
             return list(parts.values())
     return [group]
 
 
 def _repeats(group: list[Slice]) -> bool:
-    """Whether different images claim one position (a file that is there twice is one image)."""
+    """Return whether different images have one position (two copies of a file are one image)."""
     images: dict[Hashable, float] = {}
-    for number, piece in enumerate(group):
-        if not math.isnan(piece.position_mm):
-            images[(piece.sop_instance_uid, piece.frame) if piece.sop_instance_uid else number] = piece.position_mm
+    for number, image in enumerate(group):
+        if not math.isnan(image.position_mm):
+            images[(image.sop_instance_uid, image.frame) if image.sop_instance_uid else number] = image.position_mm
     return count_distinct(list(images.values())) < len(images)
 
 

@@ -1,19 +1,21 @@
-"""What is said of images and files before any pixel is read: `Slice`, `Header`, and what they are made of.
+"""What headers contain: `Slice` for one image, `Header` for one file, and their parts.
 
 Units and terms are those of ``geometry.py``. Unknown numbers are NaN or None, unknown texts None or empty.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
 from lungct.dicom.geometry import Orientation, Vector
+from lungct.dicom.persons import Identity
 from lungct.errors import SeriesError
 
 
 class Kind(Enum):
-    """What a DICOM file holds, as far as a CT reader cares."""
+    """What a DICOM file contains, as far as it matters to a CT reader."""
 
     CT = "CT images"
     LOCALIZER = "localizers"
@@ -26,13 +28,13 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an image cannot be used: the code and sentence of the `SeriesError` that it becomes, if it is needed."""
+    """Why an image cannot be used: code and sentence of the `SeriesError` that is raised if the image is needed."""
 
     code: str
     sentence: str
 
     def error(self) -> SeriesError:
-        """Return it as an exception."""
+        """Return the fault as an exception."""
         return SeriesError(self.sentence, code=self.code)
 
 
@@ -43,12 +45,12 @@ class Encoding:
     Attributes
     ----------
     transfer_syntax
-        UID; empty where the file does not say and it could not be told from the bytes.
+        UID; empty if neither the file meta nor the bytes show it.
     offset, length
         Where the pixel data's value begins, and its length (`elements.UNDEFINED` for encapsulated data). In a
-        deflated file both count in the inflated bytes.
+        deflated file both refer to the inflated bytes.
     data_set
-        Where the data set begins, after the file meta: what a deflated file is inflated from.
+        Where the data set begins, after the file meta: a deflated file is inflated from there.
     frames
         Number of frames in the file.
 
@@ -67,16 +69,16 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Whom a file is about; empty text where it does not say.
+    """The person whom a file is about; empty text where the file has none.
 
     Attributes
     ----------
     patient_id, issuer
-        PatientID and IssuerOfPatientID: these two tell people apart.
+        PatientID and IssuerOfPatientID, which together tell people apart (``persons.py``).
     name
         PatientName.
     removed
-        Whether the file says that it was de-identified (PatientIdentityRemoved YES).
+        Whether the file declares that it was de-identified (PatientIdentityRemoved YES).
 
     """
 
@@ -84,6 +86,11 @@ class Person:
     issuer: str
     name: str = ""
     removed: bool = False
+
+    @property
+    def identity(self) -> Identity:
+        """PatientID and IssuerOfPatientID."""
+        return self.patient_id, self.issuer
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +102,13 @@ class Slice:
     path, frame
         The file, and the image's index in it.
     position_mm
-        Along the normal; NaN where the file does not say (``geometry.py``).
+        Along the normal (``geometry.py``); NaN if unknown.
     instance_number
-        InstanceNumber; of an image of a multi-frame file, its frame's number from 1.
+        InstanceNumber; in a multi-frame file, the number of the frame, from 1.
     slope, intercept
-        Hounsfield units are stored x slope + intercept; 1 and 0 where the file has neither.
+        Hounsfield units are stored x slope + intercept; 1 and 0 if the file has neither.
     pixel_spacing_mm
-        Between rows, between columns; NaN unknown.
+        Between rows, between columns; NaN if unknown.
     fault
         Why its pixels cannot be used, or None.
 
@@ -130,21 +137,27 @@ class Slice:
     acquisition_number: int | None
     fault: Fault | None
 
+    def __repr__(self) -> str:
+        number = "" if self.instance_number is None else f"InstanceNumber {self.instance_number}, "
+        place = "position unknown" if math.isnan(self.position_mm) else f"at {self.position_mm:.2f} mm"
+        fault = "" if self.fault is None else f", {self.fault.code}"
+        return f"Slice({number}{self.rows} x {self.columns}, {place}{fault})"
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What one DICOM file says.
+    """The header of one DICOM file.
 
     Attributes
     ----------
     kind
-        What it holds.
+        What the file contains.
     person
-        Whom it is about.
+        Whom the file is about.
     series_uid
-        Of a damaged file too, if it was read before the damage; else empty.
+        SeriesInstanceUID; of a damaged file too, if it comes before the damage; else empty.
     slices
-        Its images, if it is CT.
+        The images, if the file is CT.
 
     """
 

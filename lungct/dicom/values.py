@@ -1,7 +1,7 @@
 """The data elements that a CT reader needs, by keyword, and their raw values as text and numbers.
 
-Only the VRs that occur among them are read (PS3.5 6.2): CS, LO, SH, UI, DS, IS as text, US as binary numbers. What is
-missing or is not what it should be is None or empty text, never an exception, but for `Values.required`.
+Only the VRs that occur among them are read (PS3.5 6.2): CS, LO, SH, UI, DS, IS as text, US as binary numbers. A value
+that is missing or invalid is None or empty text; only `Values.required` raises an exception.
 """
 
 from __future__ import annotations
@@ -46,13 +46,12 @@ TAGS = {
 }
 WANTED = frozenset(TAGS.values())
 
-
 HOUNSFIELD = frozenset({"", "HU", "HU_MOD", "US"})
-"""RescaleTypes of ordinary images: Hounsfield units, said or unspecified."""
+"""RescaleTypes of ordinary images: Hounsfield units, or unspecified."""
 
 
-class Unreadable(Exception):
-    """A value that must be a number and is not one."""
+class NotANumberError(Exception):
+    """A value that must be a number is not one."""
 
 
 class Values:
@@ -63,11 +62,11 @@ class Values:
         self._big_endian = big_endian
 
     def raw(self, keyword: str) -> bytes:
-        """Return the bytes, none where the element is missing."""
+        """Return the bytes; empty if the element is missing."""
         return self._raw.get(TAGS[keyword], b"")
 
     def has(self, keyword: str) -> bool:
-        """Whether there is a value."""
+        """Return whether the element has a value."""
         return bool(self.raw(keyword).strip(b" \0"))
 
     def text(self, keyword: str) -> str:
@@ -75,14 +74,14 @@ class Values:
         return self.raw(keyword).decode("ascii", "replace").strip(" \0\t\r\n")
 
     def localised(self, keyword: str) -> str:
-        """Return text that may be written in another character set than ASCII."""
+        """Return text that may be in another character set than ASCII."""
         raw = self.raw(keyword)
         if raw.isascii() and b"\x1b" not in raw:
             return raw.decode("ascii").strip(" \0\t\r\n")
         return _decoded(raw, self.text("SpecificCharacterSet")).strip(" \0\t\r\n")
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """Return several texts, which backslashes part."""
+        """Return the texts of an element with several values, which backslashes separate."""
         text = self.text(keyword)
         return tuple(part.strip(" \0") for part in text.split("\\")) if text else ()
 
@@ -94,29 +93,36 @@ class Values:
         return int.from_bytes(raw, "big" if self._big_endian else "little")
 
     def integer(self, keyword: str) -> int | None:
-        """Return an integer written as text (IS), None where it is missing or is not one."""
+        """Return an integer written as text (IS); None if it is missing or invalid."""
         value = number(self.text(keyword).split("\\")[0])
         return int(value) if value is not None and value == int(value) else None
 
     def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
-        """Return numbers written as text (DS), None where they are missing, are not numbers or not so many."""
+        """Return ``count`` numbers written as text (DS); None if there are fewer, or one is invalid."""
         values = [number(text) for text in self.texts(keyword)]
         if len(values) < count or any(value is None for value in values):
             return None
         return tuple(value for value in values[:count] if value is not None)
 
     def required(self, keyword: str, default: float) -> float:
-        """Return a number, the default where it is missing; one that is there must be a number."""
+        """Return a number, or the default if it is missing.
+
+        Raises
+        ------
+        NotANumberError
+            There is a value, and it is not a number.
+
+        """
         if not self.has(keyword):
             return default
         value = number(self.text(keyword).split("\\")[0])
         if value is None:
-            raise Unreadable(keyword)
+            raise NotANumberError(keyword)
         return value
 
 
 def number(text: str) -> float | None:
-    """Read a decimal string; None where it is no finite number."""
+    """Return the number that a text holds; None if it is not a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -130,7 +136,7 @@ def positive(numbers: tuple[float, ...] | None) -> float:
 
 
 def spacing_of(numbers: tuple[float, ...] | None) -> tuple[float, float]:
-    """Return the spacing between rows and between columns; NaN where it is missing or not positive."""
+    """Return the spacing between rows and between columns; NaN if it is missing or not positive."""
     if numbers is None or len(numbers) < 2 or min(numbers) <= 0:
         return math.nan, math.nan
     return numbers[0], numbers[1]
@@ -142,5 +148,5 @@ def _decoded(raw: bytes, character_sets: str) -> str:
     try:
         encodings = convert_encodings(character_sets.split("\\"))
         return decode_bytes(raw, encodings, set())
-    except Exception:  # an unknown or broken character set: each byte still is a letter
+    except Exception:  # an unknown or broken character set: read each byte as a letter
         return raw.decode("latin-1")

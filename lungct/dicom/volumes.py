@@ -1,17 +1,16 @@
-"""A volume file (NIfTI, NRRD, MetaImage) -> slices as a DICOM series would have them; optional extra lungct[volumes].
+"""A volume file (NIfTI, NRRD, MetaImage) -> slices like those of a DICOM series; optional extra lungct[volumes].
 
-Public sets come so (LUNA16, NSCLC-Radiomics): one file a patient, voxels in Hounsfield units already, no headers
-about scanner or person. The array is turned so that it is read like DICOM axial slices (LPS: columns to the left, rows
-to the back, slices to the head); positions and spacing are those of ``geometry.py``.
+Public sets come in these formats (LUNA16, NSCLC-Radiomics): one file per patient, voxels in Hounsfield units, no
+information about scanner or person. The array is turned into the order of axial DICOM slices (LPS: columns to the left,
+rows to the back, slices to the head); positions and spacing are those of ``geometry.py``.
 
-Without InstanceNumber the preset dsb2017 has nothing to order by: volumes are for the preset lung.
+Volumes have no InstanceNumber, which the preset dsb2017 orders slices by, so they work with the preset lung only.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,28 +19,22 @@ from numpy.typing import NDArray
 
 from lungct.dicom import elements
 from lungct.dicom.decoding import Stored
+from lungct.dicom.discovery import open_file
 from lungct.dicom.geometry import is_axial, position_along_normal, valid_orientation
-from lungct.dicom.headers import MAX_FRAMES, MAX_SLICE_PIXELS, opened
+from lungct.dicom.headers import MAX_FRAMES, MAX_SLICE_PIXELS
 from lungct.dicom.slices import Encoding, Slice
 from lungct.errors import SeriesError, UsageError
+from lungct.storage.volumefiles import is_volume, is_voxels
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mhd", ".mha")
 MAX_VOXELS = 1 << 29
 """Voxels of one volume: 512 x 512 x 2048."""
 
 
-def is_volume(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's name is that of a volume."""
-    return os.fspath(path).lower().endswith(SUFFIXES)
-
-
 def only_volume(files: Sequence[str]) -> str | None:
-    """Return the volume among a patient's files, if there is exactly one and at most its raw data beside it."""
+    """Return the volume if a patient's files are exactly one, or one header with the files of its voxels."""
     found = [file for file in files if is_volume(file)]
-    if not found:
-        return None
     others = [file for file in files if not is_volume(file)]
-    if len(found) == 1 and all(file.lower().endswith((".raw", ".zraw")) for file in others):
+    if len(found) == 1 and all(is_voxels(file) for file in others):
         return found[0]
     return None
 
@@ -55,7 +48,7 @@ class Volume:
     voxels
         Hounsfield units, int16, int32 or float32, shape (slices, rows, columns), from the feet to the head.
     slices
-        What there is to say of each.
+        What is known of each.
     spacing_mm
         Between slices, rows, columns.
 
@@ -67,20 +60,24 @@ class Volume:
 
     has_instances = False
 
+    def __repr__(self) -> str:
+        slices, rows, columns = self.shape
+        return f"Volume({slices} x {rows} x {columns}, {self.voxels.dtype})"
+
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Slices, rows, columns."""
+        """Numbers of slices, rows and columns."""
         slices, rows, columns = self.voxels.shape
         return slices, rows, columns
 
-    def stored(self, piece: Slice) -> Stored:
-        """Return one slice as integers (rounded, where the file has fractions), (rows, columns)."""
-        plane = self.voxels[piece.frame]
+    def stored(self, image: Slice) -> Stored:
+        """Return one slice as integers (rounded, if the file has fractions), shape (rows, columns)."""
+        plane = self.voxels[image.frame]
         return np.rint(plane).astype(np.int32) if plane.dtype.kind == "f" else plane.copy()
 
-    def hu(self, piece: Slice) -> NDArray[np.float32]:
-        """Return one slice in Hounsfield units, float32, (rows, columns)."""
-        return self.voxels[piece.frame].astype(np.float32)
+    def hu(self, image: Slice) -> NDArray[np.float32]:
+        """Return one slice in Hounsfield units, float32, shape (rows, columns)."""
+        return self.voxels[image.frame].astype(np.float32)
 
 
 def read(path: str) -> Volume:
@@ -89,8 +86,7 @@ def read(path: str) -> Volume:
     Raises
     ------
     SeriesError
-        ``undecodable`` (damaged, or not one grey volume), ``geometry`` (turned away from the body's axes) or
-        ``limits``.
+        ``undecodable`` (damaged, or not one grey volume), ``geometry`` (oblique to the body's axes) or ``limits``.
     UsageError
         SimpleITK is not installed.
     StorageError
@@ -98,8 +94,8 @@ def read(path: str) -> Volume:
 
     """
     if importlib.util.find_spec("SimpleITK") is None:
-        raise UsageError("volume files need SimpleITK: install lungct[volumes]")
-    with opened(path) as fd:  # a fault of the disk is told from a damaged file before SimpleITK says only "error"
+        raise UsageError("volume files need SimpleITK, which is not installed", fix="pip install 'lungct[volumes]'")
+    with open_file(path) as fd:  # a fault of the disk shows here, as a StorageError; SimpleITK would call it damage
         elements.read_fully(fd, 0, 1)
     try:
         return _read(path)
@@ -121,13 +117,13 @@ def _read(path: str) -> Volume:
         raise SeriesError("the volume file cannot be read", code="undecodable") from None
     if components != 1 or len([n for n in size if n > 1]) > 3 or len(size) < 3:
         raise SeriesError(
-            f"the file holds {len(size)} dimensions of {components} components, not one volume",
+            f"the file has {len(size)} dimensions and {components} components, so it is not one volume",
             code="undecodable",
         )
     columns, rows, count = (int(n) for n in size[:3])
     if math.prod(size) > MAX_VOXELS or rows * columns > MAX_SLICE_PIXELS or count > MAX_FRAMES:
         raise SeriesError(
-            f"the volume claims {columns} x {rows} x {count} voxels; at most {MAX_VOXELS} are read",
+            f"the volume claims {columns} x {rows} x {count} voxels; the limit is {MAX_VOXELS}",
             code="limits",
         )
     try:
@@ -159,7 +155,7 @@ def _as_slices(
     if voxels.dtype.kind == "f":
         kept = np.asarray(voxels, np.float32)
         if not np.isfinite(kept).all():
-            raise SeriesError("the volume holds voxels that are no numbers", code="undecodable")
+            raise SeriesError("the volume has voxels that are not finite numbers", code="undecodable")
     elif voxels.dtype.itemsize <= 2 and voxels.dtype != np.uint16:
         kept = np.asarray(voxels, np.int16)
     else:
@@ -167,7 +163,7 @@ def _as_slices(
     # Columns of the direction matrix are the axes; a row of the image runs along the first.
     orientation = valid_orientation([direction[i] for i in (0, 3, 6, 1, 4, 7)])
     if orientation is None or not is_axial(orientation):
-        raise SeriesError("the volume is turned away from the body's axes", code="geometry")
+        raise SeriesError("the volume is oblique to the body's axes", code="geometry")
     step = (direction[2] * spacing[2], direction[5] * spacing[2], direction[8] * spacing[2])
     count, rows, columns = kept.shape
     encoding = Encoding("", 0, 0, 0, count, 32, 32, 31, True)

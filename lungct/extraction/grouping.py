@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from lungct.dicom.persons import Identity, persons_by_identity
 from lungct.errors import LungCTWarning, SeriesError, UsageError
 from lungct.patients import Patient, check_src, refuse_doubles
 from lungct.storage import ObjectPath, Place, lies_in, local_copy, storage_faults
@@ -21,8 +22,6 @@ from lungct.storage import ObjectPath, Place, lies_in, local_copy, storage_fault
 FILES_A_TASK = 512
 # Finished chunks wait in the driver until they are taken up; so many may be under way.
 TASKS_IN_FLIGHT = 256
-
-Identity = tuple[str, str]
 
 
 def group_by_person(src: Place, *, without: Place) -> list[Patient]:
@@ -63,7 +62,7 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
             LungCTWarning(f"{nameless} DICOM files name no patient (PatientID is empty) and are left out"),
             stacklevel=2,
         )
-    _join_without_issuer(people)
+    people = _joined(people)
     shared = Counter(patient_id for patient_id, _ in people)
     found = sorted(
         (
@@ -79,15 +78,12 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
     return found
 
 
-def _join_without_issuer(people: dict[Identity, list[str]]) -> None:
-    """Give files that name no issuer to the one issuer of their PatientID, where there is just one."""
-    issuers: dict[str, list[str]] = {}
-    for patient_id, issuer in people:
-        if issuer:
-            issuers.setdefault(patient_id, []).append(issuer)
-    for patient_id, found in issuers.items():
-        if len(found) == 1 and (patient_id, "") in people:
-            people[patient_id, found[0]] += people.pop((patient_id, ""))
+def _joined(people: dict[Identity, list[str]]) -> dict[Identity, list[str]]:
+    """Return the files of each person, those of all their identities together."""
+    files: dict[Identity, list[str]] = {}
+    for identity, person in persons_by_identity(people).items():
+        files.setdefault(person, []).extend(people[identity])
+    return files
 
 
 def identify(files: list[str]) -> list[Identity | None]:

@@ -1,62 +1,78 @@
-"""An archive -> how many of its patients are usable, and how many of each problem, without reading a pixel."""
+"""An archive -> how many of its patients are usable, and how many have which problem, without reading a pixel."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from lungct.dicom.description import describe
+from lungct.inspection.description import describe
 from lungct.patients import list_patients, on_one_line
 from lungct.progress import Progress
 from lungct.storage import local_copy, locate
 
 
 @dataclass(frozen=True)
-class Archive:
-    """A cohort, counted.
+class InspectedPatient:
+    """Whether one patient is usable.
 
     Attributes
     ----------
-    patients
-        ``(id, slices, error_code, text)``: slices 0 and the sentence where unusable, else the chosen series' reason.
+    patient_id
+        The id that extraction would give it.
+    slices
+        Slices of the chosen series; 0 if the patient is unusable.
+    error_code
+        None if the patient is usable.
+    text
+        The reason for the choice of the series, or the error.
 
     """
 
-    patients: list[tuple[str, int, str | None, str]]
+    patient_id: str
+    slices: int
+    error_code: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The patients of an archive: which are usable, and why the others are not."""
+
+    patients: tuple[InspectedPatient, ...]
 
     @property
     def usable(self) -> bool:
-        """Whether anybody is usable."""
-        return any(code is None for _, _, code, _ in self.patients)
+        """Whether any patient is usable."""
+        return any(patient.error_code is None for patient in self.patients)
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Patients of each error code."""
-        counts = Counter(code for _, _, code, _ in self.patients if code is not None)
+        """Number of patients with each error code."""
+        counts = Counter(patient.error_code for patient in self.patients if patient.error_code is not None)
         return dict(sorted(counts.items()))
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the table for machines."""
-        names = ("patient_id", "slices", "error_code", "text")
+        """Return the table as a dictionary that can be written as JSON."""
         return {
             "command": "inspect",
             "usable": len(self.patients) - sum(self.reasons.values()),
             "unusable": self.reasons,
-            "patients": [dict(zip(names, patient, strict=True)) for patient in self.patients],
+            "patients": [asdict(patient) for patient in self.patients],
         }
 
     def text(self) -> str:
-        """Give the table for a person, the counts last."""
-        names = [on_one_line(patient_id) for patient_id, *_ in self.patients]
+        """Return the table as text of at most 80 columns, the counts last."""
+        names = [on_one_line(patient.patient_id) for patient in self.patients]
         width = max((len(name) for name in names), default=0)
         width = min(max(width, 7), 32)
         room = 80 - width - 24
         lines = [f"{'patient':<{width}} {'slices':>6}  {'problem':<14} why"]
-        for name, (_, slices, code, text) in zip(names, self.patients, strict=True):
-            said = text if len(text) <= room else text[: room - 1] + "…"
-            lines.append(f"{name[:width]:<{width}} {slices:>6}  {code or '-':<14} {said}".rstrip())
+        for name, patient in zip(names, self.patients, strict=True):
+            code, text = patient.error_code or "-", patient.text
+            shown = text if len(text) <= room else text[: room - 1] + "…"
+            lines.append(f"{name[:width]:<{width}} {patient.slices:>6}  {code:<14} {shown}".rstrip())
         failed = sum(self.reasons.values())
         lines.append(f"{len(self.patients) - failed} of {len(self.patients)} patients usable")
         lines += [f"{count:>6}  {code}" for code, count in self.reasons.items()]
@@ -64,18 +80,18 @@ class Archive:
 
 
 def inspect_all(src: str | os.PathLike[str], *, depth: int = 1, quiet: bool = True) -> Archive:
-    """Look at every patient's headers, and say of each whether extraction would take it.
+    """Read every patient's headers and find out whether extraction can use the patient.
 
-    A damaged pixel is only found by extraction, which reads them.
+    Damage within the pixels is only found by extraction, which reads them.
 
     Raises
     ------
     UsageError
-        If SRC is not there or has no patient.
+        If SRC does not exist or has no patient.
 
     """
     root = locate(src, argument="PATH")
-    rows: list[tuple[str, int, str | None, str]] = []
+    inspected: list[InspectedPatient] = []
     patients = list_patients(root, depth=depth, without=root / ".lungct")
     with Progress(len(patients), noun="patients", quiet=quiet) as progress:
         for patient in patients:
@@ -83,6 +99,7 @@ def inspect_all(src: str | os.PathLike[str], *, depth: int = 1, quiet: bool = Tr
                 assert isinstance(copy, str)
                 found = describe(copy)
             slices = len(found.chosen) if found.chosen is not None else 0
-            rows.append((patient.id, slices, found.error_code, found.error or found.reason or ""))
+            text = found.error or found.reason or ""
+            inspected.append(InspectedPatient(patient.id, slices, found.error_code, text))
             progress.advance(failed=int(found.error is not None))
-    return Archive(rows)
+    return Archive(tuple(inspected))

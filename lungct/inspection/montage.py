@@ -1,4 +1,4 @@
-"""A series as a picture: three views in true proportions, its Hounsfield values, and what the network sees of it."""
+"""A series -> a picture: three views in true proportions, a histogram of HU, and what the network sees."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 SHOWN = 6
 WINDOW_HU = (-1000.0, 400.0)
-# Every second row and column of every slice is enough for a view of a few hundred pixels.
+# Every second row and column is enough for a view of a few hundred pixels.
 _STEP = 2
 
 
 @dataclass(frozen=True)
 class View:
-    """One plane through the series: HU, and the height of a pixel over its width."""
+    """One plane through the series: its pixels in HU, and the ratio of a pixel's height to its width."""
 
     title: str
     pixels: NDArray[np.float32]
@@ -33,11 +33,11 @@ class View:
 
 
 def montage(series: Series) -> bytes:
-    """Draw a series as a PNG.
+    """Draw a series and return the picture as the bytes of a PNG.
 
-    Top: the middle slice, the coronal and sagittal planes through the middle (feet below, where positions say which
-    end that is), and a histogram of HU. Below: six triplets under each preset, evenly spread, their three slices as
-    red, green and blue; where a preset cannot be used, why.
+    Top: the middle slice, the coronal and sagittal planes through the middle (feet below, if positions are known), and
+    a histogram of HU. Below: six triplets of each preset, evenly spread, their three slices as red, green and blue; if
+    a preset cannot use the series, the reason.
     """
     from matplotlib.figure import Figure
 
@@ -53,14 +53,14 @@ def montage(series: Series) -> bytes:
 
 
 def views(volume: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> list[View]:
-    """Cut a volume of slices through its middle.
+    """Return the three planes through the middle of a volume.
 
     Parameters
     ----------
     volume
         HU (slices, rows, columns), feet first.
     spacing_mm
-        Between slices, rows and columns; unknown ones are drawn as equal to the others.
+        Between slices, rows and columns; an unknown one is drawn as if it were equal to a known one.
 
     """
     known = [value for value in spacing_mm if np.isfinite(value) and value > 0]
@@ -75,7 +75,7 @@ def views(volume: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -
 
 
 def spread(count: int, shown: int = SHOWN) -> list[int]:
-    """Choose up to ``shown`` of ``count`` things, evenly, the ends included.
+    """Return up to ``shown`` indices of ``count``, evenly spread, both ends included.
 
     >>> spread(11, 6)
     [0, 2, 4, 6, 8, 10]

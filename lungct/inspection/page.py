@@ -1,4 +1,4 @@
-"""One patient's directory -> a page of text that a person understands, or the same as JSON."""
+"""One patient's directory -> a page of text, or the same as JSON."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from lungct.dicom.description import Description, SeriesDescription, describe
 from lungct.errors import SeriesError
+from lungct.inspection.description import Description, SeriesDescription, describe
 from lungct.patients import on_one_line, printable
 from lungct.storage import Place, local_copy, locate, output_file, write_atomically
 
@@ -21,23 +21,23 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Page:
-    """What there is to say about a patient's directory.
+    """What `inspect` found out about a patient's directory.
 
     Attributes
     ----------
     name
-        The directory's own name.
-    found
-        What the reader found and chose.
+        The last part of the directory's path.
+    description
+        What was found and chosen.
     hu_range
-        The least and the largest HU of the chosen series; None where it cannot be decoded.
+        The smallest and the largest HU of the chosen series; None if it cannot be decoded.
     error, error_code
-        Why the patient is unusable, as the table would say it; None where it is usable.
+        Why the patient is unusable, in the words of the feature table; None if it is usable.
 
     """
 
     name: str
-    found: Description
+    description: Description
     hu_range: tuple[float, float] | None
     error: str | None
     error_code: str | None
@@ -48,15 +48,15 @@ class Page:
         return self.error is None
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the page for machines; unknown numbers are null."""
-        chosen = self.found.chosen
+        """Return the page as a dictionary that can be written as JSON; unknown numbers are None."""
+        chosen = self.description.chosen
         return {
             "command": "inspect",
             "patient": self.name,
-            "files": self.found.files,
-            "passed_over": self.found.passed_over,
-            "series": [_plain(asdict(series)) for series in self.found.found],
-            "reason": self.found.reason,
+            "files": self.description.files,
+            "passed_over": self.description.passed_over,
+            "series": [_plain(asdict(series)) for series in self.description.series],
+            "reason": self.description.reason,
             "slices": len(chosen) if chosen else None,
             "rows": chosen.rows if chosen else None,
             "columns": chosen.columns if chosen else None,
@@ -64,32 +64,32 @@ class Page:
             "manufacturer": chosen.manufacturer if chosen else None,
             "kernel": chosen.kernel if chosen else None,
             "hu_range": self.hu_range,
-            "problems": list(self.found.problems),
+            "problems": list(self.description.problems),
             "error": self.error,
             "error_code": self.error_code,
         }
 
     def text(self) -> str:
-        """Give the page for a person, at most 80 columns."""
+        """Return the page as text of at most 80 columns."""
         lines = [*_entry("patient", on_one_line(self.name)), *_entry("files", self._files())]
-        for number, series in enumerate(self.found.found):
-            mark = "chosen" if number == 0 and self.found.chosen is not None else "found"
+        for number, series in enumerate(self.description.series):
+            mark = "chosen" if number == 0 and self.description.chosen is not None else "found"
             lines += _entry(mark, _series_text(series))
-        if self.found.chosen is not None:
-            lines += self._chosen(self.found.chosen)
-        for problem in self.found.problems:
+        if self.description.chosen is not None:
+            lines += self._chosen(self.description.chosen)
+        for problem in self.description.problems:
             lines += _entry("note", problem)
         if self.error is not None:
             lines += _entry("unusable", f"{self.error} ({self.error_code})")
         return "\n".join(lines)
 
     def _files(self) -> str:
-        over = [f"{count} {kind}" for kind, count in self.found.passed_over.items()]
-        return f"{self.found.files} looked into" + (f"; passed over: {', '.join(over)}" if over else "")
+        over = [f"{kind} ({count})" for kind, count in self.description.passed_over.items()]
+        return f"{self.description.files} opened" + (f"; passed over: {', '.join(over)}" if over else "")
 
     def _chosen(self, series: Series) -> list[str]:
         between, row, column = (_number(value) for value in series.spacing_mm)
-        lines = _entry("why", self.found.reason or "")
+        lines = _entry("why", self.description.reason or "")
         lines += _entry("slices", f"{len(series)} of {series.rows} x {series.columns}")
         lines += _entry("spacing", f"{between} mm between slices, {row} x {column} mm in the plane")
         positions = series.positions_mm
@@ -102,43 +102,43 @@ class Page:
 
 
 def inspect(path: str | os.PathLike[str], *, png: str | os.PathLike[str] | None = None) -> Page:
-    """Look into a patient's directory.
+    """Describe a patient's directory, reading every pixel of the chosen series.
 
     Parameters
     ----------
     path
         The directory (or a volume file).
     png
-        Where to draw the series; nothing is drawn where there is none.
+        Where to write a picture of the series; None: nowhere.
 
     Raises
     ------
     UsageError
-        If there is no such directory, or the picture cannot be written.
+        If the directory does not exist, or the picture cannot be written.
     StorageError
-        If the disk refuses.
+        If the files cannot be read.
 
     """
     place = locate(path, argument="PATH")
     picture = None if png is None else output_file(png, argument="png")
     with local_copy(str(place)) as copy:
-        return _look(printable(place.name or str(place)), copy, picture)
+        return _inspected(printable(place.name or str(place)), copy, picture)
 
 
-def _look(name: str, place: str | list[str], picture: Place | None) -> Page:
+def _inspected(name: str, place: str | list[str], picture: Place | None) -> Page:
     assert isinstance(place, str)
-    found = describe(place)
-    hu_range, error, code = None, found.error, found.error_code
-    if found.chosen is not None:
+    described = describe(place)
+    hu_range, error, code = None, described.error, described.error_code
+    if described.chosen is not None:
         try:
-            hu_range = _hu_range(found.chosen)
+            hu_range = _hu_range(described.chosen)
             if picture is not None:
                 from lungct.inspection.montage import montage
 
-                write_atomically(picture, montage(found.chosen))
+                write_atomically(picture, montage(described.chosen))
         except SeriesError as refusal:
             error, code = str(refusal), refusal.code
-    return Page(name, found, hu_range, error, code)
+    return Page(name, described, hu_range, error, code)
 
 
 def _hu_range(series: Series) -> tuple[float, float]:
@@ -166,7 +166,7 @@ def _kernel(kernel: str | None) -> str | None:
 
 
 def _entry(name: str, text: str) -> list[str]:
-    """Lay a named text out within 80 columns, hanging."""
+    """Return a name and its text, wrapped to 80 columns with a hanging indent."""
     return textwrap.wrap(
         text,
         WIDTH,

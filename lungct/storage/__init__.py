@@ -5,6 +5,7 @@
     objects.py     object stores (``s3://``, ``gs://``, ``abfs://``): one put or one server-side copy makes a file
     ownership.py   the right to change one table: a lock on a disk, a record with a sign of life in a store
     fetching.py    a patient's objects -> files on this machine's disk, many requests at once
+    volumefiles.py which files are volumes, by the ends of their names
 
 Everything written through this package appears in one step or not at all. What does not exist is a
 `FileNotFoundError`; whatever else storage refuses is a `lungct.errors.StorageError`, whose sentence names the place and

@@ -19,6 +19,7 @@ from pathlib import Path
 from lungct.errors import LungCTError, SeriesError, StorageError
 from lungct.storage.local import storage_faults
 from lungct.storage.objects import SCHEMES, ObjectPath, StoreError
+from lungct.storage.volumefiles import is_header
 
 # At 50 ms a request, 150 slices of half a megabyte take a quarter of a second.
 REQUESTS = 32
@@ -26,8 +27,6 @@ PART_BYTES = 8 << 20
 MOST_BYTES = 32 << 30
 MOST_OBJECTS = 200_000
 _PREFIX = "lungct-fetched-"
-# Volume files whose voxels lie in a file beside them.
-HEADER_ENDINGS = (".mhd", ".nhdr")
 
 Location = str | Sequence[str]
 """A patient's directory or file, or a list of its files; on a disk or in a store."""
@@ -123,7 +122,7 @@ def _fetch(location: Location, directory: Path) -> str | list[str]:
     if not found and place.is_file():
         # One volume file; where it is only a header, also what lies beside it under the same name.
         beside = [place]
-        if place.name.endswith(HEADER_ENDINGS):
+        if is_header(place.name):
             stem = place.name.rpartition(".")[0]
             beside = [o for o in place.parent.entries()[1] if o.name.startswith(f"{stem}.")]
         _download([(o, o.size()) for o in beside], [o.name for o in beside], directory)

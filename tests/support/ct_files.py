@@ -1,7 +1,7 @@
-"""Makes DICOM files for tests: valid CT images by default, and whatever else a test asks for.
+"""DICOM files for tests: valid CT images by default, and whatever else a test needs.
 
-``write_series(directory, slices=12)`` writes one axial series; every choice is a keyword. Nothing here reads with
-lungct: what a test compares with is what was put in.
+``write_series(directory, slices=12)`` writes one axial series; every choice is a keyword. Nothing here is read with
+lungct: tests compare with what was written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.pixels.encoders import RLELosslessEncoder  # type: ignore[attr-defined]
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID
 
@@ -63,14 +63,15 @@ def pixel_type(bits_allocated: int, signed: bool) -> np.dtype[Any]:
 
 
 def noise(rows: int, columns: int, *, bits_stored: int = 12, signed: bool = False, seed: int = 0) -> NDArray[np.int64]:
-    """Smooth structure with noise on it, over most of the range of the stored bits."""
+    """Return smooth structure with noise added, over most of the range of the stored bits."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:rows, 0:columns]
     low = -(1 << (bits_stored - 1)) if signed else 0
     span = 1 << bits_stored
     wave = 0.5 + 0.4 * np.sin((x + 3 * seed) / 9) * np.cos(y / 7)
     grains = rng.integers(-(span // 64) - 1, span // 64 + 2, (rows, columns))
-    return np.clip(low + (wave * span).astype(np.int64) + grains, low, low + span - 1)
+    image: NDArray[np.int64] = np.clip(low + (wave * span).astype(np.int64) + grains, low, low + span - 1)
+    return image
 
 
 def ct_image(
@@ -92,7 +93,7 @@ def ct_image(
     patient_id: str = "P1",
     tags: Mapping[str, Any] | None = None,
 ) -> FileDataset:
-    """One CT image; ``tags`` overrides by keyword, None deletes."""
+    """Return one CT image; ``tags`` sets elements by keyword, None deletes one."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(CT_IMAGE)
     meta.MediaStorageSOPInstanceUID = UID(f"{ROOT}.{study}.{series}.{instance or 0}")
@@ -147,7 +148,7 @@ def override(ds: Dataset, tags: Mapping[str, Any]) -> None:
 
 
 def put_pixels(ds: Dataset, pixels: Pixels, transfer_syntax: str) -> None:
-    """Encode pixels, shape ([frames,] rows, columns), into a data set."""
+    """Write pixels, shape ([frames,] rows, columns), into a data set."""
     frames = pixels if pixels.ndim == 3 else pixels[None]
     if transfer_syntax in (IMPLICIT, EXPLICIT, DEFLATED):
         data = frames.astype(frames.dtype.newbyteorder("<")).tobytes()
@@ -164,7 +165,7 @@ def put_pixels(ds: Dataset, pixels: Pixels, transfer_syntax: str) -> None:
 
 
 def encode(frame: Pixels, transfer_syntax: str) -> bytes:
-    """Compress one frame. JPEG and JPEG-LS have no signs: the bits are written as they are."""
+    """Compress one frame. JPEG and JPEG-LS have no signed values: the bits are written as they are."""
     import imagecodecs
 
     bits = np.ascontiguousarray(frame).view(f"u{frame.dtype.itemsize}")
@@ -229,17 +230,18 @@ def write_series(
     Parameters
     ----------
     step, first, positions
-        Distance along the normal and start, or the positions themselves; a None has no ImagePositionPatient.
+        Distance between slices along the normal and position of the first, or all positions; a slice at None has no
+        ImagePositionPatient.
     instances
         InstanceNumbers; by default from 1.
     pixels
         Stored values of slice i; by default seeded noise.
     names
-        File name of slice i; by default not in anatomical order.
+        File name of slice i; by default in another order than the positions.
     each
-        Tags of slice i by keyword, beside ``tags`` for all.
+        Elements of slice i by keyword, in addition to ``tags``, which are for all.
     choices
-        What `ct_image` takes.
+        Arguments for `ct_image`.
 
     """
     along = np.cross(orientation[:3], orientation[3:]) if orientation is not None else (0, 0, 1)
@@ -282,7 +284,7 @@ def write_enhanced(
     transfer_syntax: str = EXPLICIT,
     seed: int = 0,
 ) -> Path:
-    """Write an enhanced multi-frame CT whose geometry and rescale stand in functional groups; frames in ``order``."""
+    """Write an enhanced multi-frame CT with geometry and rescale in functional groups, its frames in ``order``."""
     order = list(range(frames)) if order is None else list(order)
     image = np.stack([noise(rows, columns, seed=seed + k) for k in order])
     ds = ct_image(image, position=None, orientation=None, spacing=None, thickness=None, slope=None,
@@ -308,6 +310,6 @@ def _item(**tags: Any) -> Dataset:
 
 
 def tilted(degrees: float) -> tuple[float, ...]:
-    """Orientation of an axial slice with a tilted gantry."""
+    """Return the orientation of an axial slice with a tilted gantry."""
     angle = math.radians(degrees)
     return (1.0, 0.0, 0.0, 0.0, math.cos(angle), math.sin(angle))

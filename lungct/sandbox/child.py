@@ -1,0 +1,101 @@
+"""What runs in the child process: ``python -m lungct.sandbox.child REPLIES MEMORY PARENT``.
+
+REPLIES is the descriptor that answers are written to; requests come through standard input. MEMORY is the limit on
+private memory in bytes, PARENT the parent's process id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+from dataclasses import asdict, replace
+from importlib import import_module
+from typing import BinaryIO
+
+from lungct.errors import SeriesError, StorageError, UsageError
+from lungct.sandbox.messages import Failure, Prepared, Ready, Request, answer_frame, frame, read_frame, write_frame
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Confine this process, then answer requests until the parent closes its end of the pipe."""
+    replies, memory, parent = (int(argument) for argument in sys.argv[1:4])
+    # A terminal's Ctrl-C reaches the whole process group, but the parent decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    with contextlib.suppress(BrokenPipeError):
+        _serve(replies, sys.stdin.buffer)
+
+
+def _serve(replies: int, requests: BinaryIO) -> None:
+    def read(count: int) -> bytes:
+        data = requests.read(count)
+        if len(data) < count:
+            raise EOFError
+        return data
+
+    write_frame(replies, frame(asdict(Ready(_import_readers()))))
+    with contextlib.suppress(EOFError):
+        while True:
+            text, _ = read_frame(read)
+            write_frame(replies, answer_frame(_answer(Request(**text))))
+
+
+def _import_readers() -> str | None:
+    """Import what reading needs; return what is missing, which is no patient's fault."""
+    try:
+        for name in ("cv2", "imagecodecs", "pydicom", "lungct.dicom", "lungct.preprocess.lung"):
+            import_module(name)
+    except ImportError as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _answer(request: Request) -> Prepared | Failure:
+    try:
+        return _prepare(request)
+    except (SeriesError, StorageError) as error:
+        return Failure.of(error)
+    except UsageError:
+        # The patient existed when the extraction began.
+        return Failure("StorageError", "the patient's files no longer exist")
+    except MemoryError:
+        limit = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
+        return Failure("SeriesError", f"decoding the files needs more than {limit} MiB of memory", code="limits")
+    except ImportError as error:
+        return Failure("LungCTError", f"the decoding process cannot import a library: {error}")
+    except Exception as error:
+        # A reader raised what it does not document, so the patient's bytes are such as nobody foresaw.
+        if os.environ.get("LUNGCT_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        return Failure("SeriesError", f"reading the files failed with {type(error).__name__}", code="undecodable")
+
+
+def _prepare(request: Request) -> Prepared:
+    from lungct.dicom import read_series, read_series_files
+    from lungct.preprocess import prepare
+
+    name = request.names[0] if request.single else ""
+    series = read_series(name) if request.single else read_series_files(request.names)
+    triplets = prepare(series, request.preset)
+    scan = replace(
+        triplets.scan,
+        pixel_hash=triplets.pixel_hash,
+        identified=request.single and series.names_person(os.path.basename(name)),
+    )
+    return Prepared(triplets.pixels, triplets.positions_mm, scan)
+
+
+if __name__ == "__main__":
+    main()
