@@ -113,7 +113,7 @@ def status(
         {
             "error_code": code,
             "patients": sum(sentences.values()),
-            "sentences": [sentence for sentence, _ in sentences.most_common(SENTENCES_SHOWN)],
+            "sentences": sorted(sentences, key=lambda text: (-sentences[text], text))[:SENTENCES_SHOWN],
         }
         for code, sentences in sorted(codes.items())
     ]
