@@ -176,7 +176,7 @@ def check_src(src: Place) -> None:
     where = f"{spelled('SRC')} {src}"
     if not isinstance(src, Path):
         if not src.is_dir():
-            raise UsageError(f"no objects found under {where}", fix="give the prefix that contains the patient folders")
+            raise UsageError(f"No objects found under {where}", fix="give the prefix that contains the patient folders")
         return
     with storage_faults(f"{where} cannot be read"):
         if src.is_dir():

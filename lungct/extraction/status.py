@@ -101,15 +101,20 @@ def status(
     settings = read_settings(directory)
     table = locate(directory, argument="DIR")
     problems = check_table(table, settings) if check else None
-    codes, rows = _rows(table, tolerant=check)
+    ids, codes = _ids_and_errors(table, tolerant=check)
     left = None
     if src is not None:
         key = read_key(pseudonyms) if pseudonyms is not None else None
         check_key(settings, key, str(directory))
         found = _patients(locate(src, argument="SRC"), settings, table)
-        ids = {key.pseudonym(p.id) if key else p.id for p in found}
-        left = len(ids - rows)
-    failed = [
+        left = len({key.pseudonym(p.id) if key else p.id for p in found} - ids)
+    error_rows = sum(sum(sentences.values()) for sentences in codes.values())
+    return Status(str(table), len(ids) - error_rows, _failed(codes), left, problems)
+
+
+def _failed(codes: dict[str, Counter[str]]) -> list[dict[str, Any]]:
+    """Return `Status.failed`, given how often each code has each sentence."""
+    return [
         {
             "error_code": code,
             "patients": sum(sentences.values()),
@@ -117,8 +122,6 @@ def status(
         }
         for code, sentences in sorted(codes.items())
     ]
-    error_rows = sum(sum(sentences.values()) for sentences in codes.values())
-    return Status(str(table), len(rows) - error_rows, failed, left, problems)
 
 
 def _patients(src: Place, settings: Settings, table: Place) -> list[Patient]:
@@ -128,8 +131,8 @@ def _patients(src: Place, settings: Settings, table: Place) -> list[Patient]:
         return group_by_person(src, without=table)
 
 
-def _rows(table: Place, *, tolerant: bool) -> tuple[dict[str, Counter[str]], set[str]]:
-    """Return the sentences of the error rows by code, and all ids; ``tolerant``: of the files that can be read."""
+def _ids_and_errors(table: Place, *, tolerant: bool) -> tuple[set[str], dict[str, Counter[str]]]:
+    """Read all ids, and how often each error code has each sentence; ``tolerant``: from the files that can be read."""
     codes: dict[str, Counter[str]] = {}
     ids: set[str] = set()
     for _, shard in read_shards(table, ["patient_id", "error", "error_code"], tolerant=tolerant):
@@ -138,4 +141,4 @@ def _rows(table: Place, *, tolerant: bool) -> tuple[dict[str, Counter[str]], set
             ids.add(patient_id)
             if code is not None:
                 codes.setdefault(code, Counter())[sentence] += 1
-    return codes, ids
+    return ids, codes
