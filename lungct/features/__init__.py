@@ -13,9 +13,9 @@ The protocol, which keeps the table correct whichever process dies, and when:
 3. A shard's name is a function of the settings and of the ids in it, so the same rows written twice are one file. A
    row with features is never replaced by an error row; a retried error row is replaced within its own file, which
    keeps its name because it keeps its ids.
-4. The owner's record (`lungct.storage`) is held by a lock of the operating system on a disk. In a store it is an
-   object that is only ever written on the condition that nobody else has written it. The owner removes what earlier
-   owners left in staging. So no reader ever sees a torn file, or a patient twice.
+4. On a disk, the owner's record (`lungct.storage.ownership`) is backed by a lock of the operating system. In a store
+   it is an object that is only ever replaced on the condition that it is still the version that this owner wrote. The
+   owner removes what earlier owners left in staging. So no reader ever sees a torn file, or a patient twice.
 
 What follows from it: if an actor or a node dies, Ray repeats its units, and their first files stay unseen in staging;
 if the driver dies, the same command does what is missing; if the storage fails, the command ends with exit code 3, and
