@@ -135,5 +135,5 @@ def place_of(header: Sequence[str], column: str, where: str) -> int:
     if count > 1:
         raise UsageError(f"{where} has {count} columns {column!r}", fix="rename all but one of them")
     separated_otherwise = len(header) == 1 and (";" in header[0] or "\t" in header[0])
-    fix = "separate its columns by commas" if separated_otherwise else None
+    fix = "save it with its columns separated by commas" if separated_otherwise else None
     raise UsageError(f"{where} has no column {column!r}; it has {listed(header)}", fix=fix)
