@@ -1,13 +1,13 @@
-"""The real pipeline, commits included, over a programme's patients, with reading and the network replaced by sleeps.
+"""The real pipeline, commits included, over 100,000 patients, with reading and the network replaced by sleeps.
 
 usage: python bench/scale.py [--patients 100000] [--decoders 24] [--gpus 4] [--decode 0.18] [--network 0.024]
                              [--triplets 6] [--directory DIR]
 
-Real: listing, units, Ray Data with its scheduling and back-pressure, the network's actors, staging, commits, the index
-and the resume. Sleeps: a patient's decoding (--decode, seconds on one core: 179 slices of 1 ms) and its forward passes
-(--network: 60 triplets at 2,500 a second, which is an assumption about a GPU). --triplets a patient cross the object
-store, fewer than a real patient's 60, because this machine copies them all itself. Prints a line every 30 s and a table
-at the end. docs/scale.md has what came out.
+Real: listing, units, Ray Data with its scheduling and back-pressure, the network's actors, staging, commits, reading
+the table's entries, and the same extraction again. Sleeps: decoding a patient (--decode, in seconds on one core: 179
+slices of 1 ms) and the forward passes (--network: 60 triplets at 2,500 per second, which is an assumption about a GPU).
+For each patient --triplets cross the object store, fewer than the 60 of a real patient, because this machine copies
+them all itself. Prints a line every 30 s and a table at the end. The results are in docs/scale.md.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def main() -> None:
     import ray
 
     import lungct
-    from lungct.extraction import placement, run
-    from lungct.features import index
+    from lungct.extraction import placement, preparation
+    from lungct.features import read_entries
     from lungct.patients import list_patients
 
     ray.init(
@@ -57,7 +57,7 @@ def main() -> None:
             },
         },
     )
-    run.find_device = lambda *_, **__: placement.Device("cuda", "bf16", "a simulated GPU")
+    preparation.find_device = lambda *_, **__: placement.Device("cuda", "bf16", "a simulated GPU")
     begun = time.perf_counter()
     found = list_patients(src, depth=1, without=out)
     listing = time.perf_counter() - begun
@@ -71,7 +71,7 @@ def main() -> None:
     watch.stop()
     assert summary.extracted == options.patients
     begun = time.perf_counter()
-    assert len(index(out)) == options.patients
+    assert len(read_entries(out)) == options.patients
     indexing = time.perf_counter() - begun
     begun = time.perf_counter()
     assert lungct.extract(src, out).skipped == options.patients
@@ -89,11 +89,11 @@ def main() -> None:
         ("extraction", f"{extraction:.0f} s, {options.patients / extraction:.1f} patients/s"),
         ("the sleeps alone", f"{ideal:.0f} s, {options.patients / ideal:.1f} patients/s"),
         ("commits", f"{units}, {units / extraction:.1f} a second"),
-        ("driver's memory", f"{watch.early_gib:.2f} GiB early, {watch.most_gib:.2f} at the most"),
-        ("object store", f"{watch.store_gib:.2f} of {options.store_gib} GiB at the most"),
+        ("driver's memory", f"{watch.early_gib:.2f} GiB early, {watch.most_gib:.2f} at most"),
+        ("object store", f"{watch.store_gib:.2f} of {options.store_gib} GiB at most"),
         ("listing SRC", f"{listing:.1f} s"),
-        ("reading the table's index", f"{indexing:.1f} s"),
-        ("a second run (nothing to do)", f"{resuming:.1f} s"),
+        ("reading the table's entries", f"{indexing:.1f} s"),
+        ("the same again (nothing to do)", f"{resuming:.1f} s"),
         ("driver's processor time", f"{resource.getrusage(resource.RUSAGE_SELF).ru_utime:.0f} s"),
     ):
         print(f"{name:<36} {value}")
@@ -113,7 +113,7 @@ def parse() -> argparse.Namespace:
 
 
 def make_archive(src: Path, patients: int) -> None:
-    """Make so many empty directories, and no more."""
+    """Make an empty directory for each patient."""
     shutil.rmtree(src, ignore_errors=True)
     src.mkdir(parents=True)
     for i in range(patients):
@@ -121,22 +121,22 @@ def make_archive(src: Path, patients: int) -> None:
 
 
 class Watch:
-    """The driver's memory and the object store's use, looked at every few seconds."""
+    """The driver's memory and the use of the object store, sampled every few seconds."""
 
     def __init__(self, out: Path) -> None:
         self.early_gib = self.most_gib = self.store_gib = 0.0
         self._out, self._begun, self._ended = out, time.monotonic(), threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         self._ended.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         import ray
 
-        said = 0.0
+        printed = 0.0
         while not self._ended.wait(3):
             spent = time.monotonic() - self._begun
             memory = resident_gib()
@@ -146,8 +146,8 @@ class Watch:
             total = ray.cluster_resources().get("object_store_memory", 0)
             free = ray.available_resources().get("object_store_memory", total)
             self.store_gib = max(self.store_gib, (total - free) / GIB)
-            if spent - said >= 30:
-                said = spent
+            if spent - printed >= 30:
+                printed = spent
                 shards = len(os.listdir(self._out / "features")) if self._out.exists() else 0
                 print(
                     f"{spent:6.0f} s  {shards} files  driver {memory:.2f} GiB  store {(total - free) / GIB:.2f} GiB",

@@ -1,4 +1,4 @@
-"""A worker's setup hook that replaces reading and the network by sleeps of their length; see ``scale.py``."""
+"""A worker's setup hook that replaces reading and the network with sleeps of the same length; see ``scale.py``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 
 def hook() -> None:
-    """Patch a Ray worker before it runs anything of lungct's."""
+    """Patch a Ray worker before it runs any code of lungct."""
     import lungct.backbone as backbone
     from lungct.dicom import Scan
-    from lungct.extraction import pipeline
+    from lungct.extraction import worker
     from lungct.sandbox import Prepared
 
     decode_s = float(os.environ["SIMULATED_DECODE_SECONDS"])
@@ -21,7 +21,7 @@ def hook() -> None:
     triplets = int(os.environ["SIMULATED_TRIPLETS"])
     pixels = np.zeros((triplets, 3, 224, 224), np.uint8)
 
-    def prepare(location: Any, preset: str) -> Prepared:
+    def prepare(copy: Any, preset: str) -> Prepared:
         time.sleep(decode_s)
         return Prepared(
             pixels=pixels,
@@ -46,7 +46,7 @@ def hook() -> None:
             time.sleep(network_s * len(pixels) / triplets)
             return self._random.random((len(pixels), self.dim), dtype=np.float32)
 
-    pipeline._prepare = prepare  # type: ignore[assignment]
+    worker.prepare_patient = prepare
     backbone.Backbone = Backbone  # type: ignore[assignment,misc]
     backbone.resolve_device = lambda device="auto": device  # type: ignore[assignment]
     backbone.resolve_precision = lambda precision, device: "bf16"  # type: ignore[assignment]

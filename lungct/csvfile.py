@@ -1,8 +1,8 @@
-"""CSV files that people hand in, and the ones we write: UTF-8, comma-separated, a header line.
+"""CSV files, those that people supply and those that lungct writes: UTF-8, comma-separated, with a header line.
 
-What a person's spreadsheet makes of a CSV is taken as meant: a byte order mark, any line ends, blanks around values,
-empty rows at the end. Values stay text: an id ``007`` is not the number 7. What cannot be meant is refused with the
-option, the file and the line.
+What spreadsheets do to a CSV is accepted: a byte order mark, any line ending, blanks around values, empty rows at the
+end. Values stay text: an id ``007`` is not the number 7. Whatever is ambiguous is an error that names the argument, the
+file and the line.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def read_columns(
     Returns
     -------
     list of (line, values)
-        Each row that holds anything: its line number, and its texts in the order of ``columns``, without blanks around
-        them. A field that a short row lacks is "".
+        For each row that is not empty: its line number, and its texts in the order of ``columns``, without blanks
+        around them. A field that a short row lacks is "".
 
     Raises
     ------
     UsageError
-        If the file is missing, no UTF-8, no CSV, empty, or lacks a column.
+        If the file is missing, empty, not UTF-8 or not CSV, or lacks a column.
 
     """
     header, rows = read_rows(path, argument=argument)
@@ -51,12 +51,19 @@ def read_columns(
 def read_rows(
     path: str | os.PathLike[str] | ObjectPath, *, argument: str
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read a whole CSV: its header, and (line, values) for each row that holds anything, a value for each column.
+    """Read a whole CSV.
+
+    Returns
+    -------
+    header
+        The names of the columns.
+    rows
+        (line, values) for each row that is not empty, with a value for each column.
 
     Raises
     ------
     UsageError
-        If the file is missing, no UTF-8, no CSV, or empty.
+        If the file is missing, empty, not UTF-8 or not CSV.
 
     """
     where = f"{spelled(argument)} {path}"
@@ -70,26 +77,26 @@ def read_rows(
                 continue
             if any(values[len(header) :]):
                 raise UsageError(
-                    f"{where}, line {reader.line_num}, has {len(values)} values for {len(header)} columns: "
-                    "quote values that hold a comma"
+                    f"{where}, line {reader.line_num}, has {len(values)} values for {len(header)} columns",
+                    fix="put values that contain a comma in quotes",
                 )
             values += [""] * (len(header) - len(values))
             rows.append((reader.line_num, values[: len(header)]))
     except csv.Error as error:
-        raise UsageError(f"{where}, line {reader.line_num}, is no CSV: {error}") from error
+        raise UsageError(f"{where}, line {reader.line_num}, is not CSV: {error}") from error
     return header, rows
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Give a CSV's bytes: floats as ``repr`` has them, so that they read back the same; None as nothing."""
+    """Return a CSV as bytes: floats by ``repr``, which reads back as the same number; None as an empty field."""
     lines = [header, *rows]
     return "".join(",".join(map(_field, line)) + "\n" for line in lines).encode()
 
 
 def _field(value: object) -> str:
-    """Write a value, in quotes where it holds what separates values.
+    """Return a value as a field, in quotes if it contains a separator.
 
-    Not by ``csv.writer``, which leaves a carriage return unquoted where lines end in a newline.
+    ``csv.writer`` would leave a carriage return unquoted where lines end in a newline.
     """
     if value is None:
         return ""
@@ -101,26 +108,32 @@ def _text(path: str | os.PathLike[str] | ObjectPath, argument: str, where: str) 
     try:
         text = locate(path, argument=argument).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise UsageError(f"{where} is not there") from None
+        raise UsageError(f"{where} does not exist") from None
     except IsADirectoryError:
-        raise UsageError(f"{where} is a directory: give a CSV file") from None
+        raise UsageError(f"{where} is a directory", fix="give a CSV file") from None
     except OSError as error:
         raise UsageError(f"{where} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{where} is not UTF-8 text: save it as CSV in UTF-8") from error
+        raise UsageError(f"{where} is not UTF-8 text", fix="save it as CSV in UTF-8") from error
     if not text.strip():
-        raise UsageError(f"{where} is empty: it needs a header line and a row for each patient")
+        raise UsageError(f"{where} is empty", fix="give it a header line and a row for each patient")
     return text
 
 
 def place_of(header: Sequence[str], column: str, where: str) -> int:
-    """Find the one column of that name, or refuse the CSV that ``where`` names."""
+    """Return the index of the one column of a name.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or several; ``where`` says in which file.
+
+    """
     count = header.count(column)
     if count == 1:
         return header.index(column)
     if count > 1:
-        raise UsageError(f"{where} has {count} columns {column!r}: which one is meant?")
-    hint = ""
-    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-        hint = "; its columns must be separated by commas"
-    raise UsageError(f"{where} has no column {column!r}; it has {listed(header)}{hint}")
+        raise UsageError(f"{where} has {count} columns {column!r}", fix="rename all but one of them")
+    separated_otherwise = len(header) == 1 and (";" in header[0] or "\t" in header[0])
+    fix = "save it with its columns separated by commas" if separated_otherwise else None
+    raise UsageError(f"{where} has no column {column!r}; it has {listed(header)}", fix=fix)

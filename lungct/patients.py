@@ -1,8 +1,9 @@
-"""Which patients SRC has, and which of them a run is asked for.
+"""Which patients an archive (SRC) has.
 
-A *patient* is a directory ``depth`` levels below SRC with whatever is below it; its id is the path below SRC. SRC
-that holds only files is one patient, by its own name; a volume file (NIfTI, NRRD, MetaImage) directly in SRC is a
-patient of its own, named without its ending.
+A *patient* is a directory ``depth`` levels below SRC, with everything below it; its id is its path below SRC. An SRC
+that holds only files is one patient with SRC's own name. A volume file (NIfTI, NRRD, MetaImage) directly in SRC is a
+patient too, named after the file without its ending. Where ids are paths, as in ``person/scan``, their first component
+is the person.
 """
 
 from __future__ import annotations
@@ -21,17 +22,38 @@ from lungct.storage.volumefiles import VOLUME_ENDINGS, is_volume, without_ending
 
 @dataclass(frozen=True)
 class Patient:
-    """A patient to extract: its id in the table, and where its files are (a directory, a file, or a list of files)."""
+    """A patient to extract.
+
+    Attributes
+    ----------
+    id
+        The patient's id in the table.
+    location
+        Where the files are: a directory, a file, or a list of files; on a disk or in a store.
+    person
+        Whose scan it is; None where the id is the person.
+
+    """
 
     id: str
-    location: str | tuple[str, ...]
+    location: str | Sequence[str]
+    person: str | None = None
 
 
 class NamingError(UsageError):
-    """A refusal that names patients; ``nameless`` says the same where nobody may read a name."""
+    """A UsageError whose message names patients.
 
-    def __init__(self, message: str, nameless: str) -> None:
-        super().__init__(message)
+    Parameters
+    ----------
+    message, fix
+        As for `UsageError`.
+    nameless
+        The message without names, for where ids are pseudonyms.
+
+    """
+
+    def __init__(self, message: str, nameless: str, *, fix: str | None = None) -> None:
+        super().__init__(message, fix=fix)
         self.nameless = nameless
 
 
@@ -43,19 +65,19 @@ def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
     src
         The archive.
     depth
-        Levels of directories down to a patient.
+        Directory levels down to a patient.
     without
-        A directory that is no patient though it may lie in SRC: the table itself.
+        A directory that is not a patient although it may lie in SRC: the table itself.
 
     Raises
     ------
     UsageError
-        If SRC is not there, is no directory, or has no patient.
+        If SRC does not exist, is not a directory, or has no patient.
 
     """
     check_src(src)
     found = [
-        Patient(printable(name), str(src / name))
+        _patient(printable(name), str(src / name))
         for name in subdirectories(src, depth)
         if not _is_in_table(src, name, without)
     ]
@@ -66,91 +88,104 @@ def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
         own = src.resolve().name if isinstance(src, Path) else src.name
         found = [Patient(printable(own), str(src))]
     if not found:
-        level = "directly below it" if depth == 1 else f"{depth} levels below it (--depth {depth})"
-        raise UsageError(f"SRC {src} has no patient: no directory {level}, and no file in it")
-    refuse_doubles(found)
+        level = "directly below it" if depth == 1 else f"{depth} levels below it"
+        raise UsageError(
+            f"{spelled('SRC')} {src} has no patient: it has no directory {level}, and no file that could be one",
+            fix=f"give the directory that contains the patients, or another {spelled('depth')}",
+        )
+    check_unique(found)
     return sorted(found, key=lambda patient: patient.id)
 
 
 def named_patients(src: Place, ids: Collection[str], *, depth: int) -> list[Patient]:
-    """Look up patients by id without listing SRC, ordered by id.
+    """Look up patients by id, without listing SRC; ordered by id.
 
     Raises
     ------
     UsageError
-        If SRC lacks one; the sentence names it.
+        If SRC lacks one of them.
 
     """
     check_src(src)
-    found, missing = [], []
-    for patient_id in sorted(set(ids)):
-        location = _locate(src, patient_id, depth)
-        if location is None:
-            missing.append(patient_id)
-        else:
-            found.append(Patient(patient_id, location))
-    if missing:
-        raise NamingError(
-            f"--patients: SRC {src} has no patient {listed(missing)}",
-            f"--patients: SRC lacks {len(missing)} of the {len(set(ids))} patients",
-        )
+    wanted = sorted(set(ids))
+    locations = {patient_id: _locate(src, patient_id, depth) for patient_id in wanted}
+    found = [_patient(patient_id, location) for patient_id, location in locations.items() if location is not None]
+    check_found(src, wanted, {patient.id for patient in found})
     return found
 
 
+def _patient(patient_id: str, location: str) -> Patient:
+    person, slash, _ = patient_id.partition("/")
+    return Patient(patient_id, location, person if slash else None)
+
+
+def check_found(src: Place, wanted: Collection[str], found: Collection[str]) -> None:
+    """Raise NamingError if SRC lacks one of the patients that were asked for."""
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        raise NamingError(
+            f"{spelled('patients')}: {spelled('SRC')} {src} has no patient {listed(missing)}",
+            f"{spelled('patients')}: {spelled('SRC')} lacks {len(missing)} of the {len(wanted)} patients",
+            fix="correct the ids, or leave them out",
+        )
+
+
 def read_ids(path: Place, *, argument: str = "patients") -> list[str]:
-    """Read patient ids: one a line, or the id column of a CSV.
+    """Read patient ids: one per line, or the column ``id`` of a CSV.
 
     Raises
     ------
     UsageError
-        If the file cannot be read or has no id.
+        If the file cannot be read or has no ids.
 
     """
+    where = f"{spelled(argument)} {path}"
     try:
         lines = path.read_bytes().decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8 text"
         if isinstance(error, OSError):
-            reason = error.strerror or "it is not there"
-        raise UsageError(f"{spelled(argument)} {path} cannot be read: {reason}") from error
+            reason = error.strerror or "it does not exist"
+        raise UsageError(f"{where} cannot be read ({reason})", fix="give a text file of ids") from error
     rows = [row for row in csv.reader(lines) if row and row[0].strip()]
     column = 0
     if rows and "id" in (cell.strip() for cell in rows[0]):
         column = [cell.strip() for cell in rows[0]].index("id")
         rows = rows[1:]
     elif any(len(row) > 1 for row in rows):
-        raise UsageError(f"{spelled(argument)} {path} has several columns and none is called id")
+        raise UsageError(f"{where} has several columns, and none is called id", fix="name the column of ids 'id'")
     ids = [row[column].strip() for row in rows if len(row) > column and row[column].strip()]
     if not ids:
-        raise UsageError(f"{spelled(argument)} {path} has no id: give one a line, or a CSV with a column id")
+        raise UsageError(f"{where} has no ids", fix="give one per line, or a CSV with a column id")
     return ids
 
 
 def printable(name: str) -> str:
-    r"""Give a directory's name as text: bytes that are not UTF-8 become \xNN."""
+    r"""Return a directory's name as text: bytes that are not UTF-8 become \xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def on_one_line(name: str) -> str:
-    """Give a name as a person may see it in a table: what is no printable character, escaped."""
+    """Return a name as it is shown to people: characters that are not printable are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def check_src(src: Place) -> None:
-    """Refuse an archive that is not there or is no directory."""
+    """Raise UsageError if an archive does not exist or is not a directory."""
+    where = f"{spelled('SRC')} {src}"
     if not isinstance(src, Path):
         if not src.is_dir():
-            raise UsageError(f"SRC {src} has no object below it: give the prefix of the patients'")
+            raise UsageError(f"No objects found under {where}", fix="give the prefix that contains the patient folders")
         return
-    with storage_faults(f"SRC {src} cannot be read"):
-        if not os.path.lexists(src):
-            raise UsageError(f"SRC {src} does not exist: give the directory that holds the patients")
-        if not src.is_dir():
-            raise UsageError(f"SRC {src} is not a directory: give the directory that holds the patients")
+    with storage_faults(f"{where} cannot be read"):
+        if src.is_dir():
+            return
+        problem = "is not a directory" if os.path.lexists(src) else "does not exist"
+    raise UsageError(f"{where} {problem}", fix="give the directory that contains the patients")
 
 
 def _is_in_table(src: Place, name: str, table: Place) -> bool:
-    """Whether a directory below SRC is the table, or one of its own, by its name or through a link."""
+    """Return whether a directory below SRC is the table, or lies in it, by its name or through a link."""
     place = src / name
     if table.name not in name.split("/") and not (isinstance(place, Path) and place.is_symlink()):
         return False
@@ -160,15 +195,15 @@ def _is_in_table(src: Place, name: str, table: Place) -> bool:
 def _files(src: Place) -> Sequence[Place]:
     if not isinstance(src, Path):
         return [place for place in src.entries()[1] if not place.name.startswith(".")]
-    with storage_faults(f"SRC {src} cannot be listed"):
+    with storage_faults(f"{spelled('SRC')} {src} cannot be listed"):
         return [path for path in src.iterdir() if path.is_file() and not path.name.startswith(".")]
 
 
 def _locate(src: Place, patient_id: str, depth: int) -> str | None:
     parts = patient_id.split("/")
     if not all(parts) or "." in parts or ".." in parts or len(parts) != depth:
-        return None  # only the very path that listing gives is an id: a scan has one
-    with storage_faults(f"SRC {src} cannot be read"):
+        return None  # a patient has one id, the path that listing returns
+    with storage_faults(f"{spelled('SRC')} {src} cannot be read"):
         if (src / patient_id).is_dir():
             return str(src / patient_id)
         for ending in VOLUME_ENDINGS:
@@ -177,13 +212,14 @@ def _locate(src: Place, patient_id: str, depth: int) -> str | None:
     return None
 
 
-def refuse_doubles(patients: Iterable[Patient]) -> None:
-    """Refuse an archive in which two patients have one id (UsageError)."""
+def check_unique(patients: Iterable[Patient]) -> None:
+    """Raise NamingError if two patients have the same id."""
     seen: set[str] = set()
     for patient in patients:
         if patient.id in seen:
             raise NamingError(
-                f"SRC has two patients called {patient.id} (a directory and a volume file?): rename one",
-                "SRC has two patients of one name (a directory and a volume file?): rename one",
+                f"{spelled('SRC')} has two patients called {patient.id} (a directory and a volume file?)",
+                f"{spelled('SRC')} has two patients with the same name (a directory and a volume file?)",
+                fix="rename one of them",
             )
         seen.add(patient.id)

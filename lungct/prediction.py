@@ -28,7 +28,7 @@ from lungct import csvfile
 from lungct.arguments import listed
 from lungct.csvfile import csv_bytes
 from lungct.errors import LungCTWarning, UsageError
-from lungct.features import Settings, pooled, read_columns, read_settings
+from lungct.features import Settings, pooled, read_feature_columns, read_settings
 from lungct.storage import Place, locate, make_directory, output_file, write_atomically
 
 if TYPE_CHECKING:
@@ -230,8 +230,8 @@ def _predict(run: Run, dir: str | os.PathLike[str], wanted: Sequence[str] | None
     import pyarrow as pa
 
     _refuse_other_settings(run, read_settings(dir), os.fspath(dir))
-    table = read_columns(dir, ("patient_id", "pixel_hash"))
-    ids, X = pooled(dir, run.pooling)
+    table = read_feature_columns(dir, ("patient_id", "pixel_hash"))
+    ids, X = pooled(dir, run.pooling)  # type: ignore[arg-type]
     hashes: dict[str, str | None] = dict(
         zip(*(table.column(name).to_pylist() for name in ("patient_id", "pixel_hash")), strict=True)
     )

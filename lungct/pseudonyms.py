@@ -1,8 +1,8 @@
-"""Ids and pixel hashes under a key: what a table says instead of a directory's name.
+"""Keyed ids and pixel hashes: what a table has in place of a directory's name.
 
-A *pseudonym* is HMAC-SHA-256 of the id under the key, its first 32 hex digits. Who has the key and a list of ids can
-make the pseudonyms again and so find out who is who; who has neither cannot. That is pseudonymous, not anonymous: who
-has a scan can still match its features.
+A *pseudonym* is the first 32 hex digits of HMAC-SHA-256 of the id under the key. Anyone who has the key and a list of
+ids can compute the pseudonyms again and so identify the patients; without either nobody can. The table is pseudonymous,
+not anonymous: anyone who has a scan can still match its features.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lungct.arguments import spelled
 from lungct.csvfile import csv_bytes, place_of, read_rows
 from lungct.errors import UsageError
 from lungct.storage import local_path, locate, output_file, same_place, write_atomically
@@ -25,25 +26,26 @@ if TYPE_CHECKING:
 DIGITS = 32
 LEAST_KEY_BYTES = 16
 MOST_KEY_BYTES = 1 << 16
+MAKE_KEY = "make one with `head -c 32 /dev/urandom > KEYFILE`"
 
 
 @dataclass(frozen=True)
 class Key:
-    """A secret that ids are hashed with; never printed."""
+    """A secret that ids are hashed with; it is never printed."""
 
     secret: bytes = field(repr=False)
 
     def pseudonym(self, patient_id: str) -> str:
-        """Give an id's pseudonym, 32 hex digits."""
+        """Return an id's pseudonym, 32 hex digits."""
         return self._digest(b"id\0" + patient_id.encode())[:DIGITS]
 
     def pixel_hash(self, pixels: NDArray[Any]) -> str:
-        """Give HMAC-SHA-256 of the pixels' bytes, 64 hex digits."""
+        """Return HMAC-SHA-256 of the pixels' bytes, 64 hex digits."""
         return hmac.new(self.secret, np.ascontiguousarray(pixels).data.cast("B"), hashlib.sha256).hexdigest()
 
     @property
     def fingerprint(self) -> str:
-        """Say which key it is without telling it, 16 hex digits."""
+        """16 hex digits that identify the key without revealing it."""
         return self._digest(b"lungct key fingerprint")[:16]
 
     def _digest(self, message: bytes) -> str:
@@ -51,12 +53,12 @@ class Key:
 
 
 def read_key(path: str | os.PathLike[str]) -> Key:
-    """Read a key from a file: its bytes, at least 16 of them, as they are.
+    """Read a key: the bytes of a file as they are, 16 to 65,536 of them.
 
     Raises
     ------
     UsageError
-        If it cannot be read, or is too short to be a secret.
+        If the file cannot be read, or has another size.
 
     """
     file = local_path(path, argument="KEYFILE")
@@ -64,13 +66,11 @@ def read_key(path: str | os.PathLike[str]) -> Key:
         with open(file, "rb") as stream:
             secret = stream.read(MOST_KEY_BYTES + 1)
     except OSError as error:
-        raise UsageError(
-            f"KEYFILE {file} cannot be read ({error.strerror}): make one with `head -c 32 /dev/urandom > KEYFILE`"
-        ) from error
+        raise UsageError(f"the key file {file} cannot be read ({error.strerror})", fix=MAKE_KEY) from error
     if not LEAST_KEY_BYTES <= len(secret) <= MOST_KEY_BYTES:
+        size = f"more than {MOST_KEY_BYTES}" if len(secret) > MOST_KEY_BYTES else len(secret)
         raise UsageError(
-            f"KEYFILE {file} has {len(secret)} bytes and a key has {LEAST_KEY_BYTES} to {MOST_KEY_BYTES}: "
-            "make one with `head -c 32 /dev/urandom > KEYFILE`"
+            f"the key file {file} has {size} bytes, and a key has {LEAST_KEY_BYTES} to {MOST_KEY_BYTES}", fix=MAKE_KEY
         )
     return Key(secret)
 
@@ -82,27 +82,29 @@ def pseudonymise_csv(
     *,
     id_column: str = "id",
 ) -> int:
-    """Write a CSV again with pseudonyms in its id column, and give the number of rows.
+    """Write a CSV again with pseudonyms in its id column, and return the number of rows.
 
     Raises
     ------
     UsageError
-        If the CSV cannot be read, lacks the column, or has a row without an id or an id twice.
+        If the CSV cannot be read, lacks the column, has a row without an id or an id twice, or ``out`` cannot be
+        written to.
 
     """
+    where = f"{spelled('LABELS')} {labels}"
     source, target = locate(labels, argument="LABELS"), output_file(out, argument="out")
     if same_place(target, source):
-        raise UsageError(f"--out {target} is LABELS itself: give another file")
+        raise UsageError(f"{spelled('out')} {target} is {spelled('LABELS')} itself", fix="give another file")
     if target.exists() and target.read_bytes() == key.secret:
-        raise UsageError(f"--out {target} is the key: give another file")
+        raise UsageError(f"{spelled('out')} {target} is the key", fix="give another file")
     header, rows = read_rows(source, argument="LABELS")
-    column = place_of(header, id_column, f"LABELS {source}")
+    column = place_of(header, id_column, where)
     seen: set[str] = set()
     for line, values in rows:
         if not values[column] or values[column] in seen:
-            # The id itself may be a name: the line says enough.
-            what = "has an id for the second time" if values[column] else "has no id"
-            raise UsageError(f"LABELS {source}, line {line}, {what}: give each patient one row")
+            # Not the id itself, which may be a name.
+            problem = "has an id for the second time" if values[column] else "has no id"
+            raise UsageError(f"{where}, line {line}, {problem}", fix="give each patient one row")
         seen.add(values[column])
         values[column] = key.pseudonym(values[column])
     write_atomically(target, csv_bytes(header, [values for _, values in rows]))

@@ -1,4 +1,4 @@
-"""What several tests share: one Ray for those that need it, object stores, and real data where it is there."""
+"""Fixtures that several test modules share: an emulator of each object store, and one Ray."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[Session]:
-    """Ray in this process, for every test that asks for it."""
+    """One Ray in this process, for every test that uses it."""
     with connect() as session:
         yield session

@@ -1,4 +1,4 @@
-"""Extraction on several nodes of one machine, with pretended GPUs that come and go."""
+"""Extraction on several nodes of one machine, with pretended GPUs that join and leave."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import lungct
 from lungct.errors import LungCTWarning, UsageError
 
 pytestmark = pytest.mark.faults
-# Batches of 4: what a GPU would do takes the processor next to nothing, and a second's sleep.
+# Batches of 4: the work of a GPU, done by the processor in next to no time and a second of sleep.
 NETWORK: dict[str, Any] = {"backbone": "resnet18", "weights": "random:3", "batch_size": 4}
 TESTS = Path(__file__).parent
 
@@ -71,7 +71,7 @@ def add_gpu(cluster: Cluster, cpus: int = 1) -> Any:
 
 
 class Extraction(threading.Thread):
-    """An extraction under way; `finish` gives its summary or raises its error."""
+    """An extraction in a thread; `finish` returns its summary or raises its error."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(daemon=True)
@@ -101,11 +101,11 @@ def await_calls(log: Path, count: int, seconds: float = 180) -> None:
 
 
 def pace(moments: list[float]) -> float:
-    """Seconds from one call to the next, on average."""
+    """Return the mean time from one call to the next, in seconds."""
     return (moments[-1] - moments[0]) / (len(moments) - 1)
 
 
-def test_actors_follow_gpus_that_join(cluster: Cluster, cohort: Path, log: Path, tmp_path: Path):
+def test_actors_follow_gpus_that_join(cluster: Cluster, cohort: Path, log: Path, tmp_path: Path) -> None:
     work = Extraction(cohort, tmp_path / "out", device="cuda", shard_patients=1, **NETWORK)
     time.sleep(8)
     assert work.is_alive()
@@ -121,7 +121,7 @@ def test_actors_follow_gpus_that_join(cluster: Cluster, cohort: Path, log: Path,
     calls = pretend_gpu.calls(log)
     nodes = {node for _, node in calls}
     assert len(nodes) == 3
-    # From the moment when all three work, calls come closer together than the one GPU's did.
+    # Once all three work, calls follow each other faster than those of the one GPU did.
     first = {node: min(at for at, n in calls if n == node) for node in nodes}
     assert max(first.values()) > joined
     alone = [at for at, _ in calls if at <= joined]
@@ -142,18 +142,18 @@ def test_a_gpu_node_that_leaves_loses_nothing(cluster: Cluster, cohort: Path, lo
     assert ids == [f"p{i:02d}" for i in range(60)]
 
 
-def test_gpu_nodes_own_cpus_decode_first(cluster: Cluster, cohort: Path, log: Path, tmp_path: Path) -> None:
+def test_decoding_goes_to_the_gpu_nodes_first(cluster: Cluster, cohort: Path, log: Path, tmp_path: Path) -> None:
     from lungct.extraction.placement import gpu_nodes_first
 
     assert gpu_nodes_first()() == {"scheduling_strategy": "SPREAD"}
     node = add_gpu(cluster, cpus=2)
     arguments = gpu_nodes_first()
 
-    @ray.remote(num_cpus=1)
-    def where(seconds: float) -> str:
+    def node_after(seconds: float) -> Any:
         time.sleep(seconds)
         return ray.get_runtime_context().get_node_id()
 
+    where = ray.remote(num_cpus=1)(node_after)
     ray.get(where.remote(0))
     tasks = []
     for _ in range(2):
@@ -161,7 +161,7 @@ def test_gpu_nodes_own_cpus_decode_first(cluster: Cluster, cohort: Path, log: Pa
         time.sleep(2)
     late = where.options(**arguments()).remote(0)
     assert set(ray.get(tasks)) == {node.node_id}
-    assert ray.get(late) != node.node_id  # its two cores were taken
+    assert ray.get(late) != node.node_id  # its two cores are busy
 
 
 def test_a_node_that_sees_neither_src_nor_dir_is_named(cluster: Cluster, cohort: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_node_that_sees_neither_src_nor_dir_is_named(cluster: Cluster, cohort:
     blind = ray.nodes()[-1]["NodeManagerAddress"]
     sight = checks.look(str(tmp_path / "nowhere"), str(tmp_path / "out/.lungct/staging/x/y"))
     assert sight.unseen == (f"SRC {tmp_path / 'nowhere'}", f"--out {tmp_path / 'out'}")
-    # The directory is there when the driver looks, and gone when the nodes do.
+    # The directory exists when the driver looks, and is gone when the nodes do.
     gone = tmp_path / "gone"
     write_series(gone / "p", slices=4, rows=32, columns=32)
     owner = lungct.storage.own(tmp_path / "out")
@@ -182,13 +182,13 @@ def test_a_node_that_sees_neither_src_nor_dir_is_named(cluster: Cluster, cohort:
     owner.release()
 
 
-def test_another_kind_of_gpu_says_so(
+def test_another_kind_of_gpu_is_warned_of(
     cluster: Cluster, cohort: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lungct.extraction import run
+    from lungct.extraction import preparation
     from lungct.extraction.placement import Device
 
     add_gpu(cluster)
-    monkeypatch.setattr(run, "find_device", lambda *_, **__: Device("cuda", "fp32", "Another GPU"))
+    monkeypatch.setattr(preparation, "find_device", lambda *_, **__: Device("cuda", "fp32", "Another GPU"))
     with pytest.warns(LungCTWarning, match="computes on Pretended GPU"):
         lungct.extract(cohort, tmp_path / "out", device="cuda", limit=2, **NETWORK)

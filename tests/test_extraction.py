@@ -1,9 +1,10 @@
-"""The pipeline on real Ray, real files and a real (random) ResNet-18."""
+"""Extraction on real Ray, with real files and a real ResNet-18 of random weights."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from support.commands import lungct as run
 from support.commands import refused
 from support.ct_files import write_series
-from support.tables import rows, shard_bytes, state, write_cohort
+from support.tables import SETTINGS, rows, shard_bytes, state, write_cohort
 
 import lungct
 from lungct.cluster import Session
@@ -24,14 +25,14 @@ FLAGS = ("--backbone", "resnet18", "--weights", "random:3")
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten patients, one of them (p4) with nothing but text."""
+    """Ten patients; one of them (p4) has nothing but a text file."""
     src = tmp_path_factory.mktemp("cohort")
     return write_cohort(src, 10, slices=lambda i: 10 + i)
 
 
 @pytest.fixture(scope="module")
 def table(cohort: Path, ray_session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed table of that cohort; tests only read it."""
+    """The table of that cohort, extracted undisturbed; tests only read it."""
     out = tmp_path_factory.mktemp("table")
     summary = lungct.extract(cohort, out, shard_patients=4, **NETWORK)
     assert (summary.patients, summary.extracted, summary.failed, summary.skipped) == (10, 9, 1, 0)
@@ -39,7 +40,7 @@ def table(cohort: Path, ray_session: Session, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.ray
-def test_rows_are_what_the_stages_give_alone(cohort: Path, table: Path) -> None:
+def test_rows_are_what_the_stages_compute_by_themselves(cohort: Path, table: Path) -> None:
     from lungct.backbone import Backbone, load_weights, parse_weights
 
     weights = load_weights("resnet18", parse_weights("random:3"))
@@ -57,20 +58,21 @@ def test_rows_are_what_the_stages_give_alone(cohort: Path, table: Path) -> None:
         assert row["error"] is None
     failed = have["p4"]
     assert failed["error_code"] == "no_images"
-    assert all(failed[name] is None for name in failed if name not in ("patient_id", "error", "error_code"))
+    assert failed["notes"] == []
+    assert all(failed[name] is None for name in failed if name not in ("patient_id", "error", "error_code", "notes"))
     settings = json.loads((table / "settings.json").read_text())
     assert settings["weights_sha256"] == weights.sha256
     assert (settings["preset"], settings["precision"], settings["dim"]) == ("dsb2017", "fp32", 512)
 
 
 @pytest.mark.ray
-def test_workers_and_shards_change_no_byte_of_a_row(cohort: Path, table: Path, tmp_path: Path) -> None:
+def test_the_number_of_workers_changes_no_byte(cohort: Path, table: Path, tmp_path: Path) -> None:
     lungct.extract(cohort, tmp_path, shard_patients=4, workers=2, **NETWORK)
     assert shard_bytes(tmp_path) == shard_bytes(table)
 
 
 @pytest.mark.ray
-def test_a_second_run_writes_nothing(cohort: Path, table: Path) -> None:
+def test_the_same_extraction_again_writes_nothing(cohort: Path, table: Path) -> None:
     before = state(table)
     summary = lungct.extract(cohort, table)
     assert (summary.extracted, summary.failed, summary.skipped) == (0, 0, 10)
@@ -93,7 +95,7 @@ def test_a_table_grows_to_the_same_rows_from_any_parts(cohort: Path, table: Path
 
 
 @pytest.mark.ray
-def test_error_rows_are_done_again_only_when_asked(cohort: Path, table: Path, tmp_path: Path) -> None:
+def test_error_rows_are_retried_only_when_asked(cohort: Path, table: Path, tmp_path: Path) -> None:
     src, out = tmp_path / "src", tmp_path / "out"
     shutil.copytree(cohort, src)
     shutil.copytree(table, out)
@@ -108,7 +110,7 @@ def test_error_rows_are_done_again_only_when_asked(cohort: Path, table: Path, tm
 
 
 @pytest.mark.ray
-def test_overwriting_begins_anew_and_touches_only_ours(cohort: Path, tmp_path: Path) -> None:
+def test_overwriting_replaces_the_table_and_nothing_else(cohort: Path, tmp_path: Path) -> None:
     lungct.extract(cohort, tmp_path, limit=2, **NETWORK)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="does not exist"):
@@ -121,27 +123,29 @@ def test_overwriting_begins_anew_and_touches_only_ours(cohort: Path, tmp_path: P
 
 
 @pytest.mark.ray
-def test_other_settings_than_the_tables_are_refused_with_both(cohort: Path, table: Path) -> None:
+def test_settings_other_than_the_tables_are_refused_with_both_values(cohort: Path, table: Path) -> None:
     before = state(table)
-    for option, values in {
-        "preset": ("lung", "'dsb2017' against 'lung'"),
-        "backbone": ("resnet34", "'resnet18' against 'resnet34'"),
-        "weights": ("random:4", "weights_sha256"),
-        "batch_size": (8, "16 against 8"),
-        "precision": ("bf16", "'fp32' against 'bf16'"),
-    }.items():
-        with pytest.raises(UsageError, match=values[1]):
-            lungct.extract(cohort, table, **{option: values[0]})
+    others: list[tuple[dict[str, Any], str]] = [
+        ({"preset": "lung"}, "'dsb2017' against 'lung'"),
+        ({"backbone": "resnet34"}, "'resnet18' against 'resnet34'"),
+        ({"weights": "random:4"}, "weights_sha256"),
+        ({"batch_size": 8}, "16 against 8"),
+        ({"precision": "bf16"}, "'fp32' against 'bf16'"),
+    ]
+    for option, sentence in others:
+        with pytest.raises(UsageError, match=sentence):
+            lungct.extract(cohort, table, **option)
     assert state(table) == before
 
 
 @pytest.mark.ray
-def test_a_cohort_broken_as_a_whole_says_so_early(tmp_path: Path, ray_session: Session) -> None:
+def test_too_many_error_rows_end_an_extraction(tmp_path: Path, ray_session: Session) -> None:
     for i in range(6):
         (tmp_path / "src" / f"p{i}").mkdir(parents=True)
-    with pytest.raises(NothingUsableError, match="2 patients gave error rows") as caught:
+    with pytest.raises(NothingUsableError, match=r"stopped after 2 error rows \(max_errors=2\)") as caught:
         lungct.extract(tmp_path / "src", tmp_path / "out", max_errors=2, shard_patients=2, **NETWORK)
     counted = caught.value.summary
+    assert isinstance(counted, lungct.ExtractSummary)
     assert (counted.patients, counted.failed, counted.skipped) == (2, 2, 0)
     summary = lungct.extract(tmp_path / "src", tmp_path / "out")
     assert summary.failed + summary.skipped == 6
@@ -161,14 +165,14 @@ def test_pseudonyms_leave_no_directory_name(cohort: Path, table: Path, tmp_path:
     for pseudonym, row in rows(out).items():
         assert row["features"] == rows(table)[names[pseudonym]]["features"]
         assert row["pixel_hash"] != rows(table)[names[pseudonym]]["pixel_hash"]
-    for refusal in ({}, {"pseudonyms": tmp_path / "other"}):
-        (tmp_path / "other").write_bytes(b"o" * 32)
-        with pytest.raises(UsageError, match="pseudonym"):
-            lungct.extract(cohort, out, **refusal)
+    (tmp_path / "other").write_bytes(b"o" * 32)
+    for other in (None, tmp_path / "other"):
+        with pytest.raises(UsageError, match="give the table's own key with pseudonyms"):
+            lungct.extract(cohort, out, pseudonyms=other)
 
 
 @pytest.mark.ray
-def test_a_fault_of_the_storage_is_nobodys_error_row(
+def test_a_failure_of_the_storage_makes_no_error_row(
     cohort: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     src, out = tmp_path / "src", tmp_path / "out"
@@ -178,7 +182,7 @@ def test_a_fault_of_the_storage_is_nobodys_error_row(
     lost = next((src / "p1").iterdir())
     lost.unlink()
     lost.symlink_to("/proc/self/mem")  # opens, and every read of its start is EIO
-    with pytest.raises(StorageError, match=r"a patient could not be read .*first p1"):
+    with pytest.raises(StorageError, match=r"1 patient could not be read .*first p1"):
         lungct.extract(src, out, shard_patients=1, **NETWORK)
     assert sorted(rows(out)) == ["p0", "p2"]
     shutil.rmtree(src / "p1")
@@ -187,7 +191,7 @@ def test_a_fault_of_the_storage_is_nobodys_error_row(
     assert rows(out) == {k: v for k, v in rows(table).items() if k in ("p0", "p1", "p2")}
 
 
-def test_what_the_user_must_change_is_one_line_and_exit_2(cohort: Path, tmp_path: Path) -> None:
+def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -199,12 +203,12 @@ def test_what_the_user_must_change_is_one_line_and_exit_2(cohort: Path, tmp_path
         ((empty, "--out", out), "has no patient"),
         ((cohort, "--out", tmp_path / "file", *FLAGS), "a file is in the way"),
         ((cohort, "--out", out, "--backbone", "vgg16"), "vgg16"),
-        ((cohort, "--out", out, "--preset", "2017"), "--preset 2017 is unknown"),
+        ((cohort, "--out", out, "--preset", "2017"), "--preset must be one of dsb2017, lung, not '2017'"),
         ((cohort, "--out", out, "--weights", tmp_path / "missing.pt"), "missing.pt"),
-        ((cohort, "--out", out, "--limit", "0"), "--limit 0"),
+        ((cohort, "--out", out, "--limit", "0"), "--limit must be a whole number of at least 1, not 0"),
         ((cohort, "--out", out, "--limit", "many"), "--limit"),
         ((cohort, "--out", out, "--depth", "4"), "4 levels below"),
-        ((cohort, "--out", out, "--patients", tmp_path / "ids"), "no patient nobody"),
+        ((cohort, "--out", out, "--patients", tmp_path / "ids"), "no patient 'nobody'"),
         ((cohort, "--out", out, "--patients", tmp_path / "none"), "cannot be read"),
         ((cohort, "--out", out, "--unknown"), "--unknown"),
         ((cohort, "--out", cohort / "p1" / "out"), "inside a patient"),
@@ -221,7 +225,7 @@ def test_help_and_version_are_on_stdout() -> None:
 
 
 @pytest.mark.ray
-def test_files_are_grouped_by_the_person_they_name(tmp_path: Path, ray_session: Session) -> None:
+def test_files_are_grouped_by_the_person_whom_they_name(tmp_path: Path, ray_session: Session) -> None:
     src, out = tmp_path / "export", tmp_path / "out"
     src.mkdir()
     for person in ("A1", "B2"):
@@ -239,12 +243,12 @@ def test_files_are_grouped_by_the_person_they_name(tmp_path: Path, ray_session: 
     assert {name: row["slices"] for name, row in rows(out).items()} == {"A1": 10, "B2": 10}
     assert json.loads((out / "settings.json").read_text())["depth"] == "patient-id"
     assert lungct.extract(src, out).skipped == 2
-    with pytest.raises(UsageError, match="leave --depth out"):
+    with pytest.raises(UsageError, match="leave depth out"):
         lungct.extract(src, out, by_patient_id=True, depth=2)
 
 
 @pytest.mark.ray
-def test_directories_named_after_people_are_warned_of_once(tmp_path: Path, ray_session: Session) -> None:
+def test_one_warning_says_that_directories_are_named_after_people(tmp_path: Path, ray_session: Session) -> None:
     for name, tags in (("Doe_Jane", {}), ("coded", {"PatientIdentityRemoved": "YES"})):
         write_series(
             tmp_path / "src" / name,
@@ -258,9 +262,50 @@ def test_directories_named_after_people_are_warned_of_once(tmp_path: Path, ray_s
 
 
 @pytest.mark.ray
-def test_a_job_asks_for_cuda_only_where_there_is_no_table(cohort: Path, table: Path) -> None:
-    from lungct.extraction.options import Asked
+def test_a_scan_of_a_person_carries_the_person(cohort: Path, tmp_path: Path, ray_session: Session) -> None:
+    from lungct.pseudonyms import read_key
 
-    assert lungct.extract(cohort, table, default_device="cuda").skipped == 10
-    assert Asked(default_device="cuda").over(None).device == "cuda"
-    assert Asked(device="cpu", default_device="cuda").over(None).device == "cpu"
+    for i, scan in enumerate(("ann/one", "ann/two", "bob/one", "bob/none")):
+        shutil.copytree(cohort / f"p{i + 1}", tmp_path / "src" / scan)
+    plain, hidden = tmp_path / "plain", tmp_path / "hidden"
+    lungct.extract(tmp_path / "src", plain, depth=2, **NETWORK)
+    wanted = {"ann/one": "ann", "ann/two": "ann", "bob/one": "bob", "bob/none": "bob"}
+    assert {name: row["person"] for name, row in rows(plain).items()} == wanted
+    assert rows(plain)["bob/none"]["error_code"] == "no_images"
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    key = read_key(tmp_path / "key")
+    lungct.extract(tmp_path / "src", hidden, depth=2, pseudonyms=tmp_path / "key", **NETWORK)
+    assert {name: row["person"] for name, row in rows(hidden).items()} == {
+        key.pseudonym(name): key.pseudonym(person) for name, person in wanted.items()
+    }
+
+
+@pytest.mark.ray
+def test_a_table_of_the_old_schema_is_refused_and_can_be_overwritten(cohort: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(table, out)
+    settings = json.loads((out / "settings.json").read_text())
+    (out / "settings.json").write_text(json.dumps(settings | {"schema": 1}))
+    with pytest.raises(UsageError, match=r"has schema 1, .*: extract again, .* with overwrite=True"):
+        lungct.extract(cohort, out, **NETWORK)
+    assert "--overwrite" in refused("extract", cohort, "--out", out, *FLAGS)
+    assert lungct.extract(cohort, out, limit=2, overwrite=True, **NETWORK).extracted == 2
+    assert sorted(rows(out)) == ["p0", "p1"]
+    assert json.loads((out / "settings.json").read_text())["schema"] == 2
+
+
+def test_what_is_not_given_is_the_tables(tmp_path: Path) -> None:
+    from lungct.extraction.options import choose_options, may_contradict
+    from lungct.extraction.request import ExtractRequest
+
+    given: dict[str, Any] = dict.fromkeys(ExtractRequest.__dataclass_fields__)
+    given |= {"src": tmp_path, "out": tmp_path / "out", "device": "auto", "precision": "auto"}
+    request = ExtractRequest(**given)
+    defaults = choose_options(request, None)
+    assert (defaults.preset, defaults.backbone, defaults.depth) == ("dsb2017", "resnet152", 1)
+    table = replace(SETTINGS, device="cuda", batch_size=64, depth=2)
+    chosen = choose_options(request, table)
+    assert (chosen.backbone, chosen.device, chosen.batch_size, chosen.depth) == ("resnet18", "cuda", 64, 2)
+    assert not may_contradict(request, table)
+    assert may_contradict(replace(request, device="cpu"), table)
+    assert choose_options(replace(request, device="cpu"), table).device == "cpu"

@@ -1,4 +1,4 @@
-"""Extraction as a process: killed, stopped, robbed of its table, run again."""
+"""Extraction as a process: killed, stopped, its table taken over, repeated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLAGS = ("--backbone", "resnet18", "--weights", "random:3")
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten patients, one of them (p4) with nothing but text."""
+    """Ten patients; one of them (p4) has nothing but a text file."""
     src = tmp_path_factory.mktemp("cohort")
     return write_cohort(src, 10, slices=lambda i: 10 + i)
 
@@ -29,7 +29,7 @@ def await_a_shard(table: Path) -> None:
         time.sleep(0.02)
 
 
-def test_a_killed_run_goes_on_to_the_same_table(cohort: Path, tmp_path: Path) -> None:
+def test_a_killed_extraction_continues_to_the_same_table(cohort: Path, tmp_path: Path) -> None:
     command = ("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
     process = start(*command)
     await_a_shard(tmp_path)
@@ -49,7 +49,7 @@ def test_a_killed_run_goes_on_to_the_same_table(cohort: Path, tmp_path: Path) ->
     assert rows(tmp_path) == rows(tmp_path / "undisturbed")
 
 
-def test_sigterm_ends_cleanly_in_time(cohort: Path, tmp_path: Path) -> None:
+def test_sigterm_ends_it_cleanly(cohort: Path, tmp_path: Path) -> None:
     process = start("extract", cohort, "--out", tmp_path, "--shard-patients", 1, *FLAGS)
     await_a_shard(tmp_path)
     process.send_signal(signal.SIGTERM)
@@ -61,7 +61,7 @@ def test_sigterm_ends_cleanly_in_time(cohort: Path, tmp_path: Path) -> None:
 
 
 def stop_between_commits(pid: int, table: Path) -> None:
-    """Stop a run where it does not hold its table still: nobody may take it over in the middle of a change."""
+    """Suspend a process at a moment when it holds no lock on its table, so that the table can be taken over."""
     while True:
         os.kill(pid, signal.SIGSTOP)
         time.sleep(0.05)
@@ -75,7 +75,7 @@ def stop_between_commits(pid: int, table: Path) -> None:
         return
 
 
-def test_a_run_that_lost_its_table_says_so_in_a_line(cohort: Path, tmp_path: Path) -> None:
+def test_a_process_whose_table_was_taken_over_says_so_in_one_line(cohort: Path, tmp_path: Path) -> None:
     command = ("extract", cohort, "--out", tmp_path, "--shard-patients", 1, "--quiet", *FLAGS)
     first = start(*command)
     await_a_shard(tmp_path)
@@ -93,7 +93,7 @@ def test_a_run_that_lost_its_table_says_so_in_a_line(cohort: Path, tmp_path: Pat
     assert sorted(rows(tmp_path)) == [f"p{i}" for i in range(10)]
 
 
-def test_nothing_usable_is_exit_1_with_its_line(tmp_path: Path) -> None:
+def test_nothing_usable_is_exit_code_1_with_its_summary(tmp_path: Path) -> None:
     (tmp_path / "src" / "p").mkdir(parents=True)
     ran = run("extract", tmp_path / "src", "--out", tmp_path / "out", "--quiet", *FLAGS)
     assert ran.code == 1

@@ -1,5 +1,11 @@
+"""The feature table: its schema and settings, what other tools read, commits, damage, pooling."""
+
+from __future__ import annotations
+
 import hashlib
 import json
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -12,9 +18,12 @@ import pytest
 from support.tables import SETTINGS, Table, bad, row, shard_bytes, write_table
 
 import lungct
-from lungct.errors import StorageError, UsageError
+from lungct.errors import LungCTError, StorageError, UsageError
 from lungct.features import (
+    POOLINGS,
+    check_table,
     pooled,
+    read_feature_columns,
     read_features,
     read_settings,
     remove_table,
@@ -23,14 +32,18 @@ from lungct.features import (
 )
 from lungct.storage import own
 
+FEATURES = schema(SETTINGS.dim).field("features").type
+
 
 def test_the_schema_is_the_documented_one(tmp_path: Path) -> None:
     write_table(tmp_path, [row("b"), row("a")], [bad("c")])
     shards = [pq.read_schema(path) for path in (tmp_path / "features").iterdir()]
     wanted = (
-        "patient_id: string not null\nerror: string\nerror_code: string\nslices: int32\n"
+        "patient_id: string not null\nerror: string\nerror_code: string\nperson: string\ndays: int32\nslices: int32\n"
         "spacing_mm: fixed_size_list<element: double>[3]\n  child 0, element: double\n"
-        "manufacturer: string\nkernel: string\nseries_reason: string\npixel_hash: string\n"
+        "thickness_mm: double\nmanufacturer: string\nmodel: string\nkernel: string\nseries_reason: string\n"
+        "lung_litres: double\nnotes: list<element: string> not null\n  child 0, element: string\n"
+        "pixel_hash: string\n"
         "positions_mm: list<element: double>\n  child 0, element: double\n"
         "features: list<element: fixed_size_list<element: float>[512]>\n"
         "  child 0, element: fixed_size_list<element: float>[512]\n      child 0, element: float"
@@ -53,14 +66,14 @@ def test_settings_are_the_documented_ones(tmp_path: Path) -> None:
 
 
 def test_a_row_reads_back_the_same_everywhere(tmp_path: Path) -> None:
-    one, failed = row("one", triplets=5), bad("two")
+    one, failed = replace(row("one", triplets=5), person="p"), bad("two")
     write_table(tmp_path, [one, failed])
     pattern = str(tmp_path / "features" / "*.parquet")
     assert one.features is not None
     back = {
         "pyarrow": pq.read_table(tmp_path / "features").to_pylist(),
         "polars": pl.read_parquet(pattern).to_dicts(),
-        "duckdb": duckdb.sql(f"select * from '{pattern}'").arrow().read_all().to_pylist(),
+        "duckdb": duckdb.read_parquet(pattern).arrow().read_all().to_pylist(),
         "pandas": pd.read_parquet(tmp_path / "features").to_dict("records"),
     }
     for name, rows in back.items():
@@ -69,7 +82,9 @@ def test_a_row_reads_back_the_same_everywhere(tmp_path: Path) -> None:
         assert np.array_equal(got, one.features), name
         assert list(rows[0]["positions_mm"]) == list(one.positions_mm), name  # type: ignore[arg-type]
         assert rows[1]["features"] is None or rows[1]["features"] is pd.NA, name
+        assert list(rows[1]["notes"]) == [], name
     assert back["pyarrow"][0]["kernel"] is None
+    assert back["pyarrow"][0]["person"] == "p"
     assert back["pyarrow"][1]["spacing_mm"] is None
 
 
@@ -88,7 +103,7 @@ def test_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
     assert shard_bytes(tmp_path / "x") == shard_bytes(tmp_path / "y")
 
 
-def test_a_patient_who_is_there_already_is_dropped(tmp_path: Path) -> None:
+def test_a_patient_who_is_in_the_table_already_is_dropped(tmp_path: Path) -> None:
     table = Table(tmp_path)
     table.add(row("a"))
     before = shard_bytes(tmp_path)
@@ -127,7 +142,7 @@ def test_a_file_replaced_by_itself_is_not_written(tmp_path: Path) -> None:
 def test_pooling_is_in_float64_over_a_patients_rows(tmp_path: Path) -> None:
     rows = [row("b", triplets=7), row("a", triplets=1), row("d", triplets=30)]
     write_table(tmp_path, [*rows, bad("c")])
-    for pooling in ("mean", "max", "meanmax", "meanstd"):
+    for pooling in POOLINGS:
         ids, x = pooled(tmp_path, pooling)
         assert ids == ["a", "b", "d"]
         assert x.dtype == np.float32
@@ -140,8 +155,8 @@ def test_pooling_is_in_float64_over_a_patients_rows(tmp_path: Path) -> None:
             parts["meanstd"] = [wide.mean(0), wide.std(0)]
             assert np.array_equal(vector, np.concatenate(parts[pooling]).astype(np.float32))
     assert pooled(read_features(tmp_path))[0] == ["a", "b", "d"]
-    with pytest.raises(UsageError, match="median is unknown"):
-        pooled(tmp_path, "median")
+    with pytest.raises(UsageError, match="pooling must be one of mean, max, meanmax, meanstd, not 'median'"):
+        pooled(tmp_path, "median")  # type: ignore[arg-type]
 
 
 def test_an_empty_table_is_a_table(tmp_path: Path) -> None:
@@ -152,18 +167,32 @@ def test_an_empty_table_is_a_table(tmp_path: Path) -> None:
     assert x.shape == (0, 1024)
 
 
-def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a feature table"):
         read_features(tmp_path)
     with pytest.raises(UsageError, match="not a feature table"):
         read_features(tmp_path / "missing")
-    for text in ("{", "[]", '{"schema": 1}', "nonsense"):
+    for text in ("{", "[]", '{"schema": 2}', "nonsense"):
         (tmp_path / "settings.json").write_text(text)
         with pytest.raises(UsageError, match="not a feature table's settings"):
             read_features(tmp_path)
-    (tmp_path / "settings.json").write_text('{"schema": 2}')
-    with pytest.raises(UsageError, match="has schema 2"):
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (1, "schema 1, which an older lungct wrote, .*: extract again, with another out or with overwrite=True"),
+        (3, "has schema 3, and this lungct reads schema 2: update lungct"),
+    ],
+)
+def test_a_table_of_another_schema_is_refused_with_the_fix(tmp_path: Path, found: int, sentence: str) -> None:
+    write_table(tmp_path, [row("a")])
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": found}))
+    with pytest.raises(UsageError, match=sentence):
         read_features(tmp_path)
+    with pytest.raises(UsageError, match=sentence):
+        pooled(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text"])
@@ -176,6 +205,100 @@ def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
         read_features(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def small_shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with one small file, and every kind of value in it."""
+    directory = tmp_path_factory.mktemp("small")
+    one = row("p/a", dim=8)
+    scan = replace(one.scan, notes=("lossy", "gap_mm=3"), thickness_mm=2.0, model="A scanner", lung_litres=4.5)
+    write_table(
+        directory,
+        [replace(one, person="p", scan=scan), row("q/b", dim=8), bad("r/c")],
+        settings=replace(SETTINGS, dim=8),
+    )
+    return directory
+
+
+@pytest.mark.parametrize("columns", [None, ["patient_id", "error_code"], ["patient_id", "features"]])
+def test_a_flipped_bit_is_refused_or_changes_nothing(small_shard: Path, columns: list[str] | None) -> None:
+    (path,) = (small_shard / "features").iterdir()
+    whole, undamaged = path.read_bytes(), read_feature_columns(small_shard, columns)
+    bits = random.Random(1).sample(range(8 * len(whole)), 400)
+    refused = {bit: refusal(path, with_bit_flipped(whole, bit), undamaged, columns) for bit in bits}
+    path.write_bytes(whole)
+    assert check_table(small_shard, read_settings(small_shard)) == []
+    assert all(path.name in sentence for sentence in refused.values() if sentence is not None)
+    assert sum(sentence is not None for sentence in refused.values()) > 100
+
+
+def refusal(path: Path, data: bytes, undamaged: pa.Table, columns: list[str] | None) -> str | None:
+    """Read a shard with other bytes: return the error's sentence, or None where the same table was read."""
+    path.write_bytes(data)
+    directory = path.parent.parent
+    problems = check_table(directory, read_settings(directory))
+    try:
+        found = read_feature_columns(directory, columns)
+    except StorageError as error:
+        assert any(problem.startswith(f"{path.name} cannot be read") for problem in problems)
+        return str(error)
+    assert found.equals(undamaged)
+    return None
+
+
+def with_bit_flipped(data: bytes, bit: int) -> bytes:
+    """Return a copy of the data with one bit changed."""
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << (bit % 8)
+    return bytes(changed)
+
+
+def test_pages_have_checksums_that_other_readers_verify(tmp_path: Path) -> None:
+    write_table(tmp_path, [row("a", triplets=20)])
+    (path,) = (tmp_path / "features").iterdir()
+    data = path.read_bytes()
+    group = pq.read_metadata(path).row_group(0)
+    column = group.column(group.num_columns - 1)
+    assert column.path_in_schema.startswith("features")
+    middle = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size // 2
+    path.write_bytes(with_bit_flipped(data, 8 * middle))
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(path, page_checksum_verification=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    damaged = row("a")
+    assert damaged.features is not None
+    damaged.features[1, 3] = value
+    with pytest.raises(LungCTError, match="features of a are not finite"):
+        write_table(tmp_path, [damaged])
+    table = pa.table({"patient_id": ["a"], "features": pa.array([damaged.features.tolist()], FEATURES)})
+    with pytest.raises(LungCTError, match="features of a are not finite"):
+        pooled(table)
+
+
+def test_features_that_are_not_finite_are_refused_in_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = row("a")
+    assert damaged.features is not None
+    damaged.features[1, 3] = np.nan
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr("lungct.features.rows.check_finite", lambda *_: None)
+        write_table(tmp_path, [damaged])
+    for read in (read_features, pooled):
+        with pytest.raises(StorageError, match="features that are not finite"):
+            read(tmp_path)
+    assert "not finite" in check_table(tmp_path, SETTINGS)[0]
+
+
+def test_a_shard_without_digests_is_refused(tmp_path: Path) -> None:
+    write_table(tmp_path, [row("a")])
+    (path,) = (tmp_path / "features").iterdir()
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"lungct.settings": table.schema.metadata[b"lungct.settings"]}), path)
+    with pytest.raises(StorageError, match="metadata is incomplete"):
+        read_features(tmp_path)
+
+
 def test_a_patient_in_two_shards_is_refused(tmp_path: Path) -> None:
     write_table(tmp_path, [row("a")])
     path = next((tmp_path / "features").iterdir())
@@ -184,7 +307,7 @@ def test_a_patient_in_two_shards_is_refused(tmp_path: Path) -> None:
         Table(tmp_path)
 
 
-def test_removing_a_table_leaves_what_is_not_ours(tmp_path: Path) -> None:
+def test_removing_a_table_leaves_files_that_lungct_did_not_write(tmp_path: Path) -> None:
     write_table(tmp_path, [row("a")])
     (tmp_path / "features" / "notes.txt").write_text("mine")
     (tmp_path / "features" / "part-mine.parquet").write_text("mine")

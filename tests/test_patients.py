@@ -1,3 +1,7 @@
+"""Which patients an archive has: directories, files, ids."""
+
+from __future__ import annotations
+
 import os
 from pathlib import Path
 
@@ -22,7 +26,16 @@ def test_each_directory_is_a_patient(tmp_path: Path) -> None:
     assert ids(tmp_path, depth=2) == ["b/deep"]
 
 
-def test_files_alone_are_one_patient_by_the_directorys_name(tmp_path: Path) -> None:
+def test_the_first_component_of_an_id_is_the_person(tmp_path: Path) -> None:
+    for name in ("b/one", "b/two", "c/one"):
+        (tmp_path / name).mkdir(parents=True)
+    deep = list_patients(tmp_path, depth=2, without=tmp_path / "none")
+    assert [(patient.id, patient.person) for patient in deep] == [("b/one", "b"), ("b/two", "b"), ("c/one", "c")]
+    assert named_patients(tmp_path, ["b/two"], depth=2)[0].person == "b"
+    assert [patient.person for patient in list_patients(tmp_path, depth=1, without=tmp_path / "none")] == [None, None]
+
+
+def test_a_directory_of_files_alone_is_one_patient_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "0042").mkdir()
     (tmp_path / "0042" / "slice").write_bytes(b"")
     assert ids(tmp_path / "0042") == ["0042"]
@@ -42,11 +55,12 @@ def test_names_that_are_not_utf8_become_text(tmp_path: Path) -> None:
     os.mkdir(os.fsencode(tmp_path) + b"/M\xfcller")
     (patient,) = list_patients(tmp_path, depth=1, without=tmp_path / "none")
     assert patient.id == "M\\xfcller"
+    assert isinstance(patient.location, str)
     assert os.path.isdir(patient.location)
     assert printable("Müller") == "Müller"
 
 
-def test_named_patients_are_looked_up_without_a_listing(tmp_path: Path) -> None:
+def test_patients_are_looked_up_by_id_without_a_listing(tmp_path: Path) -> None:
     for name in ("a/1", "b"):
         (tmp_path / name).mkdir(parents=True)
     assert [p.id for p in named_patients(tmp_path, ["b", "a", "b"], depth=1)] == ["a", "b"]
@@ -66,10 +80,10 @@ def test_ids_are_read_from_lines_and_from_a_column(tmp_path_factory: pytest.Temp
     assert read_ids(path) == names
 
 
-def test_a_file_of_ids_that_has_none_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_ids_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ids"
     for data, sentence in (
-        (b"", "has no id"),
+        (b"", "has no ids"),
         (b"a,b\n", "none is called id"),
         (b"\xff\xfe\0", "UTF-8"),
     ):

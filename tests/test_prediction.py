@@ -195,7 +195,7 @@ def test_only_the_wanted_are_warned_of(trained, tmp_path):
         ("id\n", "no rows"),
         ("patient\np001\n", "no column 'id'; it has 'patient'"),
         ("", "is empty"),
-        (None, "is not there"),
+        (None, "does not exist"),
     ],
 )
 def test_ids_that_cannot_be_predicted_are_refused_and_nothing_is_written(trained, tmp_path, text, words):

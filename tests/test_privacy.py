@@ -1,4 +1,4 @@
-"""Canaries: a mark in every identifying place of a cohort, and no byte of it in anything that lungct writes."""
+"""Canaries: a mark in every identifying place of a cohort, and none of them in anything that lungct writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pydicom.datadict import DicomDictionary, keyword_dict
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.datadict import keyword_dict
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from support.commands import lungct as run
@@ -29,22 +30,26 @@ MARKS = {
     "DT": DATE + "010203.424242",
     "AS": "142Y",
 }
+MODEL = "A-Model-4243"
+"""The mark of ManufacturerModelName, which the column ``model`` keeps; no other place may have it."""
 FOUND = re.compile(rb"canary|10\.99\.4242|19010203|010203\.424242|142Y", re.IGNORECASE)
-# What a CT must say for itself, and the scanner's words that the table is meant to keep.
+# What makes a file a CT, and the names of the scanner, which the table keeps.
 KEPT = {
-    *("SOPClassUID", "Modality", "ImageType", "Manufacturer", "ConvolutionKernel", "PatientID"),
+    *("SOPClassUID", "Modality", "ImageType", "PatientID"),
+    *("Manufacturer", "ManufacturerModelName", "ConvolutionKernel"),
     *("PhotometricInterpretation", "RescaleType", "SpecificCharacterSet", "PatientIdentityRemoved"),
     *("SeriesInstanceUID", "SOPInstanceUID", "StudyInstanceUID", "SmallestImagePixelValue"),
 }
 
 
 def plant(ds: Dataset, person: str) -> None:
-    """Put a mark into every element of text that DICOM knows, and into a private one."""
+    """Put a mark into every text element that DICOM knows, and into a private one."""
     for tag, (vr, vm, _, retired, keyword) in DicomDictionary.items():
         group = tag >> 16
         planted = vr in MARKS and vm in ("1", "1-n") and not retired and keyword not in KEPT
         if planted and group not in (0x0000, 0x0002, 0x0028, 0x7FE0) and group < 0x4000:
             ds.add(DataElement(tag, vr, MARKS[vr]))
+    ds.ManufacturerModelName = MODEL
     ds.PatientName = f"{TEXT}^{person}"
     ds.PatientID = f"{TEXT}-{person}"
     ds.StudyInstanceUID, ds.SeriesInstanceUID = f"{UID}.1", f"{UID}.2"
@@ -54,7 +59,7 @@ def plant(ds: Dataset, person: str) -> None:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight patients, two of them broken, each named after a person in every place."""
+    """Eight patients, two of them damaged, each named after a person in every place."""
     from pydicom import dcmread
 
     src = tmp_path_factory.mktemp("scans")
@@ -79,13 +84,13 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ray_directory() -> Iterator[Path]:
-    """A short path for Ray's sockets and logs, of this test alone."""
+    """A short path for Ray's sockets and logs, for this test alone."""
     path = Path(tempfile.mkdtemp(prefix="lct", dir="/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
 
-def test_the_marks_are_planted(cohort: Path) -> None:
+def test_the_cohort_has_its_marks(cohort: Path) -> None:
     path = next((cohort / f"{TEXT}^PERSON0").iterdir())
     data = path.read_bytes()
     assert len(FOUND.findall(data)) > 500
@@ -121,6 +126,7 @@ def test_with_a_key_no_mark_reaches_any_output(cohort: Path, ray_directory: Path
     (shard,) = (path for path in written if path.suffix == ".parquet")
     rows = pq.read_table(shard).drop_columns(["features"]).to_pylist()
     assert sum(row["error"] is None for row in rows) == 6
+    assert [row.pop("model") for row in rows].count(MODEL) == 6
     assert {row["error_code"] for row in rows} == {None, "undecodable", "no_images"}
     written[shard.with_suffix(".rows")] = repr(rows).encode()
     logs = {path: path.read_bytes() for path in ray_directory.rglob("*.log") if path.is_file()}
@@ -130,4 +136,6 @@ def test_with_a_key_no_mark_reaches_any_output(cohort: Path, ray_directory: Path
     for path, data in (written | logs).items():
         assert not FOUND.search(data), path
         assert not FOUND.search(path.name.encode()), path
+        assert MODEL.encode() not in data or path == shard, path
     assert not FOUND.search(said)
+    assert MODEL.encode() not in said

@@ -1,3 +1,7 @@
+"""Keys, pseudonyms, and labels under them."""
+
+from __future__ import annotations
+
 import csv
 import hashlib
 import hmac
@@ -14,7 +18,7 @@ from lungct.pseudonyms import Key, read_key
 KEY = Key(b"a secret of enough bytes")
 
 
-def test_a_pseudonym_is_the_documented_hash_and_tells_nothing() -> None:
+def test_a_pseudonym_is_the_documented_hash() -> None:
     pseudonym = KEY.pseudonym("DOE^JANE")
     assert pseudonym == hmac.new(KEY.secret, b"id\0DOE^JANE", hashlib.sha256).hexdigest()[:32]
     assert pseudonym != Key(b"another secret, long enough").pseudonym("DOE^JANE")
@@ -27,7 +31,7 @@ def test_a_pixel_hash_is_keyed() -> None:
     assert KEY.pixel_hash(pixels) == hmac.new(KEY.secret, pixels.tobytes(), hashlib.sha256).hexdigest()
 
 
-def test_a_key_is_a_file_of_enough_bytes(tmp_path: Path) -> None:
+def test_a_key_is_a_file_of_at_least_16_bytes(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(b"0123456789abcdef")
     assert read_key(path).secret == b"0123456789abcdef"
@@ -38,7 +42,7 @@ def test_a_key_is_a_file_of_enough_bytes(tmp_path: Path) -> None:
         read_key(tmp_path / "missing")
 
 
-def test_labels_are_written_again_with_pseudonyms(tmp_path: Path) -> None:
+def test_labels_are_written_with_pseudonyms(tmp_path: Path) -> None:
     key, labels, out = tmp_path / "key", tmp_path / "labels.csv", tmp_path / "out.csv"
     key.write_bytes(KEY.secret)
     labels.write_text('\ufeffid,cancer,note\r\n007,1,"a, b"\r\nx,0,\r\n')

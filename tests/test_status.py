@@ -1,3 +1,7 @@
+"""`lungct status`: counts, and the check of every file."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,9 @@ def test_done_failed_and_left_are_counted(table: Path) -> None:
     ran = run("status", table, table.parent / "src", "--check", "--json")
     assert ran.code == 0
     assert ran.line == found.as_dict()
+    assert run("status", table, "--check").stdout.splitlines()[-1] == (
+        "all files read; names, settings and contents agree"
+    )
     assert "2 patients with features, 2 with an error row, 1 left" in run("status", table, table.parent / "src").stdout
 
 
@@ -37,7 +44,7 @@ def test_a_check_names_what_is_wrong(table: Path) -> None:
     assert problems is not None
     text = "\n".join(problems)
     for sentence in (
-        "part-0000000000000000.parquet does not fit its contents",
+        "part-0000000000000000.parquet does not have the name that its patients give it",
         f"{one.name} and part-0000000000000000.parquet have the same patient",
         f"{two.name} cannot be read",
         "stray.tmp is not a file of the table",
@@ -46,6 +53,6 @@ def test_a_check_names_what_is_wrong(table: Path) -> None:
     assert run("status", table, "--check").code == 3
 
 
-def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a feature table"):
         status(tmp_path)

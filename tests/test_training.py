@@ -68,7 +68,7 @@ def test_other_columns_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (None, "is not there"),
+        (None, "does not exist"),
         (b"", "is empty"),
         (b"\n \n", "is empty"),
         (b"id,cancer\n", "no rows"),
@@ -90,7 +90,7 @@ def test_other_columns_by_name(tmp_path):
         (b"id,cancer\n" + b"".join(b"p%d,x\n" % i for i in range(9)), "and 4 more"),
         (b"id,cancer\n,1\na,0\n", "no id in line 2"),
         (b"id,cancer\na,0,5\n", "line 2, has 3 values for 2 columns"),
-        (b'id,cancer\n"a,1\nb,0\n', "is no CSV"),
+        (b'id,cancer\n"a,1\nb,0\n', "is not CSV"),
         (b"id,cancer\n\xe9,1\n", "is not UTF-8"),
         ("id,cancer\na,1\n".encode("utf-16"), "is not UTF-8"),
     ],

@@ -22,7 +22,6 @@ def extract(options: argparse.Namespace, results: TextIO) -> int:
             backbone=options.backbone,
             weights=options.weights,
             device=options.device,
-            default_device=options.default_device,
             precision=options.precision,
             batch_size=options.batch_size,
             workers=options.workers,

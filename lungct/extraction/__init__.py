@@ -1,17 +1,21 @@
 """From an archive of patients to a feature table, through Ray Data.
 
-    grouping.py    files of an archive without useful folders -> patients, by PatientID   (Ray tasks)
-    options.py     what the user asked for, the table's settings, and the defaults -> Settings
-    selection.py   which patients a run is asked for, and the units of work that they make
-    placement.py   on which device, on which nodes, in how many actors
-    pipeline.py    units of patients -> decoding tasks -> network actors -> staged files   (Ray Data)
-    run.py         the whole of it: checks, ownership, commits, the summary
-    status.py      how far a table is, and whether its files are what they say
+    driver.py        `extract`: the four steps below, and the summary
+    request.py       1. what the caller asked for, checked as far as it can be by itself
+    planning.py      2. which patients, and with which options
+    preparation.py   3. the table, owned and with its settings written
+    pipeline.py      4. units of patients through Ray Data: decoding tasks, then network actors
+    worker.py        what those tasks and actors do
+    grouping.py      an archive without useful directories -> patients, by PatientID (Ray tasks)
+    options.py       options, defaults and an existing table -> the table's settings
+    placement.py     on which device, on which nodes, with how many actors
+    status.py        how far a table is, and whether its files are undamaged
 
-Decoding and preprocessing run in tasks of one core each, in a child process of the task (`lungct.sandbox`); the
-network runs in a pool of actors, one GPU each where there are GPUs. The driver alone commits (`lungct.features`).
+Decoding and preprocessing run in tasks of one core each, in a child process of the task (`lungct.sandbox`). The
+network runs in a pool of actors, one per GPU where there are GPUs. Only the driver, the process that called `extract`,
+commits to the table (`lungct.features`).
 """
 
-from lungct.extraction.run import ExtractSummary, extract
+from lungct.extraction.driver import ExtractSummary, extract
 
 __all__ = ["ExtractSummary", "extract"]

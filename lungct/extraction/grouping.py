@@ -1,8 +1,8 @@
-"""An archive whose folders mean nothing -> its patients, by (PatientID, IssuerOfPatientID) from the files' headers.
+"""An archive whose directories mean nothing -> its patients, by (PatientID, IssuerOfPatientID) in the files' headers.
 
-Headers are read by Ray tasks, a chunk of files each. The id is PatientID; where two issuers gave one PatientID, the
-issuer stands behind it in brackets. Files that are not DICOM are nobody's; DICOM files that name nobody are counted
-and said, because what they show cannot be told from what is missing.
+Headers are read by Ray tasks, a chunk of files each. The id is PatientID; where several issuers use the same
+PatientID, the issuer follows it in brackets. Files that are not DICOM are ignored. DICOM files that name no patient
+are left out with a warning that counts them, because nobody can know which patients they belong to.
 """
 
 from __future__ import annotations
@@ -14,32 +14,43 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from lungct.arguments import counted, spelled
 from lungct.dicom.persons import Identity, persons_by_identity
 from lungct.errors import LungCTWarning, SeriesError, UsageError
-from lungct.patients import Patient, check_src, refuse_doubles
+from lungct.patients import Patient, check_src, check_unique
 from lungct.storage import ObjectPath, Place, lies_in, local_copy, storage_faults
 
-FILES_A_TASK = 512
-# Finished chunks wait in the driver until they are taken up; so many may be under way.
+FILES_PER_TASK = 512
+# Tasks that may be submitted and not yet collected: the driver holds the paths and results of as many chunks.
 TASKS_IN_FLIGHT = 256
 
 
 def group_by_person(src: Place, *, without: Place) -> list[Patient]:
-    """Group the files below SRC by the person that they name, ordered by id; needs a running Ray.
+    """Group the files below SRC by the person whom they name; needs a running Ray.
 
     Parameters
     ----------
     src
         The archive.
     without
-        A directory that is not part of it though it may lie in it: the table itself.
+        A directory that is not part of it although it may lie in it: the table itself.
+
+    Returns
+    -------
+    list of Patient
+        Ordered by id; the id is the person, so ``person`` is None.
 
     Raises
     ------
     UsageError
-        If SRC is not there, or no file in it names a person.
+        If SRC does not exist, or no file in it names a person.
     StorageError
         If a file cannot be read.
+
+    Warns
+    -----
+    LungCTWarning
+        If DICOM files name no patient.
 
     """
     check_src(src)
@@ -55,11 +66,12 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
                 nameless += 1
     if not people:
         raise UsageError(
-            f"SRC {src} has no DICOM file that names a patient: leave --by-patient-id out, if its directories do"
+            f"{spelled('SRC')} {src} has no DICOM file that names a patient",
+            fix=f"leave {spelled('by_patient_id', True)} out if its directories are the patients",
         )
     if nameless:
         warnings.warn(
-            LungCTWarning(f"{nameless} DICOM files name no patient (PatientID is empty) and are left out"),
+            LungCTWarning(f"{counted(nameless, 'DICOM file', 'DICOM files')} left out: they have no PatientID"),
             stacklevel=2,
         )
     people = _joined(people)
@@ -74,7 +86,7 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
         ),
         key=lambda patient: patient.id,
     )
-    refuse_doubles(found)
+    check_unique(found)
     return found
 
 
@@ -87,7 +99,7 @@ def _joined(people: dict[Identity, list[str]]) -> dict[Identity, list[str]]:
 
 
 def identify(files: list[str]) -> list[Identity | None]:
-    """Read whom each file is about: None where it is not DICOM, an empty PatientID where it does not say."""
+    """Read whom each file is about: None where it is not DICOM, an empty PatientID where it names nobody."""
     from lungct.dicom import person_of
 
     found: list[Identity | None] = []
@@ -121,22 +133,22 @@ def _chunks(src: Place, without: Place) -> Iterator[list[str]]:
         if isinstance(src, Path)
         else _objects(src, without)
     )
-    while chunk := list(islice(files, FILES_A_TASK)):
+    while chunk := list(islice(files, FILES_PER_TASK)):
         yield chunk
 
 
 def _objects(src: ObjectPath, without: Place) -> Iterator[str]:
-    """List every visible object below SRC that is not the table's."""
+    """Yield every visible object below SRC that is not the table's."""
     for place, _ in src.visible():
         if place.name.upper() != "DICOMDIR" and not lies_in(place, without):
             yield str(place)
 
 
-def _files(src: Path, inside: str) -> Iterator[str]:
-    """List every visible file below SRC once, through links too, in no order that matters."""
-    seen: set[str] = {inside}
+def _files(src: Path, without: str) -> Iterator[str]:
+    """Yield every visible file below SRC once, following links, in no particular order."""
+    seen: set[str] = {without}
     waiting = [str(src)]
-    with storage_faults(f"SRC {src} cannot be listed"):
+    with storage_faults(f"{spelled('SRC')} {src} cannot be listed"):
         while waiting:
             directory = waiting.pop()
             real = os.path.realpath(directory)

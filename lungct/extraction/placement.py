@@ -1,9 +1,9 @@
-"""Where the parts of an extraction run: on which device, on which nodes, in how many actors.
+"""Where the parts of an extraction run: on which device, on which nodes, with how many actors.
 
-On a cluster the driver's own machine says nothing about the GPUs: nodes with GPUs may not even be there yet. So a
-probe task that asks for a GPU settles device, precision and GPU model before a table's settings are written. Actors
-then follow the GPUs as nodes join and leave, and decoding goes to the GPU nodes' own CPUs first, so that pixels need
-not cross the network; the other nodes' CPUs take what those cannot.
+On a cluster the driver's own machine says nothing about the GPUs, and the nodes that have them may not have started
+yet. So a probe task that asks for a GPU finds out device, precision and GPU model before a table's settings are
+written. Actors then follow the GPUs as nodes join and leave. Decoding goes to the CPUs of the GPU nodes first, because
+then pixels need not cross the network; other nodes' CPUs take what those cannot.
 """
 
 from __future__ import annotations
@@ -14,21 +14,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lungct.arguments import spelled
 from lungct.backbone import device_name, resolve_device, resolve_precision
 from lungct.cluster import Session
 from lungct.errors import ClusterError
 from lungct.progress import say
 
-# A cloud takes minutes to give a node, and a quota or an empty spot market may keep it for longer.
+# A cloud takes minutes to start a node, and longer where a quota or an empty spot market delays it.
 GPU_WAIT_SECONDS = float(os.environ.get("LUNGCT_GPU_WAIT_SECONDS", "1800"))
-SAY_EVERY_SECONDS = 30.0
-# How old the list of nodes may be that decoding is spread by.
+REPORT_SECONDS = 30.0
+# How old the list of GPU nodes may be when a decoding task is placed.
 NODES_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the network runs on: ``cpu`` or ``cuda``, ``fp32`` or ``bf16``, and the kind of device by its name."""
+    """What the network runs on.
+
+    Attributes
+    ----------
+    device
+        ``cpu`` or ``cuda``.
+    precision
+        ``fp32`` or ``bf16``.
+    name
+        The model of the GPU, or ``CPU``.
+
+    """
 
     device: str
     precision: str
@@ -36,48 +48,49 @@ class Device:
 
 
 def find_device(device: str, precision: str, session: Session, *, quiet: bool = True) -> Device:
-    """Settle ``auto`` where the network will run: here, or on a cluster's GPU node.
+    """Find out what the network will run on: here, or on a GPU node of a cluster.
 
     Parameters
     ----------
     device, precision
-        As the user gave them; ``auto`` on a cluster is ``cuda`` where it has a GPU now.
+        As the user gave them. On a cluster, ``auto`` is ``cuda`` if it has a GPU now.
 
     Raises
     ------
     UsageError
         If there is no such device, or it has no such precision.
     ClusterError
-        If no GPU comes.
+        If no GPU is available within `GPU_WAIT_SECONDS`.
 
     """
     if device == "auto" and not session.local:
         device = "cuda" if session.gpus else "cpu"
     if device == "cuda" and not session.local:
         return _probe(precision, quiet=quiet)
-    return look_at_device(device, precision)
+    return describe_device(device, precision)
 
 
-def look_at_device(device: str, precision: str) -> Device:
-    """Settle ``auto`` on the machine that this runs on."""
+def describe_device(device: str, precision: str) -> Device:
+    """Return what ``device`` and ``precision`` mean on the machine that this runs on."""
     settled = resolve_device(device)
     return Device(settled, resolve_precision(precision, settled), device_name(settled))
 
 
 def _probe(precision: str, *, quiet: bool) -> Device:
-    """Have a task that asks for a GPU look at it, however long a node with one takes to come."""
+    """Run `describe_device` in a task that asks for a GPU, and wait for a node that has one."""
     import ray
 
     begun = time.monotonic()
-    task = ray.remote(num_gpus=1, num_cpus=0, max_retries=-1)(look_at_device)
+    task = ray.remote(num_gpus=1, num_cpus=0, max_retries=-1)(describe_device)
     found = task.remote("cuda", precision)
-    while not ray.wait([found], timeout=SAY_EVERY_SECONDS)[0]:
+    while not ray.wait([found], timeout=REPORT_SECONDS)[0]:
         waited = time.monotonic() - begun
         if waited > GPU_WAIT_SECONDS:
             ray.cancel(found, force=True)
             raise ClusterError(
-                f"no node with a free GPU came within {waited / 60:.0f} min: `ray status` says why (a quota, no spot "
-                "machine, another job); --device cpu does without"
+                f"no node with a free GPU joined the cluster within {waited / 60:.0f} min",
+                fix="see why with `ray status` (a quota, no spot machine, another job), or give "
+                f"{spelled('device', 'cpu')}",
             )
         say(f"waiting for a GPU, {waited:.0f} s", quiet=quiet)
     device: Device = ray.get(found)
@@ -85,16 +98,16 @@ def _probe(precision: str, *, quiet: bool) -> Device:
 
 
 def actor_pool(device: str, session: Session, workers: int | None, units: int) -> Any:
-    """Say how many network actors there are: fixed on CPUs and on one machine, else as many as there are GPUs.
+    """Return how Ray Data scales the network actors: a fixed number on CPUs and on one machine, else with the GPUs.
 
     Parameters
     ----------
     device
         ``cpu`` or ``cuda``.
     workers
-        The user's number, or None.
+        The user's number of actors, or None.
     units
-        Units of work: more actors than units have nothing to do.
+        Units of work: actors beyond as many would have nothing to do.
 
     """
     from ray.data import ActorPoolStrategy
@@ -106,18 +119,18 @@ def actor_pool(device: str, session: Session, workers: int | None, units: int) -
 
 
 def fixed_size(device: str, session: Session, workers: int | None, units: int) -> int:
-    """Actors of a pool that does not grow: one a GPU, else one, or as many as the user says."""
+    """Return the actors of a pool that does not grow: the user's number, else one per GPU, else one."""
     return min(workers or (max(1, session.gpus) if device == "cuda" else 1), units)
 
 
 def gpu_nodes_first() -> Callable[[], dict[str, Any]]:
-    """Give what says, task by task, where to decode: on the nodes with GPUs in turn, elsewhere when they are busy."""
+    """Return a function that places each decoding task: on the GPU nodes in turn, elsewhere when they are busy."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    turn = _Turn()
+    nodes = _GpuNodes()
 
     def arguments() -> dict[str, Any]:
-        node = turn.next()
+        node = nodes.next()
         if node is None:
             return {"scheduling_strategy": "SPREAD"}
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)}
@@ -125,20 +138,20 @@ def gpu_nodes_first() -> Callable[[], dict[str, Any]]:
     return arguments
 
 
-class _Turn:
-    """The nodes with GPUs and CPUs, one after another, looked up anew every few seconds."""
+class _GpuNodes:
+    """The ids of the nodes that have GPUs and CPUs, one after another; the list is renewed every few seconds."""
 
     def __init__(self) -> None:
         self._nodes: list[str] = []
-        self._looked = -NODES_SECONDS
+        self._listed = -NODES_SECONDS
         self._count = 0
 
     def next(self) -> str | None:
         import ray
 
         now = time.monotonic()
-        if now - self._looked >= NODES_SECONDS:
-            self._looked = now
+        if now - self._listed >= NODES_SECONDS:
+            self._listed = now
             self._nodes = sorted(
                 node["NodeID"]
                 for node in ray.nodes()

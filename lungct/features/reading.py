@@ -1,15 +1,15 @@
-"""A table read as a whole, or pooled into one vector a patient."""
+"""A table read as a whole, or pooled into one vector per patient."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from lungct.errors import UsageError
-from lungct.features.rows import schema
+from lungct.arguments import one_of
+from lungct.features.rows import check_finite, schema
 from lungct.features.settings import read_settings
 from lungct.features.shards import read_shards
 from lungct.storage import ObjectPath, locate
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-POOLINGS = ("mean", "max", "meanmax", "meanstd")
+Pooling = Literal["mean", "max", "meanmax", "meanstd"]
+"""How the rows of a patient become one vector."""
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 def read_features(dir: str | os.PathLike[str] | ObjectPath) -> pa.Table:
@@ -27,26 +29,26 @@ def read_features(dir: str | os.PathLike[str] | ObjectPath) -> pa.Table:
     Parameters
     ----------
     dir
-        The ``--out`` of an extract.
+        The directory that `lungct.extract` wrote.
 
     Returns
     -------
     pyarrow.Table
-        The columns of `schema`, ordered by patient_id; error rows included.
+        The columns of `lungct.features.schema`, ordered by patient_id; error rows included.
 
     Raises
     ------
     UsageError
-        If the directory is no feature table.
+        If the directory is not a feature table.
     StorageError
-        If a shard cannot be read.
+        If a shard cannot be read or is damaged.
 
     """
-    return read_columns(dir, None)
+    return read_feature_columns(dir, None)
 
 
-def read_columns(dir: str | os.PathLike[str] | ObjectPath, columns: Sequence[str] | None) -> pa.Table:
-    """Read some columns of a feature table (None: all of them), as `read_features` does."""
+def read_feature_columns(dir: str | os.PathLike[str] | ObjectPath, columns: Sequence[str] | None) -> pa.Table:
+    """Read columns of a feature table (in the order of its schema; None: all of them), as `read_features` does."""
     import pyarrow as pa
 
     wanted = schema(read_settings(dir).dim)
@@ -58,14 +60,14 @@ def read_columns(dir: str | os.PathLike[str] | ObjectPath, columns: Sequence[str
 
 
 def pooled(
-    dir_or_table: str | os.PathLike[str] | ObjectPath | pa.Table, pooling: str = "mean"
+    dir_or_table: str | os.PathLike[str] | ObjectPath | pa.Table, pooling: Pooling = "mean"
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Pool each patient's features into one vector.
 
     Parameters
     ----------
     dir_or_table
-        A feature table's directory, or the table that `read_features` gives.
+        The directory of a feature table, or what `read_features` returned.
     pooling
         ``mean``, ``max``, ``meanmax`` (mean, then max) or ``meanstd`` (mean, then population standard deviation),
         over the patient's T rows, in float64.
@@ -77,11 +79,19 @@ def pooled(
     X : float32 (n, P)
         P is D for ``mean`` and ``max``, 2 D for the others.
 
+    Raises
+    ------
+    UsageError
+        If the directory is not a feature table, or there is no such pooling.
+    StorageError
+        If a shard cannot be read or is damaged.
+    LungCTError
+        If features are not finite.
+
     """
-    if pooling not in POOLINGS:
-        raise UsageError(f"--pooling {pooling} is unknown: take one of {', '.join(POOLINGS)}")
+    one_of(pooling, POOLINGS, "pooling")
     if isinstance(dir_or_table, str | os.PathLike | ObjectPath):
-        # Shard by shard: a programme's features do not fit in memory, their pooled ones do.
+        # Shard by shard: the features of a screening programme do not fit in memory, but the pooled ones do.
         dim = read_settings(dir_or_table).dim
         place = locate(dir_or_table, argument="DIR")
         parts = [_pool_table(table, pooling) for _, table in read_shards(place, ["patient_id", "features"])]
@@ -94,8 +104,8 @@ def pooled(
     return [ids[i] for i in order], X[order]
 
 
-def _pool_table(table: pa.Table, pooling: str) -> tuple[list[str], NDArray[np.float32]]:
-    """Pool the patients of a table who have features, in its order."""
+def _pool_table(table: pa.Table, pooling: Pooling) -> tuple[list[str], NDArray[np.float32]]:
+    """Pool the patients of a table who have features, in the order of the table."""
     import pyarrow.compute as pc
 
     table = table.filter(pc.is_valid(table.column("features")))
@@ -104,15 +114,16 @@ def _pool_table(table: pa.Table, pooling: str) -> tuple[list[str], NDArray[np.fl
     out = np.empty((len(ids), _width(dim, pooling)), dtype=np.float32)
     for i, scalar in enumerate(table.column("features")):
         rows = scalar.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+        check_finite(rows, ids[i])
         out[i] = _pool(rows.astype(np.float64), pooling)
     return ids, out
 
 
-def _width(dim: int, pooling: str) -> int:
+def _width(dim: int, pooling: Pooling) -> int:
     return dim * (2 if pooling in ("meanmax", "meanstd") else 1)
 
 
-def _pool(rows: NDArray[np.float64], pooling: str) -> NDArray[np.float64]:
+def _pool(rows: NDArray[np.float64], pooling: Pooling) -> NDArray[np.float64]:
     """Pool (T, D) into (P,)."""
     if pooling == "mean":
         return rows.mean(axis=0)

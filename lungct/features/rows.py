@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lungct.dicom.scan import NOTHING_KNOWN, Scan
+from lungct.errors import LungCTError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def schema(dim: int) -> pa.Schema:
-    """Give the Arrow schema of a table whose features have ``dim`` numbers."""
+    """Return the Arrow schema of a table whose features have ``dim`` numbers."""
     import pyarrow as pa
 
     return pa.schema(
@@ -49,11 +50,12 @@ class Row:
     Attributes
     ----------
     error, error_code
-        One sentence for a person, and its word; None with ``features``.
+        Why there are no features: one sentence, and a code that stays the same from version to version. None where
+        there are.
     person
         Whose scan it is; None where the id is the person.
     days
-        Days since the person's first study; None unknown.
+        Days since the person's first study; None where that is not known.
     scan
         What is known of the scan.
     features
@@ -73,21 +75,30 @@ class Row:
     features: NDArray[np.float32] | None = None
 
 
-_OF_SCAN = frozenset(field.name for field in fields(Scan))
+_SCAN_COLUMNS = frozenset(field.name for field in fields(Scan))
 
 
 def rows_to_table(rows: Iterable[Row], dim: int) -> pa.Table:
-    """Turn rows into an Arrow table of section 4's schema, ordered by patient_id; an empty text is null."""
+    """Return rows as an Arrow table with the columns of `schema`, ordered by patient_id; an empty text is null.
+
+    Raises
+    ------
+    LungCTError
+        If features are not finite.
+
+    """
     import pyarrow as pa
 
     ordered = sorted(rows, key=lambda row: row.patient_id)
+    for row in ordered:
+        check_finite(row.features, row.patient_id)
     target = schema(dim)
 
     def column(name: str) -> pa.Array:
         kind = target.field(name).type
         if name == "features":
             return _features_array([row.features for row in ordered], dim)
-        values = [getattr(row.scan if name in _OF_SCAN else row, name) for row in ordered]
+        values = [getattr(row.scan if name in _SCAN_COLUMNS else row, name) for row in ordered]
         if pa.types.is_string(kind):
             values = [value if value else None for value in values]
         return pa.array(values, type=kind)
@@ -95,8 +106,17 @@ def rows_to_table(rows: Iterable[Row], dim: int) -> pa.Table:
     return pa.Table.from_arrays([column(name) for name in target.names], schema=target)
 
 
+def check_finite(features: NDArray[Any] | None, patient_id: str) -> None:
+    """Raise LungCTError if a patient's features hold NaN or infinity."""
+    if features is not None and not np.isfinite(features).all():
+        raise LungCTError(
+            f"the features of {patient_id} are not finite (they hold NaN or infinity)",
+            fix="check the weights, and the GPU that computed them",
+        )
+
+
 def _features_array(features: Sequence[NDArray[np.float32] | None], dim: int) -> pa.Array:
-    """Build list<fixed_size_list<float>[dim]> without a Python object for each number."""
+    """Build a list<fixed_size_list<float>[dim]> array without a Python object for each number."""
     import pyarrow as pa
 
     lengths = [0 if block is None else len(block) for block in features]

@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lungct._version import __version__
+from lungct.arguments import spelled
 from lungct.errors import StorageError, UsageError
 from lungct.storage import ObjectPath, locate
 
 SCHEMA = 2
-# Raised whenever pixels, the choice of series or arithmetic change: rows of two revisions do not mix.
+"""The layout of a table: its columns, and the keys of its settings."""
 REVISION = 1
-# Said, and not compared: other versions, and the same weights in other files, may go on with a table.
-INFORMATION = ("lungct", "weights")
+"""Raised whenever pixels, the choice of series or arithmetic change: rows of two revisions do not mix."""
+# Written, but not compared: another version, and the same weights in another file, may continue a table.
+NOT_COMPARED = ("lungct", "weights")
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,17 @@ class Settings:
     Attributes
     ----------
     preset, backbone, weights, precision, device, batch_size
-        As `lungct.extract` takes them, settled: no "auto".
+        As `lungct.extract` takes them, but never "auto".
     weights_sha256
-        What the weights are, whatever file they came in.
+        The hash of the weights themselves, whatever file they came in.
     depth
-        Directory levels down to a patient, or "patient-id".
+        Directory levels from SRC down to a patient, or "patient-id".
     pseudonym_key
-        A fingerprint of the key that ids are hashed with, or None.
+        The fingerprint of the key that ids are hashed with; None without one.
     dim
-        D, numbers in a feature.
+        D, the numbers in a feature vector.
+    schema, revision, lungct
+        `SCHEMA`, `REVISION` and the version of lungct that began the table.
 
     """
 
@@ -52,7 +56,7 @@ class Settings:
     lungct: str = __version__
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the settings in the order of the documentation."""
+        """Return the settings in the order in which they are written."""
         first = ("schema", "revision", "lungct")
         values = asdict(self)
         return {name: values[name] for name in first} | {
@@ -60,36 +64,49 @@ class Settings:
         }
 
     def comparable(self) -> dict[str, Any]:
-        """Give what must be equal for two runs to make one table."""
-        return {k: v for k, v in self.as_dict().items() if k not in INFORMATION}
+        """Return what must be equal for rows to be in one table."""
+        return {k: v for k, v in self.as_dict().items() if k not in NOT_COMPARED}
 
     def to_json(self) -> str:
-        """Give the text of ``settings.json`` and of the shards' metadata."""
+        """Return the text of ``settings.json``, which the metadata of each shard repeats."""
         return json.dumps(self.as_dict(), indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> Settings:
-        """Read settings back; UsageError where they are none of ours."""
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        UsageError
+            If the text is something else, or of another schema.
+
+        """
         try:
             values = json.loads(text)
             if not isinstance(values, dict):
                 raise TypeError("not an object")
-            if values.get("schema") != SCHEMA:
-                raise UsageError(
-                    f"{where} has schema {values.get('schema')!r} and this lungct reads {SCHEMA}: "
-                    "use the version that wrote it, or another --out"
-                )
-            names = {field.name for field in fields(cls)}
-            return cls(**{name: values[name] for name in names})
+            _check_schema(values.get("schema"), where)
+            return cls(**{field.name: values[field.name] for field in fields(cls)})
         except KeyError as error:
             raise UsageError(f"{where} is not a feature table's settings.json (it has no {error})") from error
         except (TypeError, ValueError) as error:
             raise UsageError(f"{where} is not a feature table's settings.json ({error})") from error
 
     def differences(self, other: Settings) -> list[str]:
-        """Say each comparable difference with both values."""
+        """Return a text for each setting that must be equal and is not, with both values."""
         mine, theirs = self.comparable(), other.comparable()
         return [f"{k}: {mine[k]!r} against {theirs[k]!r}" for k in mine if mine[k] != theirs[k]]
+
+
+def _check_schema(found: object, where: str) -> None:
+    if found == SCHEMA:
+        return
+    if isinstance(found, int) and found > SCHEMA:
+        raise UsageError(f"{where} has schema {found}, and this lungct reads schema {SCHEMA}", fix="update lungct")
+    raise UsageError(
+        f"{where} has schema {found}, which an older lungct wrote, and this one reads schema {SCHEMA}",
+        fix=f"extract again, with another {spelled('out')} or with {spelled('overwrite', True)}",
+    )
 
 
 def read_settings(directory: str | os.PathLike[str] | ObjectPath) -> Settings:
@@ -98,7 +115,9 @@ def read_settings(directory: str | os.PathLike[str] | ObjectPath) -> Settings:
     Raises
     ------
     UsageError
-        If the directory is no feature table.
+        If the directory is not a feature table, or one of another schema.
+    StorageError
+        If its settings cannot be read.
 
     """
     path = locate(directory, argument="DIR") / "settings.json"
@@ -106,7 +125,7 @@ def read_settings(directory: str | os.PathLike[str] | ObjectPath) -> Settings:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
-            f"{directory} is not a feature table (it has no settings.json): give the --out of an extract"
+            f"{directory} is not a feature table (it has no settings.json)", fix="give the directory that extract wrote"
         ) from None
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""A table's files: their bytes and names, staging, listing and reading."""
+"""A table's files: bytes, names, staging, listing, reading."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lungct.errors import StorageError
+from lungct.features.contents import DIGESTS_KEY, SETTINGS_KEY, check_contents, column_digest
 from lungct.features.rows import Row, rows_to_table
 from lungct.features.settings import Settings
 from lungct.storage import Place, locate, new_run_id, open_parquet, stage, storage_faults
@@ -22,57 +23,84 @@ from lungct.storage import Place, locate, new_run_id, open_parquet, stage, stora
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Files read from a store at the same time.
+# Files that are read from a store at the same time.
 READERS = 16
 
 
 @dataclass(frozen=True)
-class Staged:
-    """A finished file in staging, not yet part of the table: its patients, and which of them have error rows."""
+class StagedShard:
+    """A finished file in staging that is not yet part of the table.
+
+    Attributes
+    ----------
+    path
+        The file.
+    ids
+        Its patients, in order.
+    failed
+        Those of them who have an error row.
+
+    """
 
     path: str
     ids: list[str]
     failed: list[str]
 
 
-def stage_rows(rows: Iterable[Row], settings: Settings, staging: str) -> Staged:
-    """Write rows as a whole file into a run's staging; for whoever computes, on any node."""
-    return stage_table(rows_to_table(rows, settings.dim), settings, locate(staging, argument="STAGING"))
+def stage_rows(rows: Iterable[Row], settings: Settings, staging: str) -> StagedShard:
+    """Write rows as one whole file into an owner's staging directory; for workers, on any node.
+
+    Raises
+    ------
+    LungCTError
+        If features are not finite.
+    StorageError
+        If the file cannot be written.
+
+    """
+    return stage_table(rows_to_table(rows, settings.dim), settings, locate(staging, argument="out"))
 
 
-def stage_table(table: pa.Table, settings: Settings, staging: Place) -> Staged:
-    """Write a table of rows as a whole file into a run's staging."""
+def stage_table(table: pa.Table, settings: Settings, staging: Place) -> StagedShard:
+    """Write a table of rows as one whole file into an owner's staging directory."""
     path = staging / f"{new_run_id()}.parquet"
     stage(path, shard_bytes(table, settings))
     ids, codes = (table.column(name).to_pylist() for name in ("patient_id", "error_code"))
     failed = [name for name, code in zip(ids, codes, strict=True) if code is not None]
-    return Staged(str(path), ids, failed)
+    return StagedShard(str(path), ids, failed)
 
 
 def shard_bytes(table: pa.Table, settings: Settings) -> bytes:
-    """Give the bytes of a shard: zstd, one row group, the settings in the metadata."""
+    """Return the bytes of a shard: zstd, one row group, page checksums, settings and digests in the metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    digests = {name: column_digest(table.column(name)) for name in table.column_names}
+    metadata = {SETTINGS_KEY: settings.to_json(), DIGESTS_KEY: json.dumps(digests)}
     sink = pa.BufferOutputStream()
-    described = table.replace_schema_metadata({"lungct.settings": settings.to_json()})
-    pq.write_table(described, sink, compression="zstd", row_group_size=max(1, table.num_rows))
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        sink,
+        compression="zstd",
+        row_group_size=max(1, table.num_rows),
+        write_page_checksum=True,
+    )
     return sink.getvalue().to_pybytes()
 
 
 def shard_name(settings: Settings, ids: Sequence[str]) -> str:
-    """Name a shard after the settings and the ids in it, in their order."""
+    """Return the name of a shard: a hash of the settings and of its patients' ids, in their order."""
     key = json.dumps([settings.comparable(), list(ids)], sort_keys=True, separators=(",", ":"))
     return f"part-{hashlib.sha256(key.encode()).hexdigest()[:16]}.parquet"
 
 
 def is_shard(name: str) -> bool:
-    """Whether a file's name is one that `shard_name` gives."""
+    """Return whether a file's name is one that `shard_name` makes."""
     return re.fullmatch(r"part-[0-9a-f]{16}\.parquet", name) is not None
 
 
 def list_shards(directory: Place) -> list[Place]:
-    """List a table's files, by name."""
+    """List a table's files, ordered by name."""
     with storage_faults(f"{directory} cannot be listed"):
         found = (directory / "features").glob("part-*.parquet")
         return sorted((p for p in found if is_shard(p.name)), key=lambda path: path.name)
@@ -81,17 +109,21 @@ def list_shards(directory: Place) -> list[Place]:
 def read_shards(
     directory: Place, columns: Sequence[str] | None, *, tolerant: bool = False
 ) -> Iterator[tuple[Place, pa.Table]]:
-    """Read some columns of each of a table's files (None: all of them), by name; from a store several at a time.
+    """Read columns of each of a table's files, ordered by name; several at a time from a store.
 
     Parameters
     ----------
+    directory
+        DIR.
+    columns
+        Their names, in the order of `schema`; None: all of them.
     tolerant
-        Pass over a file that cannot be read.
+        Leave out files that cannot be read.
 
     Raises
     ------
     StorageError
-        If a file cannot be read; the sentence says what to do about it.
+        If a file cannot be read, or is damaged.
 
     """
     paths = list_shards(directory)
@@ -126,24 +158,38 @@ def _several_at_a_time(
 
 
 def read_shard(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read some columns of one file (None: all of them); StorageError where it cannot be read."""
+    """Read columns of one file (None: all of them), without its metadata.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read, or is damaged.
+
+    """
+    return read_described_shard(path, columns).replace_schema_metadata(None)
+
+
+def read_described_shard(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read columns of one file as `read_shard` does, with its metadata."""
     import pyarrow.parquet as pq
 
-    with _unreadable(path):
-        file = pq.ParquetFile(open_parquet(path))
-        return file.read(columns=columns).replace_schema_metadata(None)
+    with _as_unreadable(path):
+        file = pq.ParquetFile(open_parquet(path), page_checksum_verification=True)
+        table = file.read(columns=columns)
+        check_contents(table, columns)
+        return table
 
 
 @contextmanager
-def _unreadable(path: Place) -> Iterator[None]:
-    """Turn what pyarrow raises over a broken file into a sentence."""
+def _as_unreadable(path: Place) -> Iterator[None]:
+    """Turn whatever a damaged file makes pyarrow raise into one sentence."""
     import pyarrow as pa
 
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0][:120]
+    except (pa.ArrowException, OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise StorageError(
-            f"{path.parent.parent} has an unreadable shard, {path.name} ({reason}): "
-            "delete that file and run the same extract again, which makes its patients anew"
+            f"{path.parent.parent} has an unreadable shard, {path.name} ({reason})",
+            fix="delete that file and repeat the extraction, which makes its patients' rows again",
         ) from error

@@ -1,4 +1,4 @@
-"""The driver's side of a table: which patients are in it, commits, removal."""
+"""The driver's side of a table: its entries, commits, removal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lungct.arguments import spelled
 from lungct.errors import StorageError
 from lungct.features.settings import Settings
 from lungct.features.shards import (
-    Staged,
+    StagedShard,
     list_shards,
     read_shard,
     read_shards,
@@ -33,46 +34,52 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass
-class Known:
-    """A patient's row that is in the table: which file, and whether it is an error row."""
+@dataclass(frozen=True)
+class TableEntry:
+    """Where a patient's row is: the name of its file, and whether it is an error row."""
 
     file: str
     failed: bool
 
 
-def index(directory: Place) -> dict[str, Known]:
-    """Read which patients a table has, file by file.
+def read_entries(directory: Place) -> dict[str, TableEntry]:
+    """Read which patients a table has, from every one of its files.
 
     Raises
     ------
     StorageError
-        If a shard cannot be read, or a patient stands in two.
+        If a file cannot be read, or a patient is in two of them.
 
     """
-    known: dict[str, Known] = {}
+    entries: dict[str, TableEntry] = {}
     for path, table in read_shards(directory, ["patient_id", "error_code"]):
         for patient_id, code in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            if patient_id in known:
+            if patient_id in entries:
                 raise StorageError(
-                    f"{directory} has a patient in two shards, {known[patient_id].file} and {path.name}: "
-                    "it was changed by hand; begin anew with --overwrite"
+                    f"{directory} has a patient in two shards, {entries[patient_id].file} and {path.name}: "
+                    "it was changed by hand",
+                    fix=f"extract again with {spelled('overwrite', True)}",
                 )
-            known[patient_id] = Known(path.name, code is not None)
-    return known
+            entries[patient_id] = TableEntry(path.name, code is not None)
+    return entries
 
 
 class TableWriter:
-    """The driver's hand on a table that it owns.
+    """A table that this process owns and may change.
 
     Parameters
     ----------
     directory
         DIR.
     owner
-        The ownership, taken before.
+        The ownership of it.
     settings
-        The settings of every row.
+        What every row is made with.
+
+    Attributes
+    ----------
+    entries
+        Every patient in the table, kept up to date by `commit`.
 
     """
 
@@ -80,10 +87,10 @@ class TableWriter:
         self.directory = directory
         self.owner = owner
         self.settings = settings
-        self.known = index(directory)
+        self.entries = read_entries(directory)
 
-    def begin(self) -> None:
-        """Write ``settings.json`` where there is none yet."""
+    def write_settings(self) -> None:
+        """Write ``settings.json`` where there is none yet; before the first commit."""
         make_directory(self.directory / "features", argument="out")
         path = self.directory / "settings.json"
         if not path.exists():
@@ -92,14 +99,14 @@ class TableWriter:
             with self.owner.committing():
                 publish(staged, path)
 
-    def commit(self, staged: Staged) -> None:
-        """Make a staged file part of the table, but for patients who are there already.
+    def commit(self, staged: StagedShard) -> None:
+        """Make the rows of a staged file part of the table, except those of patients who have features in it.
 
-        Error rows of patients in the table are replaced within their own file.
+        An error row that the table has is replaced within its own file.
         """
-        fresh = [name for name in staged.ids if name not in self.known]
-        old = {self.known[name].file for name in staged.ids if self._replaceable(name)}
-        source = locate(staged.path, argument="STAGING")
+        fresh = [name for name in staged.ids if name not in self.entries]
+        old = {self.entries[name].file for name in staged.ids if self._replaceable(name)}
+        source = locate(staged.path, argument="out")
         if len(fresh) == len(staged.ids):
             self._publish(staged)
         elif fresh or old:
@@ -111,10 +118,10 @@ class TableWriter:
         discard(source)
 
     def _replaceable(self, patient_id: str) -> bool:
-        return patient_id in self.known and self.known[patient_id].failed
+        return patient_id in self.entries and self.entries[patient_id].failed
 
     def _replace(self, file: str, new: pa.Table) -> None:
-        """Put the new rows of patients who have error rows in ``file`` in their places."""
+        """Replace the error rows in ``file`` for which there are new rows."""
         import pyarrow as pa
 
         path = self.directory / "features" / file
@@ -122,7 +129,7 @@ class TableWriter:
         renewed = {
             name
             for name in new.column("patient_id").to_pylist()
-            if self._replaceable(name) and self.known[name].file == file
+            if self._replaceable(name) and self.entries[name].file == file
         }
         kept = set(old.column("patient_id").to_pylist()) - renewed
         merged = pa.concat_tables([_select(old, kept), _select(new, renewed)])
@@ -133,14 +140,14 @@ class TableWriter:
     def _publish_table(self, table: pa.Table) -> None:
         self._publish(stage_table(table, self.settings, self.owner.staging))
 
-    def _publish(self, staged: Staged) -> None:
+    def _publish(self, staged: StagedShard) -> None:
         name = shard_name(self.settings, staged.ids)
-        # The change alone, and not what was read and staged for it: an heir waits for no more.
+        # Not held while files are read and staged: a new owner waits for this one step only.
         with self.owner.committing():
-            publish(locate(staged.path, argument="STAGING"), self.directory / "features" / name)
+            publish(locate(staged.path, argument="out"), self.directory / "features" / name)
         failed = set(staged.failed)
         for patient_id in staged.ids:
-            self.known[patient_id] = Known(name, patient_id in failed)
+            self.entries[patient_id] = TableEntry(name, patient_id in failed)
 
 
 def _select(table: pa.Table, ids: set[str]) -> pa.Table:
@@ -153,8 +160,9 @@ def _select(table: pa.Table, ids: set[str]) -> pa.Table:
 def remove_table(directory: Place, owner: Owner) -> None:
     """Remove a table's shards and settings, and nothing that lungct did not write.
 
-    ``settings.json`` goes last: a kill in between leaves a smaller table, never rows without settings. Each
-    batch begins as a commit does, so that a long removal neither goes stale nor goes on after a take-over.
+    ``settings.json`` goes last: a kill in between leaves a smaller table, never rows without settings. Each batch of
+    files is removed as a commit is made, so a long removal neither lets the ownership expire nor continues after it
+    was taken over.
     """
     for part in removals(list_shards(directory)):
         with owner.committing():

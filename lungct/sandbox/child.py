@@ -84,11 +84,11 @@ def _answer(request: Request) -> Prepared | Failure:
 
 def _prepare(request: Request) -> Prepared:
     from lungct.dicom import read_series, read_series_files
-    from lungct.preprocess import prepare
+    from lungct.preprocess import check_preset, prepare
 
     name = request.names[0] if request.single else ""
     series = read_series(name) if request.single else read_series_files(request.names)
-    triplets = prepare(series, request.preset)
+    triplets = prepare(series, check_preset(request.preset))
     scan = replace(
         triplets.scan,
         pixel_hash=triplets.pixel_hash,

@@ -14,7 +14,7 @@ import numpy as np
 from lungct import csvfile
 from lungct.arguments import counted, listed, listed_texts
 from lungct.errors import LungCTWarning, UsageError
-from lungct.features import pooled, read_columns, read_settings
+from lungct.features import pooled, read_feature_columns, read_settings
 from lungct.storage import (
     locate,
 )
@@ -145,8 +145,8 @@ def gather(dir: str | os.PathLike[str], labels: Mapping[str, int], *, pooling: s
         If no patient has both.
 
     """
-    table = read_columns(dir, ("patient_id", "error", "pixel_hash"))
-    ids, X = pooled(dir, pooling)
+    table = read_feature_columns(dir, ("patient_id", "error", "pixel_hash"))
+    ids, X = pooled(dir, pooling)  # type: ignore[arg-type]
     errors = dict(_column_pairs(table, "error"))
     hashes = dict(_column_pairs(table, "pixel_hash"))
     keep = [i for i, patient_id in enumerate(ids) if patient_id in labels]

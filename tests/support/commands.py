@@ -1,4 +1,4 @@
-"""Run the program as a user does, in a process of its own."""
+"""The program as a user runs it, in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class Ran:
-    """What a command left: its exit code, stdout and stderr."""
+    """A command that has ended: its exit code, stdout and stderr."""
 
     code: int
     stdout: str
@@ -46,7 +46,7 @@ def lungct(*arguments: object, **environment: str) -> Ran:
 
 
 def refused(*arguments: object) -> str:
-    """Run a command that must be refused, and give its one line."""
+    """Run a command that must fail with exit code 2, and return its one line on stderr."""
     ran = lungct(*arguments)
     assert ran.code == 2, ran
     assert ran.stdout == ""

@@ -1,7 +1,7 @@
-"""GPUs that Ray believes in and torch does not: a worker's setup hook that has the CPU do a GPU's work.
+"""GPUs that only Ray knows of: a worker's setup hook that lets the CPU do the work of a GPU.
 
-Each call of the network is written down, with the node that it ran on, in the directory PRETEND_GPU_LOG, and takes
-PRETEND_GPU_SECONDS longer than it needs to. PRETEND_GPU_NAME is the GPU's model (default: the same everywhere).
+Each call of the network is recorded in the directory PRETEND_GPU_LOG, with the node that it ran on, and takes
+PRETEND_GPU_SECONDS longer than it would. PRETEND_GPU_NAME is the model of the GPU (default: the same everywhere).
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ import numpy as np
 
 
 def hook() -> None:
+    """Replace the network and the detection of devices in a Ray worker."""
     import lungct.backbone as package
     from lungct.backbone import network, options
 
-    def device(asked: str = "auto") -> str:
-        return asked
+    def resolve_device(device: str = "auto") -> str:
+        return device
 
-    def precision(asked: str, device: str) -> str:
-        return "fp32" if asked == "auto" else asked
+    def resolve_precision(precision: str, device: str) -> str:
+        return "fp32" if precision == "auto" else precision
 
-    def name(device: str) -> str:
+    def device_name(device: str) -> str:
         return os.environ.get("PRETEND_GPU_NAME", "Pretended GPU") if device == "cuda" else "CPU"
 
     class Backbone(network.Backbone):
-        def __init__(self, backbone: str, weights: Any, *, device: str = "cpu", **named: Any):
-            options.resolve_device = network.resolve_device = lambda asked="auto": "cpu"
+        def __init__(self, backbone: str, weights: Any, *, device: str = "cpu", **named: Any) -> None:
+            for module in (options, network):
+                vars(module)["resolve_device"] = lambda device="auto": "cpu"
             super().__init__(backbone, weights, device="cpu", **named)
 
         def features(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -44,13 +46,12 @@ def hook() -> None:
             return found
 
     for module in (package, options):
-        module.resolve_device = device  # type: ignore[attr-defined]
-        module.resolve_precision = precision  # type: ignore[attr-defined]
-        module.device_name = name  # type: ignore[attr-defined]
-    package.Backbone = Backbone  # type: ignore[misc]
+        for function in (resolve_device, resolve_precision, device_name):
+            vars(module)[function.__name__] = function
+    vars(package)["Backbone"] = Backbone
 
 
 def calls(log: Path) -> list[tuple[float, str]]:
-    """When and on which node the network ran, in order."""
+    """Return when and on which node the network ran, in order of time."""
     found = [path.read_text().split() for path in log.iterdir()]
     return sorted((float(moment), node) for moment, node, _ in found)

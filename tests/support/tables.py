@@ -1,8 +1,8 @@
-"""Feature tables as tests make and look at them, and the cohorts that they are made from."""
+"""Feature tables as tests make and read them, and the cohorts of scans that they are made from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ SETTINGS = Settings(
 
 
 def write_cohort(src: Path, count: int, *, slices: Callable[[int], int], digits: int = 1) -> Path:
-    """Patients p0, p1, …, the fifth of them (p4) with nothing but text."""
+    """Write the scans of patients p0, p1, …; the fifth (p4) has nothing but a text file."""
     for i in range(count):
         directory = src / f"p{i:0{digits}d}"
         if i == 4:
@@ -40,8 +40,8 @@ def write_cohort(src: Path, count: int, *, slices: Callable[[int], int], digits:
     return src
 
 
-def row(patient_id: str, *, triplets: int = 2, seed: int = 0) -> Row:
-    """A patient's row, with features that follow from the id."""
+def row(patient_id: str, *, triplets: int = 2, seed: int = 0, dim: int = SETTINGS.dim) -> Row:
+    """Return a patient's row, with features drawn from the id and the seed."""
     rng = np.random.default_rng([seed, *patient_id.encode()])
     return Row(
         patient_id,
@@ -54,36 +54,39 @@ def row(patient_id: str, *, triplets: int = 2, seed: int = 0) -> Row:
             pixel_hash="ab" * 32,
         ),
         positions_mm=rng.normal(size=triplets),
-        features=rng.normal(size=(triplets, 512)).astype(np.float32),
+        features=rng.normal(size=(triplets, dim)).astype(np.float32),
     )
 
 
 def bad(patient_id: str, sentence: str = "no CT") -> Row:
-    """An error row."""
+    """Return an error row."""
     return Row(patient_id, error=sentence, error_code="no_ct")
 
 
 class Table:
-    """A table being written, as a driver does it."""
+    """A table that is being written, as an extraction writes it."""
 
-    def __init__(self, directory: Place) -> None:
+    def __init__(self, directory: Place, settings: Settings = SETTINGS) -> None:
         self.owner = own(directory)
-        self.writer = TableWriter(directory, self.owner, SETTINGS)
-        self.writer.begin()
+        self.writer = TableWriter(directory, self.owner, settings)
+        self.writer.write_settings()
 
     def add(self, *rows: Row) -> None:
-        self.writer.commit(stage_rows(rows, SETTINGS, str(self.writer.owner.staging)))
+        self.writer.commit(stage_rows(rows, self.writer.settings, str(self.owner.staging)))
 
 
-def write_table(directory: Path, *units: list[Row]) -> None:
-    table = Table(directory)
-    for unit in units:
-        table.add(*unit)
-    table.owner.release()
+def write_table(directory: Path, *units: Sequence[Row], settings: Settings = SETTINGS) -> None:
+    """Write a table with one file for each unit."""
+    table = Table(directory, settings)
+    try:
+        for unit in units:
+            table.add(*unit)
+    finally:
+        table.owner.release()
 
 
 def state(directory: Path) -> dict[str, tuple[int, int]]:
-    """Tell every visible file's inode and time of change."""
+    """Return the inode and the time of change of every file but lungct's own records."""
     return {
         str(path.relative_to(directory)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in directory.rglob("*")
@@ -92,16 +95,16 @@ def state(directory: Path) -> dict[str, tuple[int, int]]:
 
 
 def row_list(table: str | Path) -> list[dict[str, Any]]:
-    """Every row, in order of id."""
+    """Return every row of a table, ordered by id."""
     found: list[dict[str, Any]] = lungct.read_features(table).to_pylist()
     return found
 
 
 def rows(table: str | Path) -> dict[str, dict[str, Any]]:
-    """Every row by its id."""
+    """Return every row of a table by its id."""
     return {row["patient_id"]: row for row in row_list(table)}
 
 
 def shard_bytes(directory: Path) -> dict[str, bytes]:
-    """The table's files as they are, by name."""
+    """Return the bytes of a table's files by name."""
     return {path.name: path.read_bytes() for path in (directory / "features").iterdir()}

@@ -1,0 +1,330 @@
+"""`extract`: one extraction from its request to its summary, in the process that alone commits to the table."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any
+
+from lungct.arguments import counted, spelled
+from lungct.cluster import Session, connect
+from lungct.errors import LungCTWarning, NothingUsableError, StorageError
+from lungct.extraction.options import BY_PATIENT_ID
+from lungct.extraction.pipeline import run_units
+from lungct.extraction.planning import ExtractPlan, cut_units, plan_extraction
+from lungct.extraction.preparation import PreparedTable, check_table_and_weights, prepare_table
+from lungct.extraction.request import ExtractRequest
+from lungct.extraction.worker import UnitReport
+from lungct.features import TableEntry, TableWriter
+from lungct.progress import Progress
+from lungct.pseudonyms import read_key
+from lungct.storage import Owner, Place, locate
+
+# A patient whom the storage does not deliver is left for the next time; with this many, the storage itself is down.
+MOST_FAULTS = 10
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What an extraction did: patients = extracted + failed + skipped.
+
+    Attributes
+    ----------
+    extracted, failed
+        Rows with features and error rows that it wrote.
+    skipped
+        Selected patients who were in the table already.
+    slices, triplets
+        Counted over the patients that it extracted.
+    usable
+        Selected patients who have features in the table now.
+
+    """
+
+    out: str
+    patients: int
+    extracted: int
+    failed: int
+    skipped: int
+    slices: int
+    triplets: int
+    seconds: float
+    usable: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the command prints as JSON."""
+        values = asdict(self)
+        del values["usable"]
+        return {"command": "extract"} | values
+
+
+@dataclass
+class ExtractCounts:
+    """What an extraction has committed so far, and what the storage did not deliver.
+
+    Attributes
+    ----------
+    begun
+        When it began, by the monotonic clock.
+    skipped
+        Selected patients who were in the table before.
+    rows, failed
+        Rows committed, and how many of them are error rows.
+    faults
+        Patients whom the storage did not deliver, each with the sentence.
+
+    """
+
+    begun: float
+    skipped: int = 0
+    rows: int = 0
+    failed: int = 0
+    identified: int = 0
+    slices: int = 0
+    triplets: int = 0
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    other_devices: set[str] = field(default_factory=set)
+
+    def add(self, report: UnitReport) -> None:
+        """Count one unit, and warn the first time that another kind of device computed one."""
+        self.rows += len(report.staged.ids) if report.staged else 0
+        self.failed += len(report.staged.failed) if report.staged else 0
+        self.identified += report.identified
+        self.slices += report.slices
+        self.triplets += report.triplets
+        self.faults += report.faults
+        if report.other_device and report.other_device not in self.other_devices:
+            self.other_devices.add(report.other_device)
+            warnings.warn(
+                LungCTWarning(
+                    f"a worker computes on {report.other_device}, but the table was begun on another kind of device: "
+                    "features are the same only within the tolerance of the precision"
+                ),
+                stacklevel=2,
+            )
+
+
+def extract(
+    src: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    preset: str | None = None,
+    backbone: str | None = None,
+    weights: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    shard_patients: int = 8,
+    depth: int | None = None,
+    by_patient_id: bool = False,
+    patients: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    pseudonyms: str | os.PathLike[str] | None = None,
+    max_errors: int | None = None,
+    overwrite: bool = False,
+    retry_errors: bool = False,
+    take_over: bool = False,
+    address: str | None = None,
+    quiet: bool = True,
+) -> ExtractSummary:
+    """Extract deep features of every patient in an archive into a feature table.
+
+    Called again, it does only what is missing and rewrites no file. Options that are not given are those of the table
+    where there is one.
+
+    Parameters
+    ----------
+    src
+        The archive: a directory of patients.
+    out
+        The table's directory.
+    preset
+        ``dsb2017`` (default) or ``lung``.
+    backbone
+        ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101`` or ``resnet152`` (default).
+    weights
+        ``imagenet`` (default), ``random:SEED`` or a file.
+    device, precision
+        ``auto``, or ``cpu`` or ``cuda``, and ``fp32`` or ``bf16``.
+    batch_size
+        Triplets per forward pass (default 16 on a CPU, 64 on a GPU). Features depend on it in their last bits.
+    workers
+        Network actors (default: one per GPU, else one).
+    shard_patients
+        Patients per file.
+    depth
+        Directory levels from SRC down to a patient (default 1).
+    by_patient_id
+        Group the files of SRC by (PatientID, IssuerOfPatientID) in their headers, whatever their directories are.
+    patients
+        A file of ids: only these patients.
+    limit
+        Only the first patients in order of id.
+    pseudonyms
+        A file with a key: ids and pixel hashes are keyed hashes.
+    max_errors
+        Stop after this many error rows.
+    overwrite
+        Remove the old table, once everything that can be checked has been checked.
+    retry_errors
+        Try patients with error rows again.
+    take_over
+        Take the table from another process that holds it.
+    address
+        A Ray cluster; None: Ray in this process, unless this process is a job of a cluster.
+    quiet
+        Show no progress on stderr.
+
+    Returns
+    -------
+    ExtractSummary
+
+    Raises
+    ------
+    UsageError
+        If an option, SRC, OUT, the weights or the existing table do not fit.
+    NothingUsableError
+        After ``max_errors`` error rows.
+    StorageError, ClusterError
+        If storage or Ray failed for good; what is finished is kept.
+
+    """
+    counts = ExtractCounts(begun=time.monotonic())
+    request = ExtractRequest(
+        src=locate(src, argument="SRC"),
+        out=locate(out, argument="out"),
+        preset=preset,
+        backbone=backbone,
+        weights=weights,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        shard_patients=shard_patients,
+        depth=depth,
+        by_patient_id=by_patient_id,
+        patients=patients,
+        limit=limit,
+        key=None if pseudonyms is None else read_key(pseudonyms),
+        max_errors=max_errors,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+        take_over=take_over,
+        address=address,
+        quiet=quiet,
+    )
+    request.check()
+    with ExitStack() as stack:
+        ray_session = cache(lambda: stack.enter_context(connect(address)))
+        plan = plan_extraction(request, ray_session)
+        if plan.nothing_to_do:
+            counts.skipped = len(plan.patients)
+            return _summarise(plan, plan.entries, counts, request.out)
+        weights_sha256 = check_table_and_weights(request, plan)
+        session = ray_session()
+        table = prepare_table(request, plan, weights_sha256, session, stack)
+        summary = _write_rows(request, plan, table, session, counts)
+    _warn_of_names(request, plan, counts)
+    _raise_faults(counts, request.out)
+    return summary
+
+
+def _write_rows(
+    request: ExtractRequest, plan: ExtractPlan, table: PreparedTable, session: Session, counts: ExtractCounts
+) -> ExtractSummary:
+    """Extract the patients whose rows are missing, and commit them unit by unit."""
+    writer = table.writer
+    units = cut_units(plan.patients, writer.entries, request.shard_patients, retry=request.retry_errors)
+    total = sum(map(len, units))
+    counts.skipped = len(plan.patients) - total
+    staging = str(writer.owner.staging)
+    reports = run_units(
+        units, writer.settings, table.device, staging, session, workers=request.workers, key=request.key
+    )
+    with (
+        Progress(total, noun="patients", quiet=request.quiet) as progress,
+        _unless_taken_over(writer.owner),
+        # Closed while Ray is still running: a thread of Ray Data that outlived it would start another.
+        closing(reports),
+    ):
+        for report in reports:
+            _commit(report, counts, writer, progress)
+            if request.max_errors is not None and counts.failed >= request.max_errors:
+                raise NothingUsableError(
+                    f"stopped after {counted(counts.failed, 'error row', 'error rows')} "
+                    f"({spelled('max_errors', request.max_errors)}); finished rows are kept",
+                    fix=f"read the column error of {request.out}",
+                    summary=_summarise(plan, writer.entries, counts, request.out),
+                )
+    return _summarise(plan, writer.entries, counts, request.out)
+
+
+@contextmanager
+def _unless_taken_over(owner: Owner) -> Iterator[None]:
+    """If the work fails because another process took the table over (and removed its staging), raise that instead."""
+    try:
+        yield
+    except NothingUsableError:
+        raise
+    except Exception:
+        owner.check()
+        raise
+
+
+def _commit(report: UnitReport, counts: ExtractCounts, writer: TableWriter, progress: Progress) -> None:
+    """Commit and count one unit; raise StorageError where the storage itself is down."""
+    if report.staged is not None:
+        writer.commit(report.staged)
+    counts.add(report)
+    rows, failed = (len(report.staged.ids), len(report.staged.failed)) if report.staged else (0, 0)
+    progress.advance(rows + len(report.faults), failed=failed + len(report.faults))
+    if len(counts.faults) >= MOST_FAULTS:
+        _raise_faults(counts, writer.directory)
+
+
+def _warn_of_names(request: ExtractRequest, plan: ExtractPlan, counts: ExtractCounts) -> None:
+    """Warn once that ids in the table are the names or PatientIDs of people."""
+    grouped = plan.options.depth == BY_PATIENT_ID and request.key is None and counts.rows > 0
+    named = len(plan.patients) if grouped else counts.identified
+    if named:
+        warnings.warn(
+            LungCTWarning(
+                f"ids that name people in the table: {named} (a name or PatientID, as in the files); give "
+                f"{spelled('pseudonyms')} and a new table if nobody may read them there"
+            ),
+            stacklevel=3,
+        )
+
+
+def _raise_faults(counts: ExtractCounts, directory: Place) -> None:
+    """Raise StorageError if the storage did not deliver every patient."""
+    if counts.faults:
+        patient_id, sentence = counts.faults[0]
+        raise StorageError(
+            f"{counted(len(counts.faults), 'patient', 'patients')} could not be read and stay missing in {directory} "
+            f"(first {patient_id}: {sentence})",
+            fix="repair the storage and repeat the command",
+        )
+
+
+def _summarise(
+    plan: ExtractPlan, entries: dict[str, TableEntry], counts: ExtractCounts, directory: Place
+) -> ExtractSummary:
+    extracted = counts.rows - counts.failed
+    return ExtractSummary(
+        out=str(directory),
+        patients=extracted + counts.failed + counts.skipped,
+        extracted=extracted,
+        failed=counts.failed,
+        skipped=counts.skipped,
+        slices=counts.slices,
+        triplets=counts.triplets,
+        seconds=round(time.monotonic() - counts.begun, 3),
+        usable=sum(1 for p in plan.patients if p.id in entries and not entries[p.id].failed),
+    )
