@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,7 +27,6 @@ from lungct.storage import (
     Owner,
     Place,
     make_directory,
-    new_run_id,
     own,
     stage,
     storage_faults,
@@ -132,8 +132,8 @@ def _own_new(parent: Place, prefix: str) -> Owner:
     """
     for _ in range(ATTEMPTS - 1):
         with suppress(UsageError):
-            return own(parent / f"{prefix}{new_run_id()}", quiet=True)
-    return own(parent / f"{prefix}{new_run_id()}", quiet=True)
+            return own(parent / f"{prefix}{secrets.token_hex(8)}", quiet=True)
+    return own(parent / f"{prefix}{secrets.token_hex(8)}", quiet=True)
 
 
 def _lies_beside(workspace: Place, place: Place) -> bool:
