@@ -186,7 +186,7 @@ def test_anything_else_is_refused(tmp_path: Path) -> None:
     table = write_table(tmp_path / "table", cohort(2)[0])
     for out in (tmp_path, table):
         before = listing(out)
-        with pytest.raises(UsageError, match="with other things than a run") as caught:
+        with pytest.raises(UsageError, match="does not hold a run") as caught:
             usable_run(out)
         assert caught.value.fix
         assert listing(out) == before

@@ -82,7 +82,7 @@ def usable_run(out: str | os.PathLike[str] | ObjectPath) -> Place:
         raise UsageError(f"{spelled('out')} {out} cannot be read: {error.strerror}") from error
     if refused:
         raise UsageError(
-            f"{spelled('out')} {out} is a directory with other things than a run ({listed(sorted(foreign))})",
+            f"{spelled('out')} {out} is a directory that does not hold a run ({listed(sorted(foreign))})",
             fix="give a new directory, an empty one, or an earlier run",
         )
     return place

@@ -1,8 +1,8 @@
 """A run's contents -> RUN, in one step.
 
 A training owns one directory, its *workspace*, from its first minute: ``.RUN.<id>`` beside RUN, or ``RUN/.lungct/<id>``
-where RUN cannot be exchanged. Whatever dies when, RUN is the old run or the new one, and the next training removes the
-workspaces that nobody living owns.
+where RUN cannot be exchanged. Whenever a training dies, RUN is either the old run or the new one, and the next training
+removes every workspace without a living owner.
 
 Files in RUN that lungct did not write are never removed: they are linked into the new run before the exchange, and
 those that could not be linked, or appeared since, are moved there before the old run is removed.
@@ -40,7 +40,7 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 
 class RunWriter:
-    """Writes one run to RUN; a context, within which its workspace is owned.
+    """Writes one run to RUN; a context manager that owns the workspace.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class RunWriter:
         Raises
         ------
         UsageError
-            If RUN has become something else than a run since.
+            If RUN is no longer new, empty or a run.
         StorageError
             If the storage fails; RUN is then as it was.
 
@@ -88,8 +88,8 @@ class RunWriter:
         if isinstance(self._place, Path) and _lies_beside(self._owner.table, self._place):
             if _exchange(self._owner, self._place, files | {"metrics.json": json_bytes(metrics)}):
                 return
-            _discard(self._owner, self._place)
-            self._owner = _own_inside(self._place)
+            beside, self._owner = self._owner, _own_inside(self._place)
+            _discard(beside, self._place)
         _put_inside(self._owner, self._place, files, metrics)
 
     def __exit__(
@@ -109,7 +109,7 @@ def write_report(place: Place, page: str) -> Place:
 
 
 def _can_lie_beside(place: Place) -> bool:
-    """Return whether a directory may be made beside RUN and exchanged with it, as far as can be seen beforehand."""
+    """Return whether RUN can probably be exchanged with a directory beside it; only trying tells for certain."""
     if not isinstance(place, Path) or os.path.ismount(place):
         return False
     return not place.parent.exists() or os.access(place.parent, os.W_OK | os.X_OK)
@@ -128,7 +128,7 @@ def _own_inside(place: Place) -> Owner:
 def _own_new(parent: Place, prefix: str) -> Owner:
     """Own a new directory.
 
-    A training that starts at the same moment may take it for a leftover before it is owned, so another one is tried.
+    A training that starts at the same moment may take it for a leftover before it is owned, so this tries again.
     """
     for _ in range(ATTEMPTS - 1):
         with suppress(UsageError):
@@ -154,15 +154,15 @@ def _workspaces(place: Place) -> Iterator[Place]:
 
 def _remove_leftover(workspace: Place, place: Place) -> None:
     """Remove a workspace unless a living training owns it or RUN's metrics.json names it."""
-    with suppress(UsageError, StorageError):  # UsageError: a living training owns it
+    with suppress(UsageError, StorageError, OSError):  # UsageError: a living training owns it
         if workspace != named_directory(place):
             _discard(own(workspace, quiet=True), place)
 
 
 def _discard(owner: Owner, place: Place) -> None:
-    """Give a workspace up and remove it; if metrics.json names it, only the owner's record in it.
+    """Release a workspace and remove it; if metrics.json names it, remove only the owner's record in it.
 
-    metrics.json is read while the workspace is owned: then nobody else can be about to name it.
+    metrics.json is read while the workspace is owned, when no other process can be about to name it there.
     """
     workspace = owner.table
     try:
@@ -182,9 +182,9 @@ def _exchange(owner: Owner, place: Path, files: dict[str, bytes]) -> bool:
     with storage_faults(f"{place} cannot be written"):
         _write_files(new, files)
         if place.is_dir():
+            _link_foreign_files(place, new)
             with suppress(OSError):
                 shutil.copymode(place, new)
-            _link_foreign_files(place, new)
         _sync_directories(new)
         sync_directory(owner.table)
         if not replace_directory(new, place):
@@ -195,7 +195,7 @@ def _exchange(owner: Owner, place: Path, files: dict[str, bytes]) -> bool:
 
 
 def _put_inside(owner: Owner, place: Place, files: dict[str, bytes], metrics: dict[str, object]) -> None:
-    """Build a run in its workspace below RUN, let metrics.json name it, and remove what no longer counts."""
+    """Build a run in its workspace below RUN, let metrics.json name it, and remove the run before it."""
     workspace = owner.table
     with storage_faults(f"{place} cannot be written"):
         _write_files(workspace, files)
@@ -210,7 +210,8 @@ def _put_inside(owner: Owner, place: Place, files: dict[str, bytes], metrics: di
         write_atomically(place / "report.html", files["report.html"])
     if before is not None:
         _remove_leftover(before, place)
-    _remove_exchanged_run(place)
+    with suppress(StorageError, OSError):
+        _remove_exchanged_run(place)
 
 
 def _write_files(directory: Place, files: dict[str, bytes]) -> None:
@@ -238,7 +239,7 @@ def _remove_exchanged_run(place: Place) -> None:
 
 
 def _foreign_files(run: Path) -> Iterator[str]:
-    """List what a run directory holds that lungct did not write: files and links, relative to it."""
+    """List the files and links in a run directory that lungct did not write, relative to it."""
     for directory, subdirectories, files in os.walk(run):
         top = Path(directory)
         if top == run and ".lungct" in subdirectories:
@@ -250,7 +251,7 @@ def _foreign_files(run: Path) -> Iterator[str]:
 
 
 def _link_foreign_files(old: Path, new: Path) -> None:
-    """Link into the new run what lungct did not write, as far as that is possible."""
+    """Link the files that lungct did not write into the new run, where links are possible."""
     for name in _foreign_files(old):
         with suppress(OSError):
             (new / name).parent.mkdir(parents=True, exist_ok=True)
@@ -258,7 +259,7 @@ def _link_foreign_files(old: Path, new: Path) -> None:
 
 
 def _move_foreign_files(workspace: Place, place: Place) -> bool:
-    """Move into RUN what lungct did not write and RUN lacks; return whether RUN has all of it."""
+    """Move files that lungct did not write into RUN, unless it has them; return whether RUN has them all."""
     assert isinstance(workspace, Path)
     assert isinstance(place, Path)
     if not place.is_dir():

@@ -40,7 +40,7 @@ class Cohort:
     pixel_hashes
         n hashes of the patients' triplets; None where the table has none.
     groups
-        n names of whose scan it is, if any patient has more than an id of their own (``person/scan``); else None.
+        n persons, if ids are scans of persons (``person/scan``, or the table knows a person); else None.
     left_out
         ``(patient_id, why)``, ordered by id.
 
@@ -170,7 +170,7 @@ def build_cohort(dir: str | os.PathLike[str], labels: Mapping[str, int], *, pool
 
 
 def _groups(ids: Sequence[str], persons: Sequence[str | None]) -> list[str] | None:
-    """Return whose scan each one is: the table's person, else the id up to its first slash; None if ids are persons."""
+    """Return each id's person: the table's, else the id up to its first slash; None if every id is a person."""
     if not any(persons) and not any("/" in patient_id for patient_id in ids):
         return None
     return [person or patient_id.split("/", 1)[0] for patient_id, person in zip(ids, persons, strict=True)]
