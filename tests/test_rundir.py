@@ -94,7 +94,16 @@ def test_a_file_that_was_damaged_swapped_or_removed_is_named(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "3", "[" * 100_000, '{"sha256": {}}', '{"directory": "../x", "sha256": {}}']
+    "text",
+    [
+        "{",
+        "[]",
+        "3",
+        "[" * 100_000,
+        '{"sha256": {}}',
+        '{"directory": "../x", "sha256": {}}',
+        '{"seconds": NaN, "sha256": {}}',
+    ],
 )
 def test_metrics_that_are_damaged_are_refused(tmp_path: Path, text: str) -> None:
     run = write_run(tmp_path / "run")

@@ -46,13 +46,13 @@ def read_run(run: str | os.PathLike[str] | ObjectPath) -> Run:
         raise UsageError(f"{_named(place)} {what}", fix=_GIVE_A_RUN)
     before = None
     while True:
-        metrics = _read_metrics(place)
+        text = _read_metrics(place)
         try:
-            return _read_contents(place, metrics)
+            return _read_contents(place, _parse_metrics(place, text))
         except UsageError:
-            if metrics == before:
+            if text == before:
                 raise
-            before = metrics
+            before = text
 
 
 def damaged(place: Place, reason: object) -> UsageError:
@@ -88,16 +88,6 @@ def usable_run(out: str | os.PathLike[str] | ObjectPath) -> Place:
     return place
 
 
-def run_location(place: Place, metrics: Mapping[str, Any]) -> Place:
-    """Return the directory that holds a run's files: RUN, or the one below it that metrics.json names."""
-    directory = metrics.get("directory")
-    if directory is None:
-        return place
-    if not isinstance(directory, str) or not _DIRECTORY.fullmatch(directory):
-        raise damaged(place, f"metrics.json names the directory {directory!r}")
-    return place / directory
-
-
 def named_directory(place: Place) -> Place | None:
     """Return the directory below RUN that its metrics.json names; None if it names none, or does not exist."""
     directory = _json_object(place / "metrics.json").get("directory")
@@ -108,14 +98,19 @@ def _named(place: Place) -> str:
     return f"{spelled('RUN')} {place}"
 
 
-def _read_metrics(place: Place) -> dict[str, Any]:
+def _read_metrics(place: Place) -> bytes:
     try:
-        metrics = json.loads(_read(place, place, "metrics.json"))
+        return _read(place, place, "metrics.json")
     except FileNotFoundError:
         raise UsageError(
             f"{_named(place)} has no metrics.json, so no training has finished in it",
             fix=f"{_TRAIN_AGAIN}, or {_GIVE_A_RUN}",
         ) from None
+
+
+def _parse_metrics(place: Place, text: bytes) -> dict[str, Any]:
+    try:
+        metrics = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise damaged(place, f"metrics.json: {error}") from error
     if not isinstance(metrics, dict):
@@ -125,7 +120,7 @@ def _read_metrics(place: Place) -> dict[str, Any]:
 
 def _read_contents(place: Place, metrics: dict[str, Any]) -> Run:
     """Read the files that metrics.json has checksums of."""
-    directory, checksums = run_location(place, metrics), metrics.get("sha256")
+    directory, checksums = _location(place, metrics), metrics.get("sha256")
     if not isinstance(checksums, dict):
         raise UsageError(
             f"{_named(place)} was written by an older lungct, whose runs have no checksums", fix=_TRAIN_AGAIN
@@ -137,7 +132,7 @@ def _read_contents(place: Place, metrics: dict[str, Any]) -> Run:
         except FileNotFoundError:
             raise damaged(place, f"{name} is missing") from None
         if hashlib.sha256(data).hexdigest() != checksums.get(name):
-            raise damaged(place, f"{name} is not the file that metrics.json has the checksum of")
+            raise damaged(place, f"{name} does not match its checksum in metrics.json")
         return data
 
     try:
@@ -162,6 +157,16 @@ def _read_contents(place: Place, metrics: dict[str, Any]) -> Run:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(place, error) from error
     return found
+
+
+def _location(place: Place, metrics: Mapping[str, Any]) -> Place:
+    """Return the directory that holds a run's files: RUN, or the one below it that metrics.json names."""
+    directory = metrics.get("directory")
+    if directory is None:
+        return place
+    if not isinstance(directory, str) or not _DIRECTORY.fullmatch(directory):
+        raise damaged(place, f"metrics.json names the directory {directory!r}")
+    return place / directory
 
 
 def _require(values: Mapping[str, Any], keys: Sequence[str]) -> None:
