@@ -5,18 +5,20 @@ Terms
 label
     0 or 1 for each patient.
 score
-    What a booster that never saw the patient's fold says; any finite number. Boosters of different folds are not on
-    one scale, so AUC compares patients of one fold only: it is the mean of the folds' AUCs weighted by positives x
-    negatives. (Pooled over folds even a constant predictor's AUC falls below 0.5, because the folds' constants differ.)
+    The prediction of a booster that was not fitted on the patient's fold: any finite number.
+AUC
+    The mean of the folds' AUCs, weighted by positives x negatives. It compares only patients of one fold, because the
+    boosters of different folds are not on one scale. (Pooled over folds, even a constant predictor's AUC falls below
+    0.5, because the folds' constants differ.)
 log loss, Brier score
     Means over all patients, on scores clipped to [1e-6, 1 - 1e-6].
 baseline
-    The constant predictor: each patient is given the share of positives among the patients of the *other* folds.
+    The constant predictor: each patient's score is the share of positives among the patients of the *other* folds.
 interval
-    The 2.5 and 97.5 percentiles over 2,000 seeded resamples of patients within fold and class. It holds for these
-    boosters and this cohort, and does not count what another training set would change.
+    The 2.5 and 97.5 percentiles over 2,000 seeded resamples of patients within fold and class. It describes these
+    boosters and this cohort; it does not cover the variation that another training set would bring.
 
-A number that cannot be told (the AUC of a fold with one class) is None, never NaN: it has no weight in the mean.
+An undefined number (the AUC of a fold with one class) is None, never NaN, and has no weight in a mean.
 This module knows neither boosters nor files.
 """
 
@@ -32,34 +34,30 @@ from numpy.typing import ArrayLike, NDArray
 CLIP = 1e-6
 RESAMPLES = 2000
 PERCENTILES = (2.5, 97.5)
-
-# Resample counts are held in blocks of about this many numbers (8 bytes each), whatever the cohort's size.
-_BLOCK = 4_000_000
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+BLOCK = 4_000_000
+"""Resample counts held in memory at once (8 bytes each), whatever the cohort's size."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its interval; all None where it cannot be told."""
+    """A number and its interval; all None where the number is undefined."""
 
     value: float | None
     low: float | None
     high: float | None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Give ``{"value", "low", "high"}``."""
+        """Return ``{"value", "low", "high"}``."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def clip(score: ArrayLike) -> Floats:
+def clip(score: ArrayLike) -> NDArray[np.float64]:
     """Clip scores to [1e-6, 1 - 1e-6], where a log loss is finite."""
     return np.clip(np.asarray(score, dtype=np.float64), CLIP, 1 - CLIP)
 
 
-def log_losses(y: ArrayLike, score: ArrayLike) -> Floats:
-    """Each patient's log loss, on the clipped score.
+def log_losses(y: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
+    """Return each patient's log loss, on the clipped score.
 
     Parameters
     ----------
@@ -73,20 +71,20 @@ def log_losses(y: ArrayLike, score: ArrayLike) -> Floats:
     return -np.log(np.where(np.asarray(y) == 1, p, 1 - p))
 
 
-def brier_scores(y: ArrayLike, score: ArrayLike) -> Floats:
-    """Each patient's squared error, on the clipped score."""
+def brier_scores(y: ArrayLike, score: ArrayLike) -> NDArray[np.float64]:
+    """Return each patient's squared error, on the clipped score."""
     return (clip(score) - np.asarray(y, dtype=np.float64)) ** 2
 
 
-def baseline_scores(y: ArrayLike, fold: ArrayLike) -> Floats:
-    """Score each patient with the share of positives in the training part of its fold.
+def baseline_scores(y: ArrayLike, fold: ArrayLike) -> NDArray[np.float64]:
+    """Return the constant predictor's scores: the share of positives in the training part of each patient's fold.
 
     Parameters
     ----------
     y
         (n,) labels, 0 or 1.
     fold
-        (n,) the fold that holds each patient; its training part is all the others.
+        (n,) the fold that holds each patient; its training part is all other folds.
 
     """
     y, fold = np.asarray(y, dtype=np.float64), np.asarray(fold)
@@ -97,7 +95,7 @@ def baseline_scores(y: ArrayLike, fold: ArrayLike) -> Floats:
 
 
 def fold_auc(y: ArrayLike, score: ArrayLike) -> float | None:
-    """AUC within one fold, as scikit-learn computes it; None where the fold has one class only."""
+    """Return one fold's AUC, by scikit-learn; None if the fold has only one class."""
     from sklearn.metrics import roc_auc_score
 
     y = np.asarray(y)
@@ -107,7 +105,7 @@ def fold_auc(y: ArrayLike, score: ArrayLike) -> float | None:
 
 
 def within_fold_auc(y: ArrayLike, fold: ArrayLike, score: ArrayLike) -> float | None:
-    """Mean of the folds' AUCs, weighted by positives x negatives; None where every fold has one class only."""
+    """Return the mean of the folds' AUCs, weighted by positives x negatives; None if every fold has only one class."""
     y, fold, score = np.asarray(y), np.asarray(fold), np.asarray(score, dtype=np.float64)
     total = pairs = 0.0
     for k in np.unique(fold):
@@ -126,6 +124,8 @@ def evaluate(
     optimistic_score: ArrayLike | None = None,
     *,
     seed: int = 42,
+    resamples: int = RESAMPLES,
+    block: int = BLOCK,
 ) -> dict[str, Any]:
     """Compute every number of a cross-validation, with its interval.
 
@@ -136,27 +136,33 @@ def evaluate(
     fold
         (n,) the fold that holds each patient.
     score
-        (n,) out-of-fold scores, whose rounds were chosen without looking at the patient's fold.
+        (n,) out-of-fold scores, each at a number of rounds that was chosen without the patient's fold.
     optimistic_score
-        (n,) out-of-fold scores whose rounds were chosen on the very fold; None where there are none.
+        (n,) out-of-fold scores, each at a number of rounds that was chosen on the patient's own fold; None if there
+        are none.
     seed
-        Of the resamples; all scores are measured on the same ones.
+        Seed of the resamples; all scores are measured on the same ones.
+    resamples
+        Number of resamples.
+    block
+        Number of counts held in memory at once. Another number draws other resamples.
 
     Returns
     -------
     dict
-        ``auc``, ``log_loss``, ``brier`` of ``score``, each ``{"value", "low", "high"}``; ``optimistic`` the same three
-        (or None); ``baseline`` with ``log_loss`` and ``brier`` (its AUC is 0.5 by definition).
+        ``auc``, ``log_loss`` and ``brier`` of ``score``, each ``{"value", "low", "high"}``; ``optimistic`` with the
+        same three, or None; ``baseline`` with ``log_loss`` and ``brier`` (its AUC is 0.5 by definition).
 
     """
     y, fold = np.asarray(y).astype(np.int64), np.asarray(fold)
-    scores: dict[str, Floats] = {"score": np.asarray(score, dtype=np.float64)}
+    scores: dict[str, NDArray[np.float64]] = {"score": np.asarray(score, dtype=np.float64)}
     if optimistic_score is not None:
         scores["optimistic"] = np.asarray(optimistic_score, dtype=np.float64)
     scores["baseline"] = baseline_scores(y, fold)
 
     losses = {name: (log_losses(y, s), brier_scores(y, s)) for name, s in scores.items()}
-    resampled = _resample(y, fold, scores, losses, seed=seed)
+    rng = np.random.default_rng(seed)
+    resampled = _resample(y, fold, scores, losses, rng, resamples, block)
 
     def measured(name: str) -> dict[str, Any]:
         observed = {
@@ -168,7 +174,7 @@ def evaluate(
 
     out = measured("score")
     out["optimistic"] = measured("optimistic") if "optimistic" in scores else None
-    # Within fold and class the baseline is a constant: every resample has its observed loss.
+    # Within fold and class the baseline is constant, so every resample has the observed loss.
     out["baseline"] = {
         kind: Estimate(value, value, value).as_dict()
         for kind, value in (
@@ -180,14 +186,11 @@ def evaluate(
 
 
 def evaluate_fold(y: ArrayLike, score: ArrayLike) -> Mapping[str, float | None]:
-    """Compute one fold's ``auc`` (None where it has one class) and ``log_loss``."""
+    """Compute one fold's ``auc`` (None if it has only one class) and ``log_loss``."""
     return {"auc": fold_auc(y, score), "log_loss": float(log_losses(y, score).mean())}
 
 
-# --- resampling ---
-
-
-def _estimate(value: float | None, resampled: Floats) -> Estimate:
+def _estimate(value: float | None, resampled: NDArray[np.float64]) -> Estimate:
     if value is None:
         return Estimate(None, None, None)
     low, high = np.percentile(resampled, PERCENTILES)
@@ -195,41 +198,42 @@ def _estimate(value: float | None, resampled: Floats) -> Estimate:
 
 
 def _resample(
-    y: Ints,
+    y: NDArray[np.int64],
     fold: NDArray[Any],
-    scores: Mapping[str, Floats],
-    losses: Mapping[str, tuple[Floats, Floats]],
-    *,
-    seed: int,
-) -> dict[str, dict[str, Floats]]:
+    scores: Mapping[str, NDArray[np.float64]],
+    losses: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    rng: np.random.Generator,
+    resamples: int,
+    block: int,
+) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Measure each kind of score on resamples of patients within fold and class.
 
-    A resample is a number of times for each patient. Its AUC within a fold is the sum over positives and negatives of
-    the times of both, times 1, 1/2 or 0, over positives x negatives: with the negatives sorted by score once, a
-    cumulative sum of their times answers every positive (`_auc_kernel`), so that all resamples go in one sweep.
+    A resample is a count for each patient: how often it was drawn. Its AUC within a fold is the sum over all pairs of a
+    positive and a negative of both counts, times 1 (the positive has the higher score), 1/2 (a tie) or 0, divided by
+    positives x negatives. With the negatives sorted by score once, a cumulative sum of their counts has the answer for
+    every positive (`_auc_kernel`), so all resamples are measured in one sweep.
     """
-    rng = np.random.default_rng(seed)
     names = [name for name in scores if name != "baseline"]
-    sums = {name: {kind: np.zeros(RESAMPLES) for kind in ("auc", "log_loss", "brier")} for name in names}
+    sums = {name: {kind: np.zeros(resamples) for kind in ("auc", "log_loss", "brier")} for name in names}
     pairs = 0.0
     for k in np.unique(fold):
         positive = np.flatnonzero((fold == k) & (y == 1))
         negative = np.flatnonzero((fold == k) & (y == 0))
         both = float(len(positive)) * float(len(negative))
         pairs += both
-        kernels: dict[str, Callable[[Floats, Floats], Floats]] = {}
+        kernels: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]] = {}
         if both:
             kernels = {n: _auc_kernel(scores[n][positive], scores[n][negative]) for n in names}
-        for block in _blocks(len(positive) + len(negative)):
-            rows = block.stop - block.start
-            times = [_times(rng, len(members), rows) for members in (positive, negative)]
+        for part in _blocks(len(positive) + len(negative), resamples, block):
+            rows = part.stop - part.start
+            counts = [_draw_counts(rng, len(members), rows) for members in (positive, negative)]
             for name in names:
                 log_loss, brier = losses[name]
-                for members, t in zip((positive, negative), times, strict=True):
-                    sums[name]["log_loss"][block] += t @ log_loss[members]
-                    sums[name]["brier"][block] += t @ brier[members]
+                for members, count in zip((positive, negative), counts, strict=True):
+                    sums[name]["log_loss"][part] += count @ log_loss[members]
+                    sums[name]["brier"][part] += count @ brier[members]
                 if both:
-                    sums[name]["auc"][block] += kernels[name](*times)
+                    sums[name]["auc"][part] += kernels[name](*counts)
     for name in names:
         sums[name]["log_loss"] /= len(y)
         sums[name]["brier"] /= len(y)
@@ -238,34 +242,36 @@ def _resample(
     return sums
 
 
-def _blocks(members: int) -> Iterator[slice]:
-    """Cut the resamples into blocks that bound memory; a function of the cohort alone, so the draws are too."""
-    step = max(1, min(RESAMPLES, _BLOCK // max(1, members)))
-    for start in range(0, RESAMPLES, step):
-        yield slice(start, min(RESAMPLES, start + step))
+def _blocks(members: int, resamples: int, block: int) -> Iterator[slice]:
+    """Divide the resamples into blocks that bound memory. The division decides the draws, so nothing else may."""
+    step = max(1, min(resamples, block // max(1, members)))
+    for start in range(0, resamples, step):
+        yield slice(start, min(resamples, start + step))
 
 
-def _times(rng: np.random.Generator, members: int, rows: int) -> Floats:
-    """Draw ``members`` of ``members`` with replacement, ``rows`` times: how often each was drawn, (rows, members)."""
+def _draw_counts(rng: np.random.Generator, members: int, rows: int) -> NDArray[np.float64]:
+    """Draw ``members`` of ``members`` with replacement, ``rows`` times; return each member's count, (rows, members)."""
     if members == 0:
         return np.zeros((rows, 0))
     drawn = rng.integers(0, members, size=(rows, members))
     drawn += members * np.arange(rows)[:, None]
-    counted = np.bincount(drawn.ravel(), minlength=rows * members)
-    return counted.reshape(rows, members).astype(np.float64)
+    counts = np.bincount(drawn.ravel(), minlength=rows * members)
+    return counts.reshape(rows, members).astype(np.float64)
 
 
-def _auc_kernel(positive: Floats, negative: Floats) -> Callable[[Floats, Floats], Floats]:
-    """Prepare the number of won pairs (a tie is half) for any times of these positives and negatives."""
+def _auc_kernel(
+    positive: NDArray[np.float64], negative: NDArray[np.float64]
+) -> Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]:
+    """Return a function of the counts of these positives and negatives: the number of won pairs (a tie is half)."""
     order = np.argsort(negative, kind="stable")
     below = np.searchsorted(negative[order], positive, side="left")
     upto = np.searchsorted(negative[order], positive, side="right")
 
-    def won(positive_times: Floats, negative_times: Floats) -> Floats:
-        cumulative = np.zeros((len(negative_times), len(negative) + 1))
-        np.cumsum(negative_times[:, order], axis=1, out=cumulative[:, 1:])
+    def won(positive_counts: NDArray[np.float64], negative_counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        cumulative = np.zeros((len(negative_counts), len(negative) + 1))
+        np.cumsum(negative_counts[:, order], axis=1, out=cumulative[:, 1:])
         beaten = cumulative[:, below] + cumulative[:, upto]
-        won: Floats = np.einsum("ij,ij->i", positive_times, beaten) / 2
-        return won
+        pairs: NDArray[np.float64] = np.einsum("ij,ij->i", positive_counts, beaten) / 2
+        return pairs
 
     return won

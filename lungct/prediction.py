@@ -1,15 +1,14 @@
 """A run and a feature table -> a prediction for each patient: a table, or the CSV that a challenge takes.
 
 A patient whom the run does not know gets the mean of its boosters' predictions, each at its fold's ``rounds``, clipped
-to [0, 1]. No prediction may come from a booster that was fitted on that person: a patient of the run's own scores is
-scored by the booster of its own fold alone, the one that never saw it. A patient is known by, in this order,
+to [0, 1]. No prediction comes from a booster that was fitted on that person: patients used in training are scored only
+by the booster that did not see them, that of their own fold. A patient is recognised by, in this order,
 
-1. its id, unless its pixels are those of another patient of the run;
-2. where ids are paths (``person/scan``), the person, whose scans are all in one fold;
-3. its pixel_hash: the same scan under another id.
+1. the id, unless the pixels are those of another patient of the run;
+2. the person, whose scans are all in one fold (ids of the form ``person/scan``);
+3. the pixel_hash: the same scan under another id.
 
-The run is read as `lungct.training` wrote it, and only if it has its metrics.json: what a kill left half-written is
-refused. Nothing here knows what LightGBM's text means.
+Nothing here knows LightGBM's text format.
 """
 
 from __future__ import annotations
@@ -25,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lungct import csvfile
-from lungct.arguments import listed
+from lungct.arguments import listed, spelled
 from lungct.csvfile import csv_bytes
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import Settings, pooled, read_feature_columns, read_settings
-from lungct.storage import Place, locate, make_directory, output_file, write_atomically
+from lungct.rundir import Run, damaged, read_run
+from lungct.storage import locate, make_directory, output_file, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,60 +37,27 @@ if TYPE_CHECKING:
 
     from lungct.boosting import Booster
 
-    Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class PredictSummary:
-    """What a prediction came to."""
+    """The result of a prediction."""
 
     out: str
     patients: int
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the JSON line of ``lungct predict``."""
+        """Return the JSON line of ``lungct predict``."""
         return {"command": "predict", **asdict(self)}
 
 
 @dataclass(frozen=True)
 class Model:
-    """One booster of a run: ``rounds`` of its rounds predict, and it never saw the patients of ``fold``."""
+    """One booster of a run: its first ``rounds`` rounds predict, and it was not fitted on the patients of ``fold``."""
 
     fold: int
     rounds: int
     booster: Booster
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run directory holds, as far as predictions need it.
-
-    Attributes
-    ----------
-    id_column, label_column
-        Of the labels that the run was trained on, and of the predictions.
-    pooling
-        How a patient's features become one vector.
-    grouped
-        Whether ids are ``person/scan``.
-    table
-        The settings of the table that the run was trained on.
-    models
-        Its boosters.
-    scored
-        ``(patient_id, fold, pixel_hash or "")`` of the patients that it was trained on.
-
-    """
-
-    path: Place
-    id_column: str
-    label_column: str
-    pooling: str
-    grouped: bool
-    table: Settings
-    models: tuple[Model, ...]
-    scored: tuple[tuple[str, int, str], ...]
 
 
 def predict(run: str | os.PathLike[str], dir: str | os.PathLike[str]) -> pa.Table:
@@ -99,9 +66,9 @@ def predict(run: str | os.PathLike[str], dir: str | os.PathLike[str]) -> pa.Tabl
     Parameters
     ----------
     run
-        What ``train`` wrote.
+        The directory that ``train`` wrote.
     dir
-        A feature table made with the settings that the run was trained on.
+        A feature table made with the same settings as the one that the run was trained on.
 
     Returns
     -------
@@ -111,7 +78,7 @@ def predict(run: str | os.PathLike[str], dir: str | os.PathLike[str]) -> pa.Tabl
     Raises
     ------
     UsageError
-        If RUN is no finished run, DIR no feature table, or their settings differ.
+        If RUN is not a finished run, DIR is not a feature table, or their settings differ.
 
     Warns
     -----
@@ -129,26 +96,26 @@ def predict_to_csv(
     *,
     ids: str | os.PathLike[str] | None = None,
 ) -> PredictSummary:
-    """Predict, and write a CSV in one step: RUN's id and label columns.
+    """Predict, and write a CSV with the run's id and label columns in one step.
 
     Parameters
     ----------
     run, dir
         See `predict`.
     out
-        The CSV; an older one is replaced.
+        The CSV; an existing file is replaced.
     ids
-        A CSV with RUN's id column: only these patients, in its order.
+        A CSV with the run's id column: only these patients, in its order.
 
     Raises
     ------
     UsageError
-        As `predict`; and if an id of ``ids`` has no features or stands twice, or ``out`` cannot be written.
+        As for `predict`; also if an id of ``ids`` has no features or is there twice, or ``out`` cannot be written.
 
     """
     begun = time.monotonic()
     loaded = read_run(run)
-    wanted = None if ids is None else _read_ids(ids, loaded.id_column)
+    wanted = None if ids is None else _read_ids(ids, loaded.settings["id_column"])
     table = _predict(loaded, dir, wanted, ids_name=os.fspath(ids or ""))
     make_directory(locate(out, argument="out").parent, argument="out")
     path = output_file(out, argument="out")
@@ -157,148 +124,107 @@ def predict_to_csv(
     return PredictSummary(str(out), table.num_rows, round(time.monotonic() - begun, 3))
 
 
-# --- reading a run ---
-
-
-def read_run(run: str | os.PathLike[str]) -> Run:
-    """Read a run directory, boosters included.
-
-    Raises
-    ------
-    UsageError
-        If it is no run, or one that was not finished or was changed by hand; the sentence says which.
-
-    """
-    from lungct.boosting import load_booster
-
-    path = locate(run, argument="RUN")
-    if not path.is_dir():
-        raise UsageError(f"RUN {run} is not there: give the --out of a train")
-    settings = _read_json(path, "settings.json", run)
-    if settings.get("kind") != "run":
-        raise UsageError(f"RUN {run} is not a run: give the --out of a train")
-    metrics = _read_json(path, "metrics.json", run)
-    try:
-        models = tuple(
-            Model(
-                fold=int(entry["fold"]),
-                rounds=int(entry["rounds"]),
-                booster=load_booster((path / f"models/repeat-{entry['repeat']}-fold-{entry['fold']}.txt").read_text()),
-            )
-            for entry in metrics["folds"]
-        )
-        columns = ("patient_id", "fold", "pixel_hash")
-        rows = csvfile.read_columns(path / "scores.csv", columns, argument="RUN")
-        scored = tuple((name, int(fold), pixel_hash) for _, (name, fold, pixel_hash) in rows)
-        table = Settings.from_json(json.dumps(settings["table"]["settings"]), where=f"{path}/settings.json")
-        return Run(
-            path=path,
-            id_column=str(settings["id_column"]),
-            label_column=str(settings["label_column"]),
-            pooling=str(settings["pooling"]),
-            grouped=bool(settings["grouped"]),
-            table=table,
-            models=models,
-            scored=scored,
-        )
-    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
-        reason = f"no {error} in its files" if isinstance(error, KeyError) else str(error)
-        raise UsageError(f"RUN {run} is damaged ({reason}): train it again") from error
-
-
-def _read_json(path: Place, name: str, run: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        values = json.loads((path / name).read_bytes())
-    except FileNotFoundError:
-        if name == "metrics.json":
-            raise UsageError(f"RUN {run} has no metrics.json, so its training did not end: train it again") from None
-        raise UsageError(f"RUN {run} is not a run (it has no {name}): give the --out of a train") from None
-    except OSError as error:
-        raise UsageError(f"RUN {run}: {name} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"RUN {run} is damaged ({name} is not JSON): train it again") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"RUN {run} is damaged ({name} is no object): train it again")
-    return values
-
-
-# --- predicting ---
-
-
 def _predict(run: Run, dir: str | os.PathLike[str], wanted: Sequence[str] | None, *, ids_name: str = "") -> pa.Table:
     """Predict a table's patients, or the wanted ones in their order."""
     import pyarrow as pa
 
     _refuse_other_settings(run, read_settings(dir), os.fspath(dir))
-    table = read_feature_columns(dir, ("patient_id", "pixel_hash"))
-    ids, X = pooled(dir, run.pooling)  # type: ignore[arg-type]
-    hashes: dict[str, str | None] = dict(
-        zip(*(table.column(name).to_pylist() for name in ("patient_id", "pixel_hash")), strict=True)
-    )
+    models = _load_models(run)
+    table = read_feature_columns(dir, ("patient_id", "person", "pixel_hash"))
+    known = {row["patient_id"]: row for row in table.to_pylist()}
+    ids, X = pooled(dir, run.settings["pooling"])
     if wanted is not None:
         place = {patient_id: i for i, patient_id in enumerate(ids)}
         missing = [patient_id for patient_id in wanted if patient_id not in place]
         if missing:
             raise UsageError(
-                f"--ids {ids_name} has {len(missing)} of {len(wanted)} ids without features in "
+                f"{spelled('ids')} {ids_name} has {len(missing)} of {len(wanted)} ids without features in "
                 f"{os.fspath(dir)}: {listed(missing)}"
             )
         X = X[[place[patient_id] for patient_id in wanted]]
         ids = list(wanted)
-    folds = own_folds(run, ids, hashes)
-    predictions = _scores(run.models, X, folds)
-    return pa.table({run.id_column: pa.array(ids, pa.string()), run.label_column: pa.array(predictions)})
+    folds = own_folds(run, [known[patient_id] for patient_id in ids])
+    predictions = pa.array(_scores(models, X, folds))
+    return pa.table({run.settings["id_column"]: pa.array(ids, pa.string()), run.settings["label_column"]: predictions})
 
 
-def own_folds(run: Run, ids: Sequence[str], hashes: Mapping[str, str | None]) -> list[frozenset[int] | None]:
+def _load_models(run: Run) -> list[Model]:
+    """Return a run's boosters (UsageError where a text is not a booster)."""
+    from lungct.boosting import load_booster
+
+    try:
+        return [
+            Model(
+                fold=int(entry["fold"]),
+                rounds=int(entry["rounds"]),
+                booster=load_booster(run.models[entry["repeat"], entry["fold"]]),
+            )
+            for entry in run.metrics["folds"]
+        ]
+    except (UsageError, KeyError, TypeError, ValueError) as error:
+        raise damaged(run.place, error) from error
+
+
+def own_folds(run: Run, patients: Sequence[Mapping[str, str | None]]) -> list[frozenset[int] | None]:
     """Find the folds whose boosters may score each patient; None where all of them may.
+
+    Parameters
+    ----------
+    patients
+        ``patient_id``, ``person`` and ``pixel_hash`` of each.
 
     Warns
     -----
     LungCTWarning
-        Of ids that the run knows with another pixel_hash; of scans that stand in several of its folds, which every
-        booster was fitted on.
+        Of ids that the run knows with another pixel_hash, and of scans that are in several of its folds, so that every
+        booster was fitted on them.
 
     """
-    by_id = {name: (fold, pixel_hash) for name, fold, pixel_hash in run.scored}
+    by_id: dict[str, tuple[int, str]] = {}
     by_hash: dict[str, set[int]] = {}
     by_person: dict[str, set[int]] = {}
-    for name, fold, pixel_hash in run.scored:
+    scores = run.scores
+    for name, person, fold, pixel_hash in zip(
+        scores.patient_id, scores.person, scores.fold.tolist(), scores.pixel_hash, strict=True
+    ):
+        by_id[name] = (fold, pixel_hash)
         if pixel_hash:
             by_hash.setdefault(pixel_hash, set()).add(fold)
-        if run.grouped:
-            by_person.setdefault(_person(name), set()).add(fold)
+        if run.settings["grouped"]:
+            by_person.setdefault(_person(name, person), set()).add(fold)
 
     folds: list[frozenset[int] | None] = []
     rescanned, everywhere = [], []
-    for patient_id in ids:
-        pixel_hash = hashes[patient_id] or ""
+    for patient in patients:
+        name, pixel_hash = patient["patient_id"] or "", patient["pixel_hash"] or ""
         own = by_hash.get(pixel_hash, set())
-        if patient_id in by_id:
-            fold, known_hash = by_id[patient_id]
+        if name in by_id:
+            fold, known_hash = by_id[name]
             if known_hash and pixel_hash and known_hash != pixel_hash:
-                rescanned.append(patient_id)
-            # Another known patient's pixels under this id: pixels say better than a name whom a booster has seen.
+                rescanned.append(name)
+            # If these are another known patient's pixels, they are better evidence than the id of what a booster saw.
             folds.append(frozenset(own if own and fold not in own else [fold]))
             continue
-        own = by_person.get(_person(patient_id), set()) or own
+        own = by_person.get(_person(name, patient["person"]), set()) or own
         if len(own) > 1:
-            everywhere.append(patient_id)
+            everywhere.append(name)
         folds.append(frozenset(own) if own else None)
     if rescanned:
         _warn(
             f"{listed(rescanned)}: the run was trained on other pixels under "
-            f"{'this id' if len(rescanned) == 1 else 'these ids'} (a rescan, or another person of that id)"
+            f"{'this id' if len(rescanned) == 1 else 'these ids'} (a rescan, or another person with that id)"
         )
     if everywhere:
         _warn(
             f"{listed(everywhere)}: the run was trained on the same scan in several folds, so every booster has seen "
-            "it, and the prediction is too sure"
+            "it, and the prediction is overconfident"
         )
     return folds
 
 
-def _scores(models: Sequence[Model], X: NDArray[np.float32], folds: Sequence[frozenset[int] | None]) -> Floats:
+def _scores(
+    models: Sequence[Model], X: NDArray[np.float32], folds: Sequence[frozenset[int] | None]
+) -> NDArray[np.float64]:
     """Average, for each row of X, the boosters that may score it; clipped to [0, 1]."""
     from lungct.boosting import predict_scores
 
@@ -311,18 +237,31 @@ def _scores(models: Sequence[Model], X: NDArray[np.float32], folds: Sequence[fro
 
 
 def _refuse_other_settings(run: Run, settings: Settings, dir: str) -> None:
-    differences = run.table.differences(settings)
+    try:
+        trained_on = Settings.from_json(
+            json.dumps(run.settings["table"]["settings"]), where="its table's settings.json"
+        )
+    except UsageError as error:
+        raise UsageError(
+            f"{spelled('RUN')} {run.place} was trained on a feature table that this lungct cannot read "
+            f"({error.message})",
+            fix="extract and train again",
+        ) from error
+    except (KeyError, TypeError) as error:
+        raise damaged(run.place, error) from error
+    differences = trained_on.differences(settings)
     if differences:
         raise UsageError(
-            f"RUN {run.path} was trained on other features than {dir} has (RUN's against DIR's): "
-            f"{'; '.join(differences)}: extract DIR with RUN's settings, or train on DIR's"
+            f"{spelled('RUN')} {run.place} was trained on features made with other settings than those in {dir} (the "
+            f"run's against the table's): {'; '.join(differences)}",
+            fix="extract with the run's settings, or train on this table",
         )
 
 
 def _read_ids(path: str | os.PathLike[str], id_column: str) -> list[str]:
-    """Read the ids of ``--ids``, in their order."""
+    """Read the ids that the user wants predicted, in their order."""
     rows = csvfile.read_columns(path, (id_column,), argument="ids")
-    where = f"--ids {os.fspath(path)}"
+    where = f"{spelled('ids')} {os.fspath(path)}"
     if not rows:
         raise UsageError(f"{where} has a header and no rows")
     seen: set[str] = set()
@@ -335,9 +274,9 @@ def _read_ids(path: str | os.PathLike[str], id_column: str) -> list[str]:
     return [patient_id for _, (patient_id,) in rows]
 
 
-def _person(patient_id: str) -> str:
-    return patient_id.split("/", 1)[0]
+def _person(patient_id: str, person: str | None) -> str:
+    return person or patient_id.split("/", 1)[0]
 
 
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, LungCTWarning, stacklevel=4)
+def _warn(message: str) -> None:
+    warnings.warn(message, LungCTWarning, stacklevel=4)

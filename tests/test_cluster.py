@@ -33,7 +33,7 @@ SRC = f"{SHARED}/scans"
 NETWORK = ("--device", "cpu", "--backbone", "resnet18", "--weights", "random:3")
 ONE_EACH = ("--shard-patients", 1)
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
-SECONDS = {"seconds", "created", "started", "finished"}
+SECONDS = {"seconds", "created", "started", "finished", "settings.json"}  # the last one's checksum: it has paths
 
 
 @dataclass

@@ -1,8 +1,16 @@
+"""lungct.prediction: no patient is scored by a booster that was fitted on them."""
+
+from __future__ import annotations
+
 import csv
+import hashlib
 import json
+import re
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -12,17 +20,18 @@ from support.planted import cohort, patient, write_labels, write_table
 
 import lungct
 from lungct import training
+from lungct.cluster import Session
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import Row, pooled, read_features
 from lungct.prediction import predict, predict_to_csv
 
 pytestmark = pytest.mark.ray  # the run that they predict with was trained on Ray
 
-FAST = {"params": {"learning_rate": 0.05}, "rounds": 60, "early_stopping": 15}
+FAST: dict[str, Any] = {"params": {"learning_rate": 0.05}, "rounds": 60, "early_stopping": 15}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, ray_session):
+def trained(tmp_path_factory: pytest.TempPathFactory, ray_session: Session) -> Path:
     """A run trained on 45 patients of a table of 50, one of whom has no features."""
     directory = tmp_path_factory.mktemp("trained")
     rows, labels = cohort(50)
@@ -51,15 +60,24 @@ def by_id(table: pa.Table) -> dict[str, float]:
     return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
+def edit(run: Path, name: str, change: Callable[[str], str]) -> None:
+    """Change a file of a run, and its checksum in metrics.json with it."""
+    (run / name).write_text(change((run / name).read_text()))
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["sha256"][name] = hashlib.sha256((run / name).read_bytes()).hexdigest()
+    (run / "metrics.json").write_text(json.dumps(metrics))
+
+
 def expected(run: Path, rows: list[Row], folds: list[int] | None = None) -> list[float]:
     """Plain LightGBM: the mean of some folds' boosters, clipped."""
-    X = np.stack([row.features.astype(np.float64).mean(axis=0) for row in rows])
+    X = np.stack([row.features.astype(np.float64).mean(axis=0) for row in rows if row.features is not None])
     chosen = [b for k, b in enumerate(boosters(run)) if folds is None or k in folds]
     each = [booster.predict(X.astype(np.float32), num_iteration=rounds) for booster, rounds in chosen]
-    return np.clip(np.mean(each, axis=0), 0, 1).tolist()
+    means: list[float] = np.clip(np.mean(each, axis=0), 0, 1).tolist()
+    return means
 
 
-def test_on_its_own_table_a_run_gives_its_out_of_fold_scores(trained):
+def test_on_its_own_table_a_run_gives_its_out_of_fold_scores(trained: Path) -> None:
     table = lungct.predict(trained / "run", trained / "features")
     assert table.schema == pa.schema([("id", pa.string()), ("cancer", pa.float64())])
     found = by_id(table)
@@ -72,8 +90,9 @@ def test_on_its_own_table_a_run_gives_its_out_of_fold_scores(trained):
     assert [found[row.patient_id] for row in fresh] == pytest.approx(expected(trained / "run", fresh), rel=1e-14)
 
 
-def test_new_patients_get_the_mean_of_all_boosters_clipped(trained, tmp_path):
+def test_new_patients_get_the_mean_of_all_boosters_clipped(trained: Path, tmp_path: Path) -> None:
     rows, _ = cohort(12, prefix="new")
+    assert rows[0].features is not None
     rows[0].features[:] += 40  # beyond what was seen
     table = write_table(tmp_path / "f", rows)
     found = by_id(predict(trained / "run", table))
@@ -82,7 +101,7 @@ def test_new_patients_get_the_mean_of_all_boosters_clipped(trained, tmp_path):
     assert all(0 <= value <= 1 for value in found.values())
 
 
-def test_a_known_scan_under_a_new_id_is_scored_by_its_own_folds_booster(trained, tmp_path):
+def test_a_known_scan_under_a_new_id_is_scored_by_its_own_folds_booster(trained: Path, tmp_path: Path) -> None:
     known = scores(trained / "run")
     rows = [patient(f"new{i}", 0, pixel_hash=known[f"p{i:03d}"]["pixel_hash"]) for i in range(6)]
     found = by_id(predict(trained / "run", write_table(tmp_path / "f", rows)))
@@ -91,7 +110,7 @@ def test_a_known_scan_under_a_new_id_is_scored_by_its_own_folds_booster(trained,
         assert [found[row.patient_id]] == expected(trained / "run", [row], [fold])
 
 
-def test_a_known_id_with_other_pixels_is_scored_by_its_own_fold_and_named(trained, tmp_path):
+def test_a_known_id_with_other_pixels_is_scored_by_its_own_fold_and_named(trained: Path, tmp_path: Path) -> None:
     rows = [patient("p003", 1, seed=9), patient("fresh", 1)]
     table = write_table(tmp_path / "f", rows)
     with pytest.warns(LungCTWarning, match="'p003': the run was trained on other pixels") as caught:
@@ -102,7 +121,7 @@ def test_a_known_id_with_other_pixels_is_scored_by_its_own_fold_and_named(traine
     assert [found["p003"]] == expected(trained / "run", rows[:1], [fold])
 
 
-def test_a_known_id_with_another_known_patients_pixels_goes_by_the_pixels(trained, tmp_path):
+def test_a_known_id_with_another_known_patients_pixels_goes_by_the_pixels(trained: Path, tmp_path: Path) -> None:
     known = scores(trained / "run")
     other = next(row for row in known.values() if row["fold"] != known["p000"]["fold"])
     swapped = patient("p000", 1, pixel_hash=other["pixel_hash"])
@@ -111,7 +130,9 @@ def test_a_known_id_with_another_known_patients_pixels_goes_by_the_pixels(traine
     assert [found["p000"]] == expected(trained / "run", [swapped], [int(other["fold"])])
 
 
-def test_another_scan_of_a_known_person_is_scored_by_that_persons_fold(trained, tmp_path, ray_session):
+def test_another_scan_of_a_known_person_is_scored_by_that_persons_fold(
+    trained: Path, tmp_path: Path, ray_session: Session
+) -> None:
     labels = {f"person{i:02d}/scan{j}": int(i % 2) for i in range(16) for j in range(2)}
     rows = [patient(name, label) for name, label in labels.items()]
     table = write_table(tmp_path / "f", rows, depth=2)
@@ -123,20 +144,15 @@ def test_another_scan_of_a_known_person_is_scored_by_that_persons_fold(trained, 
     assert [found["person03/scan9"]] == expected(tmp_path / "run", [later], [fold])
 
 
-def test_a_scan_that_every_booster_has_seen_is_named(trained, tmp_path):
+def test_a_scan_that_every_booster_has_seen_is_named(trained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained / "run", tmp_path / "run")
-    text = (run / "scores.csv").read_text().splitlines()
-    twins = [line.rsplit(",", 1)[0] + "," + "ab" * 32 for line in text[1:]]
-    (run / "scores.csv").write_text("\n".join([text[0], *twins]) + "\n")
+    edit(run, "scores.csv", lambda text: re.sub(",[0-9a-f]{64}\n", "," + "ab" * 32 + "\n", text))
     table = write_table(tmp_path / "f", [patient("new", 0, pixel_hash="ab" * 32)])
     with pytest.warns(LungCTWarning, match="'new': .* same scan in several folds"):
         predict(run, table)
 
 
-# --- the CSV ---
-
-
-def test_the_csv_holds_every_bit_and_the_runs_columns(trained, tmp_path):
+def test_the_csv_holds_every_bit_and_the_runs_columns(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "submission.csv"
     summary = predict_to_csv(trained / "run", trained / "features", out)
     line = summary.as_dict()
@@ -148,7 +164,7 @@ def test_the_csv_holds_every_bit_and_the_runs_columns(trained, tmp_path):
     assert found == by_id(predict(trained / "run", trained / "features"))
 
 
-def test_other_column_names_come_back(trained, tmp_path, ray_session):
+def test_other_column_names_come_back(trained: Path, tmp_path: Path, ray_session: Session) -> None:
     text = (trained / "labels.csv").read_text().replace("id,cancer", "PatientID,malignant")
     (tmp_path / "l.csv").write_text(text)
     training.train(
@@ -167,7 +183,7 @@ def test_other_column_names_come_back(trained, tmp_path, ray_session):
     assert out.read_text().startswith("PatientID,malignant\np049,0.")
 
 
-def test_ids_keep_their_order_and_only_they_are_predicted(trained, tmp_path):
+def test_ids_keep_their_order_and_only_they_are_predicted(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_bytes("\ufeffid,cancer\r\np048,0.5\r\np002,0.5\r\n".encode())
     out = tmp_path / "out.csv"
     summary = predict_to_csv(trained / "run", trained / "features", out, ids=tmp_path / "ids.csv")
@@ -177,7 +193,7 @@ def test_ids_keep_their_order_and_only_they_are_predicted(trained, tmp_path):
     assert out.read_text() == "\n".join(["id,cancer", *rows]) + "\n"
 
 
-def test_only_the_wanted_are_warned_of(trained, tmp_path):
+def test_only_the_wanted_are_warned_of(trained: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path / "f", [patient("p003", 1, seed=9), patient("fresh", 1)])
     (tmp_path / "ids.csv").write_text("id\nfresh\n")
     with warnings.catch_warnings():
@@ -198,7 +214,9 @@ def test_only_the_wanted_are_warned_of(trained, tmp_path):
         (None, "does not exist"),
     ],
 )
-def test_ids_that_cannot_be_predicted_are_refused_and_nothing_is_written(trained, tmp_path, text, words):
+def test_ids_that_cannot_be_predicted_are_refused_and_nothing_is_written(
+    trained: Path, tmp_path: Path, text: str | None, words: str
+) -> None:
     if text is not None:
         (tmp_path / "ids.csv").write_text(text)
     out = tmp_path / "out.csv"
@@ -209,16 +227,13 @@ def test_ids_that_cannot_be_predicted_are_refused_and_nothing_is_written(trained
 
 
 @pytest.mark.parametrize("out", ["{dir}", "{dir}/file/x.csv", "/proc/none/x.csv"])
-def test_an_output_that_cannot_be_written_is_refused(trained, tmp_path, out):
+def test_an_output_that_cannot_be_written_is_refused(trained: Path, tmp_path: Path, out: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="--out"):
+    with pytest.raises(UsageError, match="out "):
         predict_to_csv(trained / "run", trained / "features", out.format(dir=tmp_path))
 
 
-# --- runs and tables that cannot be used ---
-
-
-def test_a_table_of_other_settings_is_refused_with_both_values(trained, tmp_path):
+def test_a_table_of_other_settings_is_refused_with_both_values(trained: Path, tmp_path: Path) -> None:
     rows, _ = cohort(3)
     other = write_table(tmp_path / "f", rows, preset="lung", batch_size=64)
     with pytest.raises(UsageError) as caught:
@@ -227,27 +242,27 @@ def test_a_table_of_other_settings_is_refused_with_both_values(trained, tmp_path
     assert "batch_size: 16 against 64" in str(caught.value)
 
 
-def test_the_version_and_the_name_of_the_weights_are_for_information(trained, tmp_path):
+def test_the_version_and_the_name_of_the_weights_are_for_information(trained: Path, tmp_path: Path) -> None:
     rows, _ = cohort(3)
     other = write_table(tmp_path / "f", rows, weights="copy.pt", lungct="0.0.9")
     assert predict(trained / "run", other).num_rows == 3
 
 
-def test_a_table_without_features_gives_no_rows(trained, tmp_path):
+def test_a_table_without_features_gives_no_rows(trained: Path, tmp_path: Path) -> None:
     none = [Row("a", error="no CT", error_code="no_ct")]
     assert predict(trained / "run", write_table(tmp_path / "f", none)).num_rows == 0
 
 
-def test_a_run_that_did_not_end_is_refused(trained, tmp_path):
+def test_a_run_that_did_not_end_is_refused(trained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained / "run", tmp_path / "run")
     (run / "metrics.json").unlink()
     with pytest.raises(UsageError, match=r"no metrics\.json"):
         predict(run, trained / "features")
 
 
-def test_what_is_no_run_or_no_table_is_refused(trained, tmp_path):
+def test_what_is_no_run_or_no_table_is_refused(trained: Path, tmp_path: Path) -> None:
     for nothing in (tmp_path, tmp_path / "absent", trained / "features", trained / "labels.csv"):
-        with pytest.raises(UsageError, match="RUN"):
+        with pytest.raises(UsageError, match=r"^run "):
             predict(nothing, trained / "features")
     with pytest.raises(UsageError, match="feature table"):
         predict(trained / "run", tmp_path)
@@ -257,30 +272,37 @@ def test_what_is_no_run_or_no_table_is_refused(trained, tmp_path):
     ("name", "text"),
     [
         ("metrics.json", "{"),
-        ("metrics.json", "[]"),
-        ("metrics.json", '{"folds": [{"fold": 0}]}'),
-        ("metrics.json", '{"folds": 3}'),
-        ("settings.json", "{"),
         ("settings.json", '{"kind": "run"}'),
         ("scores.csv", ""),
-        ("scores.csv", "patient_id,fold\na,0\n"),
-        ("scores.csv", "patient_id,fold,pixel_hash\na,zero,\n"),
         ("models/repeat-0-fold-2.txt", "no booster"),
-        ("models/repeat-0-fold-2.txt", None),
     ],
 )
-def test_a_damaged_run_is_refused_in_a_line(trained, tmp_path, name, text):
+def test_a_damaged_run_is_refused_in_a_line(trained: Path, tmp_path: Path, name: str, text: str) -> None:
     run = shutil.copytree(trained / "run", tmp_path / "run")
-    if text is None:
-        (run / name).unlink()
-    else:
-        (run / name).write_text(text)
+    (run / name).write_text(text)
     with pytest.raises(UsageError, match="is damaged") as caught:
         predict(run, trained / "features")
+    assert caught.value.fix == "train again"
     assert "\n" not in str(caught.value)
+    if name != "metrics.json":
+        edit(run, name, lambda text: text)
+        with pytest.raises(UsageError, match="is damaged"):
+            predict(run, trained / "features")
 
 
-def test_features_pool_as_the_run_says(trained):
+def test_a_run_on_a_table_of_an_older_schema_is_refused_with_the_way_out(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    edit(
+        run,
+        "settings.json",
+        lambda text: text.replace('"settings": {\n   "schema": 2', '"settings": {\n   "schema": 1'),
+    )
+    with pytest.raises(UsageError, match="feature table that this lungct cannot read") as caught:
+        predict(run, trained / "features")
+    assert caught.value.fix == "extract and train again"
+
+
+def test_features_pool_as_the_run_says(trained: Path) -> None:
     ids, X = pooled(read_features(trained / "features"), "mean")
     booster, rounds = boosters(trained / "run")[0]
     known = scores(trained / "run")

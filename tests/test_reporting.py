@@ -1,7 +1,8 @@
-"""lungct.reporting: the page says what it must, says it to everybody, and believes nothing that it is handed."""
+"""lungct.reporting: the page has what it must have, is readable by everybody, and trusts none of its input."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -14,13 +15,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
+from support.runs import HOSTILE, made_up_run, write_run
 
-from lungct import metrics, reporting
-from lungct.csvfile import csv_bytes
+from lungct import reporting
 from lungct.errors import UsageError
+from lungct.reporting import numbers
+from lungct.reporting.page import in_words
+from lungct.rundir import Run, read_run
 
-HOSTILE = "</script><img src=x onerror=alert(1)>&\"'\n\u202eevil"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -56,110 +60,14 @@ class Page(HTMLParser):
         return [attrs[name] or "" for _, attrs in self.tags for name in names if name in attrs]
 
 
-def write_run(
-    run: Path,
-    *,
-    n: int = 60,
-    folds: int = 3,
-    inner: bool = False,
-    weights: str = "imagenet",
-    left_out: list[tuple[str, str]] | None = None,
-    label_of: Callable[[int], int] = lambda i: int(i % 3 == 0),
-    curve_rounds: int = 40,
-    twins: bool = False,
-) -> Path:
-    """A run directory as `lungct.training` writes it, of made-up scores."""
-    rng = np.random.default_rng(0)
-    y = np.array([label_of(i) for i in range(n)])
-    fold = np.arange(n) * folds // n
-    score = 0.3 + 0.2 * y + rng.normal(0, 0.2, n)
-    optimistic = None if inner else score + 0.05 * (y - 0.5)
-    measured = metrics.evaluate(y, fold, score, optimistic)
-    rounds = [curve_rounds // 2 + k for k in range(folds)]
-    measured["folds"] = [
-        {
-            "repeat": 0,
-            "fold": k,
-            "patients": int((fold == k).sum()),
-            "positives": int(y[fold == k].sum()),
-            "rounds": rounds[k],
-            "best_iteration": rounds[k] + (0 if inner else 3),
-            **metrics.evaluate_fold(y[fold == k], score[fold == k]),
-        }
-        for k in range(folds)
-    ]
-    pairs = [] if left_out is None else left_out
-    measured |= {
-        "schema": 1,
-        "patients": n,
-        "positives": int(y.sum()),
-        "left_out": [{"patient_id": name, "why": why} for name, why in pairs],
-        "seconds": 12.5,
-    }
-    table = {
-        "schema": 1,
-        "revision": 1,
-        "lungct": "0.1.0",
-        "preset": "dsb2017",
-        "backbone": "resnet18",
-        "weights": weights,
-        "weights_sha256": "ab" * 32,
-        "precision": "fp32",
-        "device": "cpu",
-        "batch_size": 16,
-        "depth": 1,
-        "pseudonym_key": None,
-        "dim": 512,
-    }
-    settings = {
-        "schema": 1,
-        "kind": "run",
-        "lungct": "0.1.0",
-        "table": {"path": "/data/features", "settings": table},
-        "labels": {"path": "/data/labels.csv", "sha256": "cd" * 32},
-        "id_column": "id",
-        "label_column": "cancer",
-        "pooling": "mean",
-        "objective": "l2",
-        "params": {"num_leaves": 21},
-        "folds": folds,
-        "repeats": 1,
-        "grouped": False,
-        "rounds": 5000,
-        "early_stopping": 300,
-        "inner": inner,
-        "seed": 42,
-        "versions": {"python": "3.11.0", "lightgbm": "4.7.0"},
-    }
-    run.mkdir()
-    rows = [
-        (
-            HOSTILE if i == 0 else f"p{i:03d}",
-            int(y[i]),
-            int(fold[i]),
-            float(score[i]),
-            None if optimistic is None else float(optimistic[i]),
-            f"{i // 2 if twins else i:064x}",
-        )
-        for i in range(n)
-    ]
-    header = ("patient_id", "label", "fold", "score", "optimistic_score", "pixel_hash")
-    (run / "scores.csv").write_bytes(csv_bytes(header, rows))
-    curves = [
-        (0, k, r, 0.25 + 1e-4 * (r / curve_rounds - 0.5 - 0.02 * k) ** 2)
-        for k in range(folds)
-        for r in range(1, curve_rounds + 1)
-    ]
-    (run / "curves.csv").write_bytes(csv_bytes(("repeat", "fold", "round", "loss"), curves))
-    (run / "settings.json").write_text(json.dumps(settings))
-    (run / "metrics.json").write_text(json.dumps(measured))
-    return run
-
-
 def change(run: Path, name: str, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit a JSON file of a run, and its checksum in metrics.json with it."""
     values = json.loads((run / name).read_text())
     edit(values)
     (run / name).write_text(json.dumps(values))
+    if name != "metrics.json":
+        checksum = hashlib.sha256((run / name).read_bytes()).hexdigest()
+        change(run, "metrics.json", lambda m: m["sha256"].update({name: checksum}))
 
 
 def page_of(run: Path) -> Page:
@@ -168,27 +76,22 @@ def page_of(run: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-# What it says.
-
-
-def test_the_page_says_what_every_report_must(tmp_path: Path) -> None:
-    page = page_of(write_run(tmp_path / "run"))
+def test_the_page_has_what_every_report_must_have(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", weights="imagenet"))
     for sentence in (
         "This is not a medical device.",
-        "The intervals hold for these boosters and this cohort , "
-        "and do not count what another training set would change",
-        "AUC compares patients within a fold only",
-        "These are optimistic because each fold's booster stops at the round that was best on that very fold",
+        "The intervals describe these boosters and this cohort ; "
+        "they do not cover the variation that another training set would bring",
+        "AUC compares only patients of the same fold",
+        "These numbers are optimistic because each fold's booster stops at the round that was best on that very fold",
         "60 patients",
-        "Nobody: every patient with features has a label",
+        "None: every patient with features has a label",
     ):
         assert sentence in page.text
     assert "weights are random" not in page.text
 
 
-def test_each_metric_stands_with_its_interval_beside_the_baseline_the_optimistic_one_second(
-    tmp_path: Path,
-) -> None:
+def test_each_metric_has_its_interval_and_the_baseline_beside_it_and_the_optimistic_one_below(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     measured = json.loads((run / "metrics.json").read_text())
     text = page_of(run).text
@@ -203,14 +106,14 @@ def test_each_metric_stands_with_its_interval_beside_the_baseline_the_optimistic
         assert first < text.index(row(f"{name} (optimistic)", measured["optimistic"], key))
 
 
-def test_random_weights_are_said(tmp_path: Path) -> None:
+def test_random_weights_are_pointed_out(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run", weights="random:5"))
     assert "The network's weights are random ( random:5 )" in page.text
 
 
-def test_inner_has_no_optimistic_score(tmp_path: Path) -> None:
+def test_inner_has_no_optimistic_scores(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run", inner=True))
-    assert "There is no optimistic score" in page.text
+    assert "There are no optimistic scores" in page.text
     assert "(optimistic)" not in page.text
 
 
@@ -218,34 +121,31 @@ def test_folds_their_rounds_and_who_was_left_out_are_listed(tmp_path: Path) -> N
     left_out = [("a1", "no CT image"), ("a2", "no CT image"), ("b", "features, but no label")]
     page = page_of(write_run(tmp_path / "run", left_out=left_out))
     assert "22 rounds used, best iteration 25" in page.text
-    assert "3 patients were left out; 60 took part" in page.text
+    assert "3 patients were left out; 60 were used" in page.text
     assert page.text.index("2 patients: no CT image a1 a2") < page.text.index("1 patient: features, but no label b")
 
 
-def test_scans_under_several_ids_are_said(tmp_path: Path) -> None:
-    assert "30 scans stand under more than one id" in page_of(write_run(tmp_path / "run", twins=True)).text
+def test_scans_under_several_ids_are_counted(tmp_path: Path) -> None:
+    assert "30 scans appear under more than one id" in page_of(write_run(tmp_path / "run", twins=True)).text
 
 
-def test_measured_numbers_are_taken_while_metrics_json_is_not_there_yet(tmp_path: Path) -> None:
+def test_the_report_of_a_training_and_the_one_written_again_are_equal(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    expected = reporting.report(run).read_bytes()
-    measured = json.loads((run / "metrics.json").read_text())
-    (run / "metrics.json").unlink()
-    assert reporting.report(run, measured).read_bytes() == expected
+    assert reporting.report(run).read_text() == reporting.render(made_up_run(run))
 
 
 def test_folds_of_one_class_have_no_curves_and_say_so(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run", n=30, label_of=lambda i: int(i >= 20)))
     assert "there are no ROC and precision-recall curves" in page.text
-    assert "AUC cannot be told" in page.text
+    assert "AUC is undefined" in page.text
 
 
 @pytest.mark.parametrize(
     ("auc", "loss", "sentences"),
     [
-        ((0.6, 0.8), (0.3, 0.4), ("more often than chance", "better than the constant")),
-        ((0.4, 0.8), (0.5, 0.7), ("no better than chance", "cannot be told apart")),
-        ((0.1, 0.4), (0.7, 0.8), ("worse than chance", "worse than the constant")),
+        ((0.6, 0.8), (0.3, 0.4), ("more often than chance", "are better than the constant")),
+        ((0.4, 0.8), (0.5, 0.7), ("no better than chance", "not distinguishable")),
+        ((0.1, 0.4), (0.7, 0.8), ("worse than chance", "are worse than the constant")),
     ],
 )
 def test_words_follow_the_intervals(
@@ -256,11 +156,8 @@ def test_words_follow_the_intervals(
         "log_loss": {"value": 0.6, "low": loss[0], "high": loss[1]},
         "baseline": {"log_loss": {"value": 0.6}},
     }
-    for said, expected in zip(reporting.page.in_words(measured), sentences, strict=True):
+    for said, expected in zip(in_words(measured), sentences, strict=True):
         assert expected in said
-
-
-# Whom it serves, and what it refuses to do.
 
 
 def test_nothing_comes_from_outside_and_no_id_is_twice(tmp_path: Path) -> None:
@@ -313,37 +210,35 @@ def test_the_page_is_the_same_each_time_and_under_a_megabyte_for_a_large_cohort(
     assert len(first) < 1_000_000
     text = Page(first.decode()).text
     assert "2858 patients: reason 0" in text
-    assert "The first 20 of 24 are drawn" in text
+    assert "Only the first 20 of 24 folds are drawn" in text
 
 
-# What is drawn.
-
-
-def random_run(tmp_path: Path) -> reporting.run.Run:
-    return reporting.run.read_run(write_run(tmp_path / "run", n=200, folds=4))
+def random_run(tmp_path: Path) -> Run:
+    return read_run(write_run(tmp_path / "run", n=200, folds=4))
 
 
 def test_the_area_under_the_mean_roc_is_the_auc(tmp_path: Path) -> None:
     run = random_run(tmp_path)
-    curves = reporting.numbers.roc_curves(run)
+    scores = run.scores
+    curves = numbers.roc_curves(scores)
     assert curves is not None
-    assert reporting.numbers.area(curves.mean) == pytest.approx(run.measured["auc"]["value"], abs=1e-12)
+    assert numbers.area(curves.mean) == pytest.approx(run.metrics["auc"]["value"], abs=1e-12)
     for k, curve in enumerate(curves.folds):
-        mine = run.fold == k
-        assert reporting.numbers.area(curve) == pytest.approx(roc_auc_score(run.y[mine], run.score[mine]))
+        mine = scores.fold == k
+        assert numbers.area(curve) == pytest.approx(roc_auc_score(scores.label[mine], scores.score[mine]))
 
 
 def test_the_area_under_the_mean_precision_recall_curve_is_average_precision(
     tmp_path: Path,
 ) -> None:
-    run = random_run(tmp_path)
-    curves = reporting.numbers.pr_curves(run)
+    scores = random_run(tmp_path).scores
+    curves = numbers.pr_curves(scores)
     assert curves is not None
-    folds = [run.fold == k for k in range(4)]
-    expected = [average_precision_score(run.y[mine], run.score[mine]) for mine in folds]
-    assert [reporting.numbers.area(curve) for curve in curves.folds] == pytest.approx(expected)
-    weights = [run.y[mine].sum() for mine in folds]
-    assert reporting.numbers.area(curves.mean) == pytest.approx(np.average(expected, weights=weights))
+    folds = [scores.fold == k for k in range(4)]
+    expected = [average_precision_score(scores.label[mine], scores.score[mine]) for mine in folds]
+    assert [numbers.area(curve) for curve in curves.folds] == pytest.approx(expected)
+    weights = [scores.label[mine].sum() for mine in folds]
+    assert numbers.area(curves.mean) == pytest.approx(np.average(expected, weights=weights))
 
 
 heights = st.floats(0, 1, allow_subnormal=False)
@@ -353,11 +248,11 @@ jumpy = st.lists(st.tuples(st.integers(1, 7), heights), max_size=8).map(
 
 
 @given(st.lists(jumpy, min_size=1, max_size=4))
-def test_a_mean_curves_area_is_the_mean_of_the_areas(curves: list[np.ndarray]) -> None:
+def test_a_mean_curves_area_is_the_mean_of_the_areas(curves: list[NDArray[np.float64]]) -> None:
     weights = list(range(1, len(curves) + 1))
-    areas = [reporting.numbers.area(curve) for curve in curves]
-    mean = reporting.numbers.mean_curve(curves, weights)
-    assert reporting.numbers.area(mean) == pytest.approx(np.average(areas, weights=weights))
+    areas = [numbers.area(curve) for curve in curves]
+    mean = numbers.mean_curve(curves, weights)
+    assert numbers.area(mean) == pytest.approx(np.average(areas, weights=weights))
     assert (np.diff(mean[:, 0]) >= 0).all()
 
 
@@ -368,61 +263,54 @@ def test_a_mean_curves_area_is_the_mean_of_the_areas(curves: list[np.ndarray]) -
 def test_bins_and_histogram_count_every_patient_once(pairs: list[tuple[int, float]], ties: bool) -> None:
     y = np.array([label for label, _ in pairs])
     score = np.array([round(value, 1) if ties else value for _, value in pairs])
-    bins = reporting.numbers.reliability(y, score)
+    bins = numbers.reliability(y, score)
     assert sum(b.patients for b in bins) == len(y)
     assert sum(b.positives for b in bins) == y.sum()
     assert all(b.low - 1e-12 <= b.share <= b.high + 1e-12 for b in bins)
     assert [b.score for b in bins] == sorted(b.score for b in bins)
-    (negatives, positives), _ = reporting.numbers.histogram(y, score)
+    (negatives, positives), _ = numbers.histogram(y, score)
     assert (negatives.sum(), positives.sum()) == ((y == 0).sum(), y.sum())
 
 
 def test_wilsons_interval_is_the_textbooks() -> None:
-    assert reporting.numbers.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert reporting.numbers.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert numbers.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert numbers.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
 
 
 def test_thinning_keeps_the_ends() -> None:
-    curve = np.column_stack([np.arange(5000), np.arange(5000)])
-    thin = reporting.numbers.thinned(curve)
-    assert len(thin) == reporting.numbers.POINTS
+    curve = np.column_stack([np.arange(5000.0), np.arange(5000.0)])
+    thin = numbers.thinned(curve)
+    assert len(thin) == numbers.POINTS
     assert (thin[0] == curve[0]).all()
     assert (thin[-1] == curve[-1]).all()
 
 
-# What is no run.
-
-
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no directory"):
+def test_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
         reporting.report(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match=r"no metrics\.json, so it is no finished run"):
+    with pytest.raises(UsageError, match=r"no metrics\.json"):
         reporting.report(tmp_path)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda run: (run / "metrics.json").write_text("{"),
-        lambda run: (run / "metrics.json").write_text("[]"),
         lambda run: (run / "settings.json").unlink(),
-        lambda run: (run / "scores.csv").unlink(),
-        lambda run: (run / "curves.csv").write_text("repeat,fold,round,loss\n"),
-        lambda run: (run / "curves.csv").write_text("repeat,fold,round,loss\n0,0,1,x\n"),
-        lambda run: (run / "scores.csv").write_text("patient_id,label,fold,score,pixel_hash\n"),
         lambda run: (run / "scores.csv").write_text("patient_id,label,fold,score,pixel_hash\na,1,0,0.5,\n"),
-        lambda run: (run / "scores.csv").write_text((run / "scores.csv").read_text().replace(",0.", ",nan0.")),
         lambda run: change(run, "metrics.json", lambda m: m.pop("auc")),
+        lambda run: change(run, "metrics.json", lambda m: m["auc"].pop("low")),
         lambda run: change(run, "metrics.json", lambda m: m["folds"][0].pop("rounds")),
         lambda run: change(run, "settings.json", lambda s: s.pop("pooling")),
         lambda run: change(run, "settings.json", lambda s: s.update(table=None)),
+        lambda run: change(run, "settings.json", lambda s: s["table"]["settings"].pop("preset")),
     ],
 )
 def test_a_damaged_run_is_refused_and_the_old_page_stays(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     run = write_run(tmp_path / "run")
     (run / "report.html").write_text("old")
     damage(run)
-    with pytest.raises(UsageError, match="RUN") as caught:
+    with pytest.raises(UsageError, match="is damaged") as caught:
         reporting.report(run)
+    assert caught.value.fix == "train again"
     assert "\n" not in str(caught.value)
     assert (run / "report.html").read_text() == "old"

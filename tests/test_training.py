@@ -1,8 +1,14 @@
+"""lungct.training: labels and features joined, and what a training leaves or refuses to do."""
+
+from __future__ import annotations
+
 import csv
+import dataclasses
 import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -11,27 +17,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from support.planted import cohort, patient, write_labels, write_table
+from support.runs import write_run
 
-from lungct import training
+from lungct import reporting, training
+from lungct.arguments import command_line
+from lungct.cluster import Session
 from lungct.csvfile import csv_bytes, read_columns
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import Row, pooled
 
-FAST = {"params": {"learning_rate": 0.05}, "rounds": 60, "early_stopping": 15}
+FAST: dict[str, Any] = {"params": {"learning_rate": 0.05}, "rounds": 60, "early_stopping": 15}
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """60 labelled patients, one without a label, one with an error row; a label for somebody unknown."""
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 labelled patients, one without a label, one with an error row; and the label of an unknown patient."""
     directory = tmp_path_factory.mktemp("cohort")
     rows, labels = cohort(60)
     broken = Row("broken", error="The files are no CT.", error_code="no_ct")
     write_table(directory / "features", [*rows, patient("unlabelled", 0), broken])
     write_labels(directory / "labels.csv", {**labels, "unknown": 1})
     return directory
-
-
-# --- labels ---
 
 
 @pytest.mark.parametrize(
@@ -47,18 +53,18 @@ def table(tmp_path_factory):
         "id,cancer\na,1,\nb,0,\n",
     ],
 )
-def test_labels_as_spreadsheets_write_them(tmp_path, text):
+def test_labels_as_spreadsheets_write_them(tmp_path: Path, text: str) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(text.encode())
     assert training.read_labels(path) == {"a": 1, "b": 0}
 
 
-def test_ids_stay_text(tmp_path):
+def test_ids_stay_text(tmp_path: Path) -> None:
     path = write_labels(tmp_path / "l.csv", [("007", 1), ("7", 0), ("1e3", 1), ("nan", 0)])
     assert training.read_labels(path) == {"007": 1, "7": 0, "1e3": 1, "nan": 0}
 
 
-def test_other_columns_by_name(tmp_path):
+def test_other_columns_by_name(tmp_path: Path) -> None:
     path = tmp_path / "l.csv"
     path.write_text("PatientID,malignant\na,1\n")
     found = training.read_labels(path, id_column="PatientID", label_column="malignant")
@@ -95,7 +101,7 @@ def test_other_columns_by_name(tmp_path):
         ("id,cancer\na,1\n".encode("utf-16"), "is not UTF-8"),
     ],
 )
-def test_labels_that_cannot_be_used_are_refused_by_name(tmp_path, data, words):
+def test_labels_that_cannot_be_used_are_refused_by_name(tmp_path: Path, data: bytes | None, words: str) -> None:
     path = tmp_path / "labels.csv"
     if data is not None:
         path.write_bytes(data)
@@ -105,15 +111,17 @@ def test_labels_that_cannot_be_used_are_refused_by_name(tmp_path, data, words):
     assert "\n" not in str(caught.value)
 
 
-def test_labels_that_are_a_directory_are_refused(tmp_path):
+def test_labels_that_are_a_directory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a directory"):
         training.read_labels(tmp_path)
-    with pytest.raises(UsageError, match="ftp:// is no storage"):
+    with pytest.raises(UsageError, match="ftp://"):
         training.read_labels("ftp://host/labels.csv")
 
 
-def test_one_column_cannot_be_both(tmp_path):
-    with pytest.raises(UsageError, match="--id-column and --label-column"):
+def test_one_column_cannot_be_both(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="id_column and label_column are both 'cancer'"):
+        training.read_labels(tmp_path / "l.csv", id_column="cancer")
+    with command_line(), pytest.raises(UsageError, match="--id-column and --label-column are both"):
         training.read_labels(tmp_path / "l.csv", id_column="cancer")
 
 
@@ -121,7 +129,9 @@ field = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
 
 
 @given(rows=st.lists(st.tuples(field, field), max_size=6))
-def test_what_we_write_as_csv_reads_back(rows, tmp_path_factory):
+def test_what_is_written_as_csv_reads_back(
+    rows: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.mktemp("csv") / "x.csv"
     path.write_bytes(csv_bytes(("first", "second"), rows))
     stripped = [(a.strip(), b.strip()) for a, b in rows]
@@ -130,7 +140,7 @@ def test_what_we_write_as_csv_reads_back(rows, tmp_path_factory):
 
 
 @given(data=st.binary(max_size=60))
-def test_no_bytes_make_the_reader_fall_over(data, tmp_path_factory):
+def test_no_bytes_crash_the_reader(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("csv") / "x.csv"
     path.write_bytes(b"id,cancer\n" + data)
     with suppress(UsageError):
@@ -138,15 +148,12 @@ def test_no_bytes_make_the_reader_fall_over(data, tmp_path_factory):
 
 
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
-def test_floats_keep_every_bit_in_our_csv(value):
+def test_floats_keep_every_bit_in_a_csv(value: float) -> None:
     text = csv_bytes(("x",), [(value,)]).decode().splitlines()[1]
     assert float(text) == value
 
 
-# --- params ---
-
-
-def test_params_come_from_a_json_file(tmp_path):
+def test_params_come_from_a_json_file(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text('{"num_leaves": 7, "learning_rate": 0.05}')
     assert training.read_params(path) == {"num_leaves": 7, "learning_rate": 0.05}
@@ -163,7 +170,7 @@ def test_params_come_from_a_json_file(tmp_path):
         ("[" * 100_000, "is not JSON"),
     ],
 )
-def test_params_that_cannot_be_used_are_refused(tmp_path, text, words):
+def test_params_that_cannot_be_used_are_refused(tmp_path: Path, text: str | None, words: str) -> None:
     path = tmp_path / "p.json"
     if text is not None:
         path.write_text(text)
@@ -172,15 +179,13 @@ def test_params_that_cannot_be_used_are_refused(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
-# --- the cohort ---
-
-
-def test_who_is_in_and_who_was_left_out_and_why(table):
+def test_who_is_in_and_who_was_left_out_and_why(table: Path) -> None:
     labels = training.read_labels(table / "labels.csv")
-    found = training.gather(table / "features", labels, pooling="mean", labels_name="labels.csv")
+    found = training.build_cohort(table / "features", labels, pooling="mean", labels_name="labels.csv")
     assert found.ids == sorted(set(labels) - {"unknown"})
     assert found.y.tolist() == [labels[name] for name in found.ids]
     assert found.groups is None
+    assert found.persons == [None] * 60
     assert found.left_out == [
         ("broken", "The files are no CT."),
         ("unknown", "labelled, but not in the feature table"),
@@ -190,36 +195,41 @@ def test_who_is_in_and_who_was_left_out_and_why(table):
     np.testing.assert_array_equal(found.X, X[[ids.index(name) for name in found.ids]])
 
 
-def test_no_overlap_names_an_id_of_each_side_but_none_behind_a_pseudonym(table, tmp_path):
+def test_no_overlap_names_an_id_of_each_side_but_none_behind_a_pseudonym(table: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="begin with 'x', the table with 'p000'"):
-        training.gather(table / "features", {"x": 1}, pooling="mean", labels_name="l.csv")
+        training.build_cohort(table / "features", {"x": 1}, pooling="mean", labels_name="l.csv")
     hidden = write_table(tmp_path / "f", cohort(4)[0], pseudonym_key="abc")
     with pytest.raises(UsageError, match="lungct pseudonyms") as caught:
-        training.gather(hidden, {"Jane Doe": 1}, pooling="mean", labels_name="l.csv")
+        training.build_cohort(hidden, {"Jane Doe": 1}, pooling="mean", labels_name="l.csv")
     assert "Jane" not in str(caught.value)
 
 
-def test_error_rows_alone_are_nothing_to_train_on(tmp_path, table):
+def test_error_rows_alone_are_nothing_to_train_on(tmp_path: Path, table: Path) -> None:
     only = [Row(name, error="no CT", error_code="no_ct") for name in "ab"]
     broken = write_table(tmp_path / "f", only)
-    with pytest.raises(UsageError, match="has features"):
-        training.gather(broken, {"a": 1}, pooling="mean", labels_name="l.csv")
+    with pytest.raises(UsageError, match=r"no patient .* has features \(2 have error rows\)"):
+        training.build_cohort(broken, {"a": 1}, pooling="mean", labels_name="l.csv")
     with pytest.raises(UsageError, match="has an error row"):
-        training.gather(table / "features", {"broken": 1}, pooling="mean", labels_name="l.csv")
+        training.build_cohort(table / "features", {"broken": 1}, pooling="mean", labels_name="l.csv")
 
 
-# --- refusals leave everything as it was ---
+def test_the_tables_person_decides_whose_scan_it_is(tmp_path: Path) -> None:
+    rows = [
+        dataclasses.replace(patient("a", 0), person="one"),
+        dataclasses.replace(patient("b", 1), person="one"),
+        patient("c/1", 1),
+        patient("d", 0),
+    ]
+    table = write_table(tmp_path / "f", rows)
+    found = training.build_cohort(table, {"a": 0, "b": 1, "c/1": 1, "d": 0}, pooling="mean", labels_name="l.csv")
+    assert found.persons == ["one", "one", None, None]
+    assert found.groups == ["one", "one", "c", "d"]
 
 
 @pytest.fixture
-def finished(tmp_path):
-    """An older run, as far as a training looks at it."""
-    run = tmp_path / "run"
-    (run / "models").mkdir(parents=True)
-    (run / "settings.json").write_text('{"kind": "run"}')
-    (run / "metrics.json").write_text("{}")
-    (run / "models" / "repeat-0-fold-7.txt").write_text("tree")
-    return run
+def finished(tmp_path: Path) -> Path:
+    """An earlier run."""
+    return write_run(tmp_path / "run", folds=8)
 
 
 def listing(directory: Path) -> dict[str, bytes]:
@@ -229,28 +239,30 @@ def listing(directory: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"pooling": "median"}, "--pooling median"),
-        ({"objective": "l1"}, "--objective l1"),
-        ({"folds": 1}, "--folds 1"),
-        ({"folds": 21}, "too few for --folds 21"),
-        ({"rounds": 0}, "--rounds 0"),
-        ({"early_stopping": -1}, "--early-stopping -1"),
-        ({"seed": -1}, "--seed -1"),
+        ({"pooling": "median"}, "pooling must be one of mean, max, meanmax, meanstd, not 'median'"),
+        ({"objective": "l1"}, "objective must be one of l2, binary"),
+        ({"folds": 1}, "folds must be a whole number"),
+        ({"folds": 21}, "too few for folds=21"),
+        ({"rounds": 0}, "rounds must be"),
+        ({"early_stopping": -1}, "early_stopping must be"),
+        ({"seed": -1}, "seed must be"),
         ({"params": {"n_estimators": 3}}, "'n_estimators'"),
-        ({"params": "missing.json"}, "--params missing.json"),
+        ({"params": "missing.json"}, "params missing.json cannot be read"),
         ({"label_column": "malignant"}, "no column 'malignant'"),
         ({"id_column": "PatientID"}, "no column 'PatientID'"),
     ],
 )
-def test_a_refusal_leaves_an_older_run_as_it_was(table, finished, options, words):
-    before = listing(finished)
+def test_a_refusal_leaves_an_earlier_run_as_it_was(
+    table: Path, finished: Path, options: dict[str, Any], words: str
+) -> None:
+    before = listing(finished.parent)
     with pytest.raises(UsageError, match=words) as caught:
         training.train(table / "features", table / "labels.csv", finished, **options)
     assert "\n" not in str(caught.value)
-    assert listing(finished) == before
+    assert listing(finished.parent) == before
 
 
-def test_a_directory_that_is_no_table_and_labels_of_one_class_are_refused(table, tmp_path):
+def test_a_directory_that_is_not_a_table_and_labels_of_one_class_are_refused(table: Path, tmp_path: Path) -> None:
     for missing in (tmp_path / "absent", tmp_path):
         with pytest.raises(UsageError, match=r"settings\.json"):
             training.train(missing, table / "labels.csv", tmp_path / "run")
@@ -260,42 +272,23 @@ def test_a_directory_that_is_no_table_and_labels_of_one_class_are_refused(table,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_directory_of_somebody_elses_is_not_taken_for_a_run(table, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    for out in (tmp_path, table / "features"):
-        before = listing(out)
-        with pytest.raises(UsageError, match="something else than a run"):
-            training.train(table / "features", table / "labels.csv", out)
-        assert listing(out) == before
-    with pytest.raises(UsageError, match="a file is in the way"):
-        training.train(table / "features", table / "labels.csv", tmp_path / "thesis.tex")
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("out", ["/proc/lungct-run", "{file}/run"])
-def test_a_run_that_cannot_be_written_is_refused(table, tmp_path, out):
+@pytest.mark.parametrize("out", ["/proc/lungct-run", "{file}/run", "{dir}", "{table}"])
+def test_a_run_that_cannot_be_written_is_refused(table: Path, tmp_path: Path, out: str) -> None:
     (tmp_path / "file").write_text("")
-    out = out.format(file=tmp_path / "file")
-    with pytest.raises(UsageError, match="--out"):
+    out = out.format(file=tmp_path / "file", dir=tmp_path, table=table / "features")
+    before = listing(tmp_path), listing(table)
+    with pytest.raises(UsageError, match="out "):
         training.train(table / "features", table / "labels.csv", out, **FAST)
-
-
-# --- a whole training ---
+    assert (listing(tmp_path), listing(table)) == before
 
 
 @pytest.fixture(scope="module")
-def trained(table, tmp_path_factory, ray_session):
-    """A run, its summary, and what the directory held when the report would be written."""
+def trained(
+    table: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: Session
+) -> tuple[Path, training.TrainSummary]:
+    """A run and its summary."""
     run = tmp_path_factory.mktemp("run") / "deep" / "run"
-    seen = {}
-
-    def report(path, metrics):
-        seen["files"] = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
-        seen["metrics"] = json.loads(json.dumps(metrics))
-
-    summary = training.train(table / "features", table / "labels.csv", run, before_commit=report, **FAST)
-    return run, summary, seen
+    return run, training.train(table / "features", table / "labels.csv", run, **FAST)
 
 
 def read_scores(run: Path) -> list[dict[str, str]]:
@@ -304,8 +297,8 @@ def read_scores(run: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.ray
-def test_files_equal_plain_lightgbm_and_scikit_learn(table, trained):
-    run, summary, _ = trained
+def test_files_equal_plain_lightgbm_and_scikit_learn(table: Path, trained: tuple[Path, training.TrainSummary]) -> None:
+    run, summary = trained
     metrics = json.loads((run / "metrics.json").read_text())
     rows = read_scores(run)
     labels = training.read_labels(table / "labels.csv")
@@ -313,6 +306,7 @@ def test_files_equal_plain_lightgbm_and_scikit_learn(table, trained):
     keep = [i for i, name in enumerate(ids) if name in labels]
     X, y = X[keep], np.array([labels[ids[i]] for i in keep])
     assert [row["patient_id"] for row in rows] == [ids[i] for i in keep]
+    assert {(row["person"], row["repeat"]) for row in rows} == {("", "0")}
     assert [int(row["label"]) for row in rows] == y.tolist()
     assert len(rows) == summary.patients == metrics["patients"] == 60
     assert summary.positives == metrics["positives"] == 20
@@ -322,7 +316,7 @@ def test_files_equal_plain_lightgbm_and_scikit_learn(table, trained):
     splits = StratifiedKFold(5, shuffle=True, random_state=42).split(y, y)
     for k, (train, valid) in enumerate(splits):
         data = lightgbm.Dataset(X[train], y[train])
-        history: dict = {}
+        history: dict[str, dict[str, list[float]]] = {}
         booster = lightgbm.train(
             params,
             data,
@@ -334,14 +328,14 @@ def test_files_equal_plain_lightgbm_and_scikit_learn(table, trained):
             ],
             keep_training_booster=True,
         )
-        told = metrics["folds"][k]
-        assert told["best_iteration"] == booster.best_iteration
+        entry = metrics["folds"][k]
+        assert entry["best_iteration"] == booster.best_iteration
         np.testing.assert_allclose(curves[k], history["valid_0"]["l2"], rtol=1e-12)
         mine = [rows[i] for i in valid]
         assert {row["fold"] for row in mine} == {str(k)}
         for column, rounds in (
-            ("score", told["rounds"]),
-            ("optimistic_score", told["best_iteration"]),
+            ("score", entry["rounds"]),
+            ("optimistic_score", entry["best_iteration"]),
         ):
             expected = booster.predict(X[valid], num_iteration=rounds)
             assert [float(row[column]) for row in mine] == expected.tolist()
@@ -360,8 +354,10 @@ def read_curves(run: Path) -> list[list[float]]:
 
 
 @pytest.mark.ray
-def test_a_planted_signal_is_found_and_the_summary_says_what_metrics_json_says(trained):
-    run, summary, _ = trained
+def test_a_planted_signal_is_found_and_the_summary_has_the_numbers_of_metrics_json(
+    trained: tuple[Path, training.TrainSummary],
+) -> None:
+    run, summary = trained
     metrics = json.loads((run / "metrics.json").read_text())
     line = summary.as_dict()
     assert list(line) == [
@@ -389,21 +385,26 @@ def test_a_planted_signal_is_found_and_the_summary_says_what_metrics_json_says(t
 
 
 @pytest.mark.ray
-def test_the_report_finds_everything_but_metrics_json(trained):
-    run, _, seen = trained
+def test_a_run_has_every_file_and_its_report_can_be_written_again(trained: tuple[Path, training.TrainSummary]) -> None:
+    run, _ = trained
     models = [f"models/repeat-0-fold-{k}.txt" for k in range(5)]
-    assert seen["files"] == ["curves.csv", *models, "scores.csv", "settings.json"]
-    assert seen["metrics"] == json.loads((run / "metrics.json").read_text())
+    names = sorted(os.path.relpath(name, run) for name in listing(run))
+    assert names == sorted(["curves.csv", "metrics.json", "report.html", "scores.csv", "settings.json", *models])
+    assert os.listdir(run.parent) == ["run"]
+    page = (run / "report.html").read_bytes()
+    assert reporting.report(run).read_bytes() == page
 
 
 @pytest.mark.ray
-def test_the_same_training_again_gives_the_same_but_for_seconds(table, trained, tmp_path):
-    run, _, _ = trained
+def test_the_same_training_again_differs_only_in_seconds(
+    table: Path, trained: tuple[Path, training.TrainSummary], tmp_path: Path
+) -> None:
+    run, _ = trained
     training.train(table / "features", table / "labels.csv", tmp_path / "run", **FAST)
     first, again = listing(run), listing(tmp_path / "run")
     names = {os.path.relpath(name, run) for name in first}
     assert names == {os.path.relpath(name, tmp_path / "run") for name in again}
-    for name in names - {"metrics.json"}:
+    for name in names - {"metrics.json", "report.html"}:
         assert first[str(run / name)] == again[str(tmp_path / "run" / name)], name
     both = [json.loads((r / "metrics.json").read_text()) for r in (run, tmp_path / "run")]
     assert all(metrics.pop("seconds") >= 0 for metrics in both)
@@ -412,51 +413,32 @@ def test_the_same_training_again_gives_the_same_but_for_seconds(table, trained, 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
-def test_a_run_is_replaced_but_for_what_others_put_there(table, finished):
-    (finished / "report.html").write_text("old")
+def test_an_earlier_run_is_replaced_as_a_whole(table: Path, finished: Path) -> None:
     (finished / "notes.txt").write_text("mine")
-    (finished / ".scores.csv.0badcafe.tmp").write_text("half a file that a kill left")
     training.train(table / "features", table / "labels.csv", finished, folds=3, inner=True, **FAST)
-    names = sorted(str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file())
+    names = sorted(os.path.relpath(name, finished) for name in listing(finished))
     models = [f"models/repeat-0-fold-{k}.txt" for k in range(3)]
-    assert names == sorted(["metrics.json", "settings.json", "scores.csv", "curves.csv", "notes.txt", *models])
+    assert names == sorted(
+        ["metrics.json", "settings.json", "scores.csv", "curves.csv", "report.html", "notes.txt", *models]
+    )
     assert json.loads((finished / "metrics.json").read_text())["optimistic"] is None
     assert {row["optimistic_score"] for row in read_scores(finished)} == {""}
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
-def test_a_training_that_ends_early_leaves_no_run_and_can_be_repeated(table, finished):
-    def interrupted(run, metrics):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training.train(
-            table / "features",
-            table / "labels.csv",
-            finished,
-            folds=2,
-            before_commit=interrupted,
-            **FAST,
-        )
-    assert not (finished / "metrics.json").exists()
-    training.train(table / "features", table / "labels.csv", finished, folds=2, **FAST)
-    assert (finished / "metrics.json").exists()
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_session")
-def test_what_a_task_refuses_arrives_as_one_line(table, tmp_path):
-    wild = {**FAST, "params": {"learning_rate": 1e300}}
+def test_a_training_that_fails_leaves_an_earlier_run_as_it_was(table: Path, finished: Path) -> None:
+    before = listing(finished.parent)
+    unlearnable = {**FAST, "params": {"learning_rate": 1e300}}
     with pytest.raises(UsageError, match="not a finite number") as caught:
-        training.train(table / "features", table / "labels.csv", tmp_path / "run", **wild)
+        training.train(table / "features", table / "labels.csv", finished, **unlearnable)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert listing(finished.parent) == before
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
-def test_scans_of_one_person_are_in_one_fold(tmp_path):
+def test_scans_of_one_person_are_in_one_fold(tmp_path: Path) -> None:
     labels = {f"person{i:02d}/scan{j}": int(i % 2) for i in range(20) for j in range(2)}
     rows = [patient(name, label) for name, label in labels.items()]
     table = write_table(tmp_path / "features", rows, depth=2)
@@ -473,10 +455,12 @@ def test_scans_of_one_person_are_in_one_fold(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
-def test_one_scan_under_two_ids_is_warned_of(tmp_path):
+def test_one_scan_under_two_ids_is_warned_of(tmp_path: Path) -> None:
     labels = {f"p{i:02d}": i % 2 for i in range(20)}
     rows = [patient(name, label, pixel_hash="ab" * 32) for name, label in labels.items()]
     table = write_table(tmp_path / "features", rows)
     path = write_labels(tmp_path / "l.csv", labels)
-    with pytest.warns(LungCTWarning, match="1 scan stands under several ids in different folds"):
+    with pytest.warns(
+        LungCTWarning, match="the same scan appears under several ids in different folds, so the metrics are optimistic"
+    ):
         training.train(table, path, tmp_path / "run", folds=2, **FAST)

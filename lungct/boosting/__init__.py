@@ -1,25 +1,27 @@
-"""(X, y) -> boosters and out-of-fold scores: cross-validated LightGBM, the only module that imports lightgbm.
+"""(X, y) -> boosters and out-of-fold scores: cross-validated LightGBM, the only package that imports lightgbm.
 
 Terms
 -----
 fold
     A part of the patients, held out: booster k is fitted on all but fold k (its *training part*).
 round
-    One tree added. *rounds*: how many of a booster's first trees are used for its scores.
+    One tree added. *rounds*: the number of a booster's first trees that its scores use.
 curve
     The validation loss round by round (mean squared error for ``l2``, log loss for ``binary``), from round 1.
 best iteration
-    The round of a curve's minimum, the first one on a tie: where 2017's system stopped.
+    The round of a curve's minimum, the first one on a tie; the 2017 system stopped there.
 
-Two scores for each patient, by the booster that never saw them (`cross_validate`). The *optimistic score* takes the
-booster at the best iteration of the very fold that it is then measured on: 2017's way, and flattering. The *score*
-takes it at a number of rounds chosen without looking at that fold: where the mean of the *other* folds' curves,
-weighted by their patients, is least. With ``inner`` the round is chosen on a fifth of the training part instead.
+Each patient has two scores, both from the booster that was not fitted on the patient's fold. The *optimistic score*
+uses the best iteration of the very fold that is then scored: the way of 2017, and flattering. The *score* uses a number
+of rounds chosen without that fold: where the mean of the *other* folds' curves, weighted by their patients, is least.
+With ``inner`` the number of rounds is chosen on a fifth of the training part instead.
 
-Arrays in, arrays out: nothing here knows of files or of Ray. Whoever has machines to spread the folds over gives
-`cross_validate` a ``fit_folds``; boosters cross processes as LightGBM's text, which keeps every bit of a prediction.
+Arrays in, arrays out: nothing here knows files or Ray. A caller with machines to spread the folds over passes
+`fit_and_score` a ``fit_folds``. Boosters cross processes as LightGBM's text, which keeps every bit of a prediction.
 
-``folds`` cuts the patients and chooses rounds, ``parameters`` settles LightGBM's, ``fitting`` fits and predicts.
+    folds.py        labels -> folds; curves -> rounds
+    parameters.py   options -> LightGBM's parameters
+    fitting.py      one fold -> its booster; a booster -> scores
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ from lightgbm import Booster
 from numpy.typing import ArrayLike, NDArray
 
 from lungct import metrics
-from lungct.boosting.fitting import FoldFit, Matrix, fit_fold, load_booster, predict_scores
-from lungct.boosting.folds import Floats, Fold, Indices, choose_rounds, plan_folds
-from lungct.boosting.parameters import OBJECTIVES, PARAMETERS_2017, Learner, make_learner
+from lungct.boosting.fitting import FoldFit, fit_fold, load_booster, predict_scores
+from lungct.boosting.folds import Fold, choose_rounds, plan_folds
+from lungct.boosting.parameters import OBJECTIVES, PARAMETERS_2017, Learner, Objective, make_learner
 from lungct.errors import UsageError
 
 __all__ = [
@@ -47,8 +49,10 @@ __all__ = [
     "Fold",
     "FoldFit",
     "Learner",
+    "Objective",
     "choose_rounds",
     "cross_validate",
+    "fit_and_score",
     "fit_fold",
     "load_booster",
     "make_learner",
@@ -56,12 +60,12 @@ __all__ = [
     "predict_scores",
 ]
 
-FitFolds = Callable[[Matrix, Floats, Sequence[Fold], Learner], Iterable[FoldFit]]
+FitFolds = Callable[[NDArray[Any], NDArray[np.float64], Sequence[Fold], Learner], Iterable[FoldFit]]
 
 
 @dataclass(frozen=True)
 class CVResult:
-    """A cross-validation.
+    """The result of a cross-validation.
 
     Attributes
     ----------
@@ -72,28 +76,28 @@ class CVResult:
     optimistic_score
         float64 (n,): out of fold, each booster at its ``best_iteration``; None with ``inner``.
     boosters
-        A booster for each fold.
+        Each fold's booster.
     rounds
-        A fold: how many of its booster's rounds ``score`` uses.
+        For each fold, the number of its booster's rounds that ``score`` uses.
     best_iteration
-        A fold: the round of its curve's minimum.
+        For each fold, the round of its curve's minimum.
     curves
-        A fold: its validation loss round by round.
+        For each fold, its validation loss round by round.
     metrics
-        ``auc``, ``log_loss``, ``brier``, ``optimistic``, ``baseline`` as `lungct.metrics.evaluate` gives them, and
-        ``folds``: a fold's patients, positives, rounds, best_iteration, auc and log_loss.
+        ``auc``, ``log_loss``, ``brier``, ``optimistic`` and ``baseline`` as `lungct.metrics.evaluate` returns them, and
+        ``folds``: each fold's patients, positives, rounds, best_iteration, auc and log_loss.
     params
         LightGBM's parameters as they were used.
 
     """
 
-    fold: Indices
-    score: Floats
-    optimistic_score: Floats | None
+    fold: NDArray[np.int64]
+    score: NDArray[np.float64]
+    optimistic_score: NDArray[np.float64] | None
     boosters: list[Booster] = field(repr=False)
     rounds: list[int]
     best_iteration: list[int]
-    curves: list[Floats] = field(repr=False)
+    curves: list[NDArray[np.float64]] = field(repr=False)
     metrics: dict[str, Any] = field(repr=False)
     params: dict[str, Any] = field(repr=False)
 
@@ -104,7 +108,7 @@ def cross_validate(
     *,
     folds: int = 5,
     seed: int = 42,
-    objective: str = "l2",
+    objective: Objective = "l2",
     rounds: int = 5000,
     early_stopping: int = 300,
     params: Mapping[str, Any] | None = None,
@@ -121,25 +125,24 @@ def cross_validate(
     y
         (n,) labels, 0 or 1.
     folds
-        How many parts, 2 or more.
+        The number of folds, at least 2.
     seed
-        Of the folds, of LightGBM and of the intervals' resamples.
+        Seed of the folds, of LightGBM and of the intervals' resamples.
     objective
-        ``l2`` (2017's regression) or ``binary``.
+        ``l2`` (regression, as in 2017) or ``binary``.
     rounds
-        The most rounds of a fold.
+        The maximum number of rounds.
     early_stopping
-        Rounds without a better validation loss after which a fold's fit ends.
+        The number of rounds without a better validation loss after which a fold's fit ends.
     params
-        LightGBM parameters that override single ones of 2017's.
+        LightGBM parameters that override some of 2017's.
     inner
-        Choose the round on a stratified fifth of each training part, then fit on the whole of it for so many rounds;
-        there is then no optimistic score.
+        Choose the number of rounds on a stratified fifth of each training part, then fit that number of rounds on the
+        whole training part; there is then no optimistic score.
     groups
-        (n,) what must stay together (a person's scans): no group is in two folds.
+        (n,) groups that are never divided between folds (a person's scans).
     fit_folds
-        Fits the folds elsewhere: called once with X, y, the folds and the learner, gives back a FoldFit for each, in
-        their order (`fit_fold` does one). None: one after the other, here.
+        See `fit_and_score`.
 
     Returns
     -------
@@ -148,7 +151,7 @@ def cross_validate(
     Raises
     ------
     UsageError
-        If labels, folds, groups or parameters cannot be used; the sentence says which and why.
+        If labels, folds, groups or parameters cannot be used; the message says which and why.
 
     """
     X, y = _checked(X, y)
@@ -161,6 +164,35 @@ def cross_validate(
         seed=seed,
         columns=X.shape[1],
     )
+    return fit_and_score(X, y, plan, learner, fit_folds=fit_folds)
+
+
+def fit_and_score(
+    X: NDArray[Any],
+    y: NDArray[np.float64],
+    plan: Sequence[Fold],
+    learner: Learner,
+    *,
+    fit_folds: FitFolds | None = None,
+) -> CVResult:
+    """Fit the folds of a plan and score their held-out patients.
+
+    Parameters
+    ----------
+    X
+        (n, P) features.
+    y
+        float64 (n,) labels, 0 or 1.
+    plan
+        The folds, as `plan_folds` returns them for ``y``.
+    learner
+        As `make_learner` returns it for P columns.
+    fit_folds
+        Fits the folds elsewhere: it is called once, with X, y, the plan and the learner, and returns each fold's
+        `FoldFit` in the plan's order (`fit_fold` fits one). None: fit them here, one after the other.
+
+    """
+    inner = plan[0].inner_train is not None
     fits = list((fit_folds or _fit_here)(X, y, plan, learner))
     curves = [fit.curve for fit in fits]
     best = [fit.best_iteration for fit in fits]
@@ -174,7 +206,7 @@ def cross_validate(
         fold[part.valid] = part.fold
     score = _out_of_fold(X, plan, boosters, chosen)
     optimistic = None if inner else _out_of_fold(X, plan, boosters, best)
-    measured = metrics.evaluate(y, fold, score, optimistic, seed=seed)
+    measured = metrics.evaluate(y, fold, score, optimistic, seed=int(learner.params["seed"]))
     measured["folds"] = [
         {
             "repeat": 0,
@@ -200,29 +232,31 @@ def cross_validate(
     )
 
 
-def _fit_here(X: Matrix, y: Floats, plan: Sequence[Fold], learner: Learner) -> Iterable[FoldFit]:
+def _fit_here(X: NDArray[Any], y: NDArray[np.float64], plan: Sequence[Fold], learner: Learner) -> Iterable[FoldFit]:
     for part in plan:
         yield fit_fold(X, y, part, learner)
 
 
-def _out_of_fold(X: Matrix, plan: Sequence[Fold], boosters: Sequence[Booster], rounds: Sequence[int]) -> Floats:
+def _out_of_fold(
+    X: NDArray[Any], plan: Sequence[Fold], boosters: Sequence[Booster], rounds: Sequence[int]
+) -> NDArray[np.float64]:
     score = np.empty(len(X))
     for part, booster, count in zip(plan, boosters, rounds, strict=True):
         score[part.valid] = predict_scores(booster, X[part.valid], count)
     return score
 
 
-def _checked(X: ArrayLike, y: ArrayLike) -> tuple[Matrix, Floats]:
-    """See that X is a matrix of numbers and y its labels, 0 or 1."""
+def _checked(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Check that X is a matrix of numbers and y its labels, 0 or 1."""
     X, y = np.asarray(X), np.asarray(y)
     if X.ndim != 2 or X.shape[1] == 0 or X.dtype.kind not in "fiub":
         raise UsageError(
-            f"X must be a matrix of numbers, (patients, features), and has shape {X.shape} and dtype {X.dtype}"
+            f"X must be a matrix of numbers, (patients, features), but has shape {X.shape} and dtype {X.dtype}"
         )
     if X.dtype.kind == "f" and not np.isfinite(X).any(axis=1).all():
-        raise UsageError("X has a row without any finite number: leave such patients out")
+        raise UsageError("X has a row without a finite number", fix="leave such patients out")
     if y.shape != (len(X),):
-        raise UsageError(f"y must be one label for each of the {len(X)} rows of X, and has shape {y.shape}")
+        raise UsageError(f"y must have one label for each of the {len(X)} rows of X, but has shape {y.shape}")
     if y.dtype.kind not in "fiub" or not np.isin(y, (0, 1)).all():
-        raise UsageError("y must be labels of 0 and 1 and nothing else")
+        raise UsageError("y must hold only the labels 0 and 1")
     return X, y.astype(np.float64)

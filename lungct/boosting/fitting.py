@@ -1,4 +1,4 @@
-"""One fold -> its booster and curve; a booster and rows -> scores. Boosters travel as LightGBM's text."""
+"""One fold -> its booster and curve; a booster and rows -> scores. Boosters cross processes as LightGBM's text."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from lungct.boosting.folds import Floats, Fold, Indices
+from lungct.boosting.folds import Fold
 from lungct.boosting.parameters import Learner, refusals
 from lungct.errors import UsageError
-
-Matrix = NDArray[Any]  # (n, P) features, of whatever real dtype: LightGBM bins them as they come
 
 
 @dataclass(frozen=True)
 class FoldFit:
-    """What a fold's fit gives back; small enough to cross processes.
+    """The result of one fold's fit, small enough to cross processes.
 
     Attributes
     ----------
     model
-        The booster, every round of it, in LightGBM's text format.
+        The booster with all its rounds, in LightGBM's text format.
     curve
         float64 (rounds fitted,): the validation loss (with ``inner``, on the inner part).
     best_iteration
@@ -32,20 +30,24 @@ class FoldFit:
     """
 
     model: str
-    curve: Floats
+    curve: NDArray[np.float64]
     best_iteration: int
 
 
-def fit_fold(X: Matrix, y: Floats, part: Fold, learner: Learner, *, threads: int | None = None) -> FoldFit:
+def fit_fold(
+    X: NDArray[Any], y: NDArray[np.float64], part: Fold, learner: Learner, *, threads: int | None = None
+) -> FoldFit:
     """Fit one fold's booster.
 
     Parameters
     ----------
-    X, y
-        All rows; only the fold's are touched.
+    X
+        (n, P) features of any real dtype; LightGBM bins them as they are. Only the fold's rows are read.
+    y
+        float64 (n,) labels.
     threads
-        LightGBM's threads; None: all cores. With ``deterministic`` (among 2017's parameters here) they change no tree;
-        the curve is a sum over patients, whose last bit may depend on them.
+        LightGBM's threads; None: all cores. With ``deterministic`` (one of 2017's parameters here) their number
+        changes no tree; the curve is a sum over patients, whose last bit may depend on it.
 
     Raises
     ------
@@ -65,19 +67,19 @@ def fit_fold(X: Matrix, y: Floats, part: Fold, learner: Learner, *, threads: int
         if part.inner_train is not None:
             whole = lightgbm.Dataset(X[part.train], y[part.train])
             booster = lightgbm.train(params, whole, num_boost_round=best)
-    # num_iteration=-1: every round; the default is those up to the best one, and `rounds` may lie beyond it.
+    # num_iteration=-1: all rounds. By default only those up to the best one are written; `rounds` may be beyond it.
     return FoldFit(booster.model_to_string(num_iteration=-1), curve, best)
 
 
 def _stop_early(
-    X: Matrix,
-    y: Floats,
-    fits: Indices,
-    chooses: Indices,
+    X: NDArray[Any],
+    y: NDArray[np.float64],
+    fits: NDArray[np.int64],
+    chooses: NDArray[np.int64],
     params: dict[str, Any],
     learner: Learner,
-) -> tuple[lightgbm.Booster, Floats]:
-    """Fit until the loss on ``chooses`` has not become better for so many rounds."""
+) -> tuple[lightgbm.Booster, NDArray[np.float64]]:
+    """Fit until the loss on ``chooses`` has not improved for ``early_stopping`` rounds."""
     train = lightgbm.Dataset(X[fits], y[fits])
     valid = lightgbm.Dataset(X[chooses], y[chooses], reference=train)
     history: dict[str, dict[str, list[float]]] = {}
@@ -91,12 +93,15 @@ def _stop_early(
             lightgbm.early_stopping(learner.early_stopping, verbose=False),
             lightgbm.record_evaluation(history),
         ],
-        # Otherwise LightGBM hands back a booster that was cut to its best iteration, which the held-out fold chose.
+        # Otherwise LightGBM returns a booster cut to its best iteration, which the held-out fold chose.
         keep_training_booster=True,
     )
     curve = np.array(history["valid"][learner.metric])
     if not np.isfinite(curve).all():
-        raise UsageError("the validation loss is not a finite number with these --params: give a smaller learning_rate")
+        raise UsageError(
+            "the validation loss is not a finite number with these LightGBM parameters",
+            fix="give a smaller learning_rate",
+        )
     return booster, curve
 
 
@@ -106,18 +111,18 @@ def load_booster(model: str) -> lightgbm.Booster:
     Raises
     ------
     UsageError
-        If the text is none of LightGBM's.
+        If the text is not in that format.
 
     """
     with refusals():
-        # LightGBM aborts with a message of its own on text without this first line.
+        # Without this first line LightGBM prints a message of its own and aborts.
         if not model.startswith("tree\n"):
             raise UsageError("not a booster in LightGBM's text format")
         return lightgbm.Booster(model_str=model)
 
 
-def predict_scores(booster: lightgbm.Booster, X: Matrix, rounds: int) -> Floats:
-    """Predict with a booster's first ``rounds`` rounds: float64 (n,)."""
+def predict_scores(booster: lightgbm.Booster, X: NDArray[Any], rounds: int) -> NDArray[np.float64]:
+    """Return the predictions of a booster's first ``rounds`` rounds: float64 (n,)."""
     if len(X) == 0:
         return np.empty(0)
     return np.asarray(booster.predict(X, num_iteration=rounds), dtype=np.float64)

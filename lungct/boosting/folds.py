@@ -1,4 +1,4 @@
-"""Labels -> folds, each class evenly; curves -> the round that each fold's scores use."""
+"""Labels -> stratified folds; curves -> the number of rounds that each fold's scores use."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lungct.arguments import at_least, counted, spelled
 from lungct.errors import UsageError
 
-INNER_PARTS = 5  # with ``inner``, one of so many parts of the training part chooses the round
-
-Indices = NDArray[np.int64]
-Floats = NDArray[np.float64]
+INNER_PARTS = 5
+"""With ``inner``, the training part is divided into this many parts, and one of them chooses the round."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold's fit: who is in it.
+    """Which rows of X one fold's booster is fitted on, and which are held out.
 
     Attributes
     ----------
     fold
-        Its number, from 0.
+        The fold's number, from 0.
     train
-        Rows of X that the booster is fitted on.
+        Rows that the booster is fitted on.
     valid
-        Rows of X that are held out.
+        Rows that are held out.
     inner_train, inner_valid
-        With ``inner``, the two parts of ``train`` that choose the round; else None.
+        With ``inner``, the two parts of ``train`` that choose the round; otherwise None.
 
     """
 
     fold: int
-    train: Indices
-    valid: Indices
-    inner_train: Indices | None = None
-    inner_valid: Indices | None = None
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
+    inner_train: NDArray[np.int64] | None = None
+    inner_valid: NDArray[np.int64] | None = None
 
 
 def plan_folds(
@@ -49,11 +48,12 @@ def plan_folds(
     inner: bool = False,
     groups: Sequence[Any] | NDArray[Any] | None = None,
 ) -> list[Fold]:
-    """Cut the rows into folds, each class evenly.
+    """Divide the rows into stratified folds.
 
-    scikit-learn's ``StratifiedKFold(folds, shuffle=True, random_state=seed)``, or with ``groups``
-    ``StratifiedGroupKFold``; with ``inner``, each training part again: ``train_test_split(test_size=0.2, stratify=…,
-    random_state=seed)``, or the first split of ``StratifiedGroupKFold(5, …)``.
+    The folds are those of scikit-learn's ``StratifiedKFold(folds, shuffle=True, random_state=seed)``, or of
+    ``StratifiedGroupKFold`` with ``groups``. With ``inner``, each training part is split once more, by
+    ``train_test_split(test_size=0.2, stratify=…, random_state=seed)`` or as the first split of
+    ``StratifiedGroupKFold(5, …)``.
 
     Raises
     ------
@@ -63,10 +63,8 @@ def plan_folds(
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    if not is_count(folds) or folds < 2:
-        raise UsageError(f"--folds {folds} cannot be used: give a whole number of 2 or more")
-    if not is_count(seed) or seed > 2**31 - 1:
-        raise UsageError(f"--seed {seed} cannot be used: give a whole number from 0 to 2147483647")
+    at_least(folds, 2, "folds")
+    at_least(seed, 0, "seed", most=2**31 - 1)
     _refuse_small_classes(y, folds)
     labels = y.astype(np.int64)
     if groups is None:
@@ -78,8 +76,9 @@ def plan_folds(
         persons = len(np.unique(groups))
         if persons < folds:
             raise UsageError(
-                f"--folds {folds} needs at least so many persons, whose scans stay together, and there "
-                f"{'is' if persons == 1 else 'are'} {persons}"
+                f"{spelled('folds', folds)} needs at least {folds} persons, because a person's scans stay in one fold, "
+                f"and there {'is' if persons == 1 else 'are'} only {persons}",
+                fix="give fewer folds or more persons",
             )
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         splits = splitter.split(labels, labels, groups)
@@ -87,14 +86,14 @@ def plan_folds(
     for part in plan:
         if len(part.valid) == 0 or len(np.unique(labels[part.train])) < 2:
             raise UsageError(
-                f"the persons' scans cannot be cut into --folds {folds} with both labels to learn from in each: "
-                "give fewer folds, or more persons of the rarer label"
+                f"the persons cannot be divided into {folds} folds so that every training part has both labels",
+                fix="give fewer folds, or more persons of the rarer label",
             )
     return [_with_inner(part, labels, seed, groups) for part in plan] if inner else plan
 
 
-def _with_inner(part: Fold, labels: Indices, seed: int, groups: NDArray[Any] | None) -> Fold:
-    """Split a training part into the part that fits and the fifth that chooses the round."""
+def _with_inner(part: Fold, labels: NDArray[np.int64], seed: int, groups: NDArray[Any] | None) -> Fold:
+    """Split a training part into the rows that are fitted on and the fifth that chooses the round."""
     from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
     try:
@@ -114,25 +113,25 @@ def _with_inner(part: Fold, labels: Indices, seed: int, groups: NDArray[Any] | N
         fits = chooses = part.train[:0]
     if len(np.unique(labels[fits])) < 2 or len(np.unique(labels[chooses])) < 2:
         raise UsageError(
-            f"--inner cannot split the training part of fold {part.fold} "
-            f"({len(part.train)} patients, {int(labels[part.train].sum())} positive) so that both parts have both "
-            "labels: leave --inner out, or train on more patients"
+            f"{spelled('inner', True)}: the training part of fold {part.fold} ({len(part.train)} patients, "
+            f"{int(labels[part.train].sum())} positive) cannot be split so that both parts have both labels",
+            fix=f"leave {spelled('inner')} out, or train on more patients",
         )
     return Fold(part.fold, part.train, part.valid, fits, chooses)
 
 
-def choose_rounds(curves: Sequence[Floats], patients: Sequence[int]) -> list[int]:
-    """Choose each fold's round from the other folds' curves.
+def choose_rounds(curves: Sequence[NDArray[np.float64]], patients: Sequence[int]) -> list[int]:
+    """Choose each fold's number of rounds from the other folds' curves.
 
-    The round r that minimises the mean of the other folds' curves, weighted by their patients, over r from 1 to the
-    length of the shortest curve of all; the first such r on a tie.
+    It is the round r, from 1 to the length of the shortest curve of all, at which the mean of the other folds' curves,
+    weighted by their patients, is least; the first one on a tie.
 
     Parameters
     ----------
     curves
-        A fold: (rounds fitted,) validation loss.
+        For each fold, its validation loss: (rounds fitted,).
     patients
-        A fold: its held-out patients.
+        For each fold, the number of its held-out patients.
 
     """
     shortest = min(len(curve) for curve in curves)
@@ -152,15 +151,11 @@ def _refuse_small_classes(y: NDArray[Any], folds: int) -> None:
     if min(positives, negatives) == 0:
         only = "0" if positives == 0 else "1"
         raise UsageError(
-            f"all {len(y)} patients with features have the label {only}: a model needs patients of both labels"
+            f"all {len(y)} patients with features have the label {only}", fix="give patients of both labels"
         )
     if min(positives, negatives) < folds:
         raise UsageError(
-            f"{positives} patients with features have the label 1 and {negatives} the label 0, which is too few "
-            f"for --folds {folds}: every fold needs one of each; give fewer folds or more patients"
+            f"{counted(positives, 'patient', 'patients')} with features have the label 1 and {negatives} the label 0: "
+            f"too few for {spelled('folds', folds)}, because every fold needs one of each",
+            fix="give fewer folds or more patients",
         )
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value is a whole number, not below 0."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 0

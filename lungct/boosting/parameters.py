@@ -1,8 +1,8 @@
-"""Options and ``--params`` -> the parameters that LightGBM is called with.
+"""Options and the user's ``params`` -> the parameters that LightGBM is called with.
 
-2017's parameters, single ones overridden by the user's. A parameter that LightGBM does not know, that another option
-decides, or whose value LightGBM refuses, is refused by name before any work: LightGBM itself warns of unknown ones
-at most, and goes on.
+They are 2017's parameters, some overridden by the user's. A parameter that LightGBM does not know, that another option
+decides, or whose value LightGBM rejects is refused by name before any work: LightGBM itself only warns of unknown
+parameters and goes on.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lightgbm
 import numpy as np
 
-from lungct.boosting.folds import is_count
+from lungct.arguments import at_least, one_of, spelled
 from lungct.errors import UsageError
 
-OBJECTIVES = ("l2", "binary")
+Objective = Literal["l2", "binary"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 _LOSSES = {"l2": ("regression", "l2"), "binary": ("binary", "binary_logloss")}
 
-# The 2017 system's parameters, with the defaults of that year's scikit-learn wrapper spelt out.
+# The 2017 system's parameters; the defaults of that year's scikit-learn wrapper are written out.
 PARAMETERS_2017: Mapping[str, Any] = {
     "max_depth": 50,
     "num_leaves": 21,
@@ -42,16 +43,20 @@ PARAMETERS_2017: Mapping[str, Any] = {
     "verbosity": -1,
 }
 
-# Parameters that are not a matter of the learner here, and where each is decided instead.
-_DECIDED: Mapping[str, str] = {
-    "objective": "--objective decides it",
-    "metric": "--objective decides it",
+# Parameters that an argument of lungct's own decides.
+_DECIDED_BY: Mapping[str, str] = {
+    "objective": "objective",
+    "metric": "objective",
+    "num_iterations": "rounds",
+    "early_stopping_round": "early_stopping",
+    "seed": "seed",
+}
+
+# Parameters that nobody may set, and why.
+_FIXED: Mapping[str, str] = {
     "num_class": "labels are 0 or 1",
-    "num_iterations": "--rounds decides it",
-    "early_stopping_round": "--early-stopping decides it",
-    "early_stopping_min_delta": "a round that is better at all counts",
-    "first_metric_only": "there is one metric",
-    "seed": "--seed decides it",
+    "early_stopping_min_delta": "every improvement counts",
+    "first_metric_only": "there is only one metric",
     "num_threads": "each fold takes its share of the cores",
     **dict.fromkeys(
         ("num_machines", "machines", "machine_list_filename", "local_listen_port", "time_out",
@@ -63,11 +68,11 @@ _DECIDED: Mapping[str, str] = {
          "convert_model", "convert_model_language", "save_binary", "snapshot_freq", "header",
          "label_column", "weight_column", "group_column", "ignore_column", "parser_config_file",
          "two_round", "precise_float_parser"),
-        "it belongs to LightGBM's own command line",
+        "it is a setting of LightGBM's own command line",
     ),
     **dict.fromkeys(
         ("forcedsplits_filename", "forcedbins_filename"),
-        "a run does not depend on a further file",
+        "a training depends on no other file",
     ),
     **dict.fromkeys(
         ("device_type", "gpu_platform_id", "gpu_device_id", "gpu_device_id_list", "gpu_use_dp", "num_gpu"),
@@ -77,7 +82,7 @@ _DECIDED: Mapping[str, str] = {
         ("num_iteration_predict", "start_iteration_predict", "predict_raw_score",
          "predict_leaf_index", "predict_contrib", "predict_disable_shape_check",
          "pred_early_stop", "pred_early_stop_freq", "pred_early_stop_margin"),
-        "how scores are predicted is fixed",
+        "the way scores are predicted is fixed",
     ),
 }  # fmt: skip
 
@@ -89,11 +94,11 @@ class Learner:
     Attributes
     ----------
     params
-        LightGBM's parameters, all of them settled but ``num_threads``.
+        LightGBM's parameters, complete except for ``num_threads``.
     rounds
-        The most rounds.
+        The maximum number of rounds.
     early_stopping
-        Rounds without a better loss after which a fit ends.
+        The number of rounds without a better loss after which a fit ends.
 
     """
 
@@ -103,37 +108,35 @@ class Learner:
 
     @property
     def metric(self) -> str:
-        """LightGBM's name of the validation loss."""
+        """LightGBM's name for the validation loss."""
         return str(self.params["metric"])
 
 
 def make_learner(
     *,
-    objective: str,
+    objective: Objective,
     params: Mapping[str, Any] | None,
     rounds: int,
     early_stopping: int,
     seed: int,
     columns: int,
 ) -> Learner:
-    """Settle the parameters: 2017's, overridden by ``params``, under LightGBM's main names.
+    """Return the complete parameters: 2017's, overridden by ``params``, under LightGBM's main names.
 
     Parameters
     ----------
     columns
-        P, which some parameters must fit (one constraint for each feature).
+        P, the number of features, which some parameters must match (one constraint for each feature).
 
     Raises
     ------
     UsageError
-        If a parameter is unknown to LightGBM, decided elsewhere, given twice, or refused by LightGBM for its value.
+        If LightGBM does not know a parameter or rejects its value, or a parameter is decided elsewhere or given twice.
 
     """
-    if objective not in OBJECTIVES:
-        raise UsageError(f"--objective {objective} is unknown: take one of {', '.join(OBJECTIVES)}")
-    for option, value in (("--rounds", rounds), ("--early-stopping", early_stopping)):
-        if not is_count(value) or value < 1:
-            raise UsageError(f"{option} {value} cannot be used: give a whole number of 1 or more")
+    one_of(objective, OBJECTIVES, "objective")
+    at_least(rounds, 1, "rounds")
+    at_least(early_stopping, 1, "early_stopping")
     loss, metric = _LOSSES[objective]
     settled = {"objective": loss, "metric": metric, **PARAMETERS_2017, "seed": seed}
     overridden = _overrides(params or {})
@@ -146,46 +149,50 @@ def make_learner(
 
 
 def _overrides(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Put given parameters under LightGBM's main names, and refuse those that are not for giving.
+    """Return the user's parameters under LightGBM's main names.
 
-    An alias beside its main name would be ignored by LightGBM (``min_child_samples`` beside 2017's
-    ``min_data_in_leaf``), so names are resolved first.
+    LightGBM would ignore an alias beside its main name (``min_child_samples`` beside 2017's ``min_data_in_leaf``), so
+    names are resolved first.
     """
+    given = spelled("params")
     if not isinstance(params, Mapping):
-        raise UsageError('--params must be an object of names and values: {"num_leaves": 7}')
+        raise UsageError(f"{given} must be an object of names and values", fix='give, for example, {"num_leaves": 7}')
     known = _main_names()
     settled: dict[str, Any] = {}
     for name, value in params.items():
         main = known.get(name)
         if main is None:
-            raise UsageError(f"--params has {name!r}, which LightGBM does not know{_alike(name)}")
-        if main in _DECIDED:
-            raise UsageError(f"--params may not set {name!r}: {_DECIDED[main]}")
+            raise UsageError(f"{given} has {name!r}, which LightGBM does not know{_alike(name)}")
+        if main in _DECIDED_BY:
+            raise UsageError(f"{given} may not set {name!r}", fix=f"give {spelled(_DECIDED_BY[main])} instead")
+        if main in _FIXED:
+            raise UsageError(f"{given} may not set {name!r}, because {_FIXED[main]}", fix="leave it out")
         if main == "boosting" and value == "dart":
             raise UsageError(
-                f"--params may not set {name!r} to 'dart': it changes earlier trees afterwards, "
-                "so no round can be chosen"
+                f"{given} may not set {name!r} to 'dart', which changes earlier trees afterwards, so that no number of "
+                "rounds can be chosen",
+                fix="give another value",
             )
         if main in settled:
-            raise UsageError(f"--params gives {main!r} twice, under two names ({name!r} is one)")
+            raise UsageError(f"{given} sets {main!r} twice, under two names ({name!r} is one)", fix="leave one out")
         _refuse_value(name, value)
-        settled[main] = value
+        settled[main] = value.item() if isinstance(value, np.generic) else value
     return settled
 
 
 def _refuse_value(name: str, value: Any) -> None:
-    """LightGBM turns values into text, and a null or an object into nonsense."""
+    """Refuse a null or an object: LightGBM turns values into text, and these into nonsense."""
     single = bool | int | float | str | np.integer | np.floating | np.bool_
     nested = value if isinstance(value, list | tuple) else [value]
     flat = [v for item in nested for v in (item if isinstance(item, list | tuple) else [item])]
     if not all(isinstance(v, single) for v in flat):
-        raise UsageError(f"--params gives {name!r} a value that is no number, text or list: {value!r}")
+        raise UsageError(f"{spelled('params')}: the value of {name!r} is not a number, text or list: {value!r}")
     if any(isinstance(v, float) and not math.isfinite(v) for v in flat):
-        raise UsageError(f"--params gives {name!r} a value that is not finite: {value!r}")
+        raise UsageError(f"{spelled('params')}: the value of {name!r} is not finite: {value!r}")
 
 
 def _try_out(params: Mapping[str, Any], columns: int, overridden: Mapping[str, Any]) -> None:
-    """Fit one round on a few drawn rows: what LightGBM refuses, it refuses here, before any work."""
+    """Fit one round on a few random rows, so that LightGBM rejects a bad value here, before any work."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(64, columns)).astype(np.float32)
     y = np.arange(64) % 2
@@ -195,14 +202,14 @@ def _try_out(params: Mapping[str, Any], columns: int, overridden: Mapping[str, A
             lightgbm.train({**params, "verbosity": -1, "num_threads": 1}, train, num_boost_round=1)
     except (lightgbm.basic.LightGBMError, TypeError, ValueError, IndexError) as error:
         given = ", ".join(f"{name}={value!r}" for name, value in overridden.items())
-        raise UsageError(f"LightGBM refuses --params {given}: {_first_line(error)}") from error
+        raise UsageError(f"LightGBM rejects {spelled('params')} ({given}): {_first_line(error)}") from error
 
 
 @cache
 def _main_names() -> dict[str, str]:
     """Map every name that LightGBM knows, aliases included, to its main name.
 
-    LightGBM dumps this table itself (``LGBM_DumpParamAliases``), so it fits the version that is installed.
+    LightGBM writes this table itself (``LGBM_DumpParamAliases``), so it is that of the installed version.
     """
     table = lightgbm.basic._ConfigAliases._get_all_param_aliases()
     return {name: main for main, names in table.items() for name in {main, *names}}
@@ -217,16 +224,16 @@ def _alike(name: str) -> str:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Say what LightGBM refuses as a UsageError."""
+    """Raise LightGBM's errors as UsageErrors."""
     try:
         yield
     except lightgbm.basic.LightGBMError as error:
-        raise UsageError(f"LightGBM refuses: {_first_line(error)}") from error
+        raise UsageError(f"LightGBM rejects this: {_first_line(error)}") from error
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep LightGBM's C code off stderr, where it prints what it raises, whatever its verbosity is."""
+    """Keep LightGBM's C code from printing on stderr what it also raises, which it does whatever its verbosity."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -239,6 +246,6 @@ def _silent() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    """Give LightGBM's sentence without the place in its source."""
+    """Return LightGBM's message without the position in its source."""
     lines = str(error).strip().splitlines()
     return lines[0].split(" at /")[0].strip(" .") if lines else type(error).__name__

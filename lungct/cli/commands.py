@@ -53,7 +53,6 @@ def extract(options: argparse.Namespace, results: TextIO) -> int:
 
 def train(options: argparse.Namespace, results: TextIO) -> int:
     """Feature table and labels -> run, with its report."""
-    from lungct.reporting import report
     from lungct.training import train
 
     summary = train(
@@ -71,7 +70,6 @@ def train(options: argparse.Namespace, results: TextIO) -> int:
         inner=options.inner,
         seed=options.seed,
         address=options.address,
-        before_commit=report,
         quiet=options.quiet,
     )
     print_json(summary.as_dict(), results)

@@ -1,11 +1,10 @@
 """A run directory -> one HTML page that a colleague can read, mail and open from disk.
 
-run.py        what of the run directory the page needs
 numbers.py    curves, bins and their limits, computed from the scores
 figures.py    the figures, as SVG
-page.py       what the page says, through report.html
+page.py       the text of the page, through report.html
 """
 
-from lungct.reporting.page import report
+from lungct.reporting.page import render, report
 
-__all__ = ["report"]
+__all__ = ["render", "report"]

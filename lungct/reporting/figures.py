@@ -1,4 +1,4 @@
-"""The figures, as SVG by matplotlib, whose texts are ours."""
+"""The figures, as SVG drawn by matplotlib; every text in them is lungct's own."""
 
 from __future__ import annotations
 
@@ -15,19 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 from lungct.reporting.numbers import Bin, Curves, thinned
-from lungct.reporting.run import Run
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 FOLDS_DRAWN = 20  # learning curves, at most
 CURVE_LOSS = {"l2": "mean squared error", "binary": "log loss"}
 
-
-# Colours that become the page's own, which has one set for light and one for dark; matplotlib wants real ones.
+# Placeholders for the page's own colours, which has one set for light and one for dark; matplotlib needs real ones.
 _COLOURS = {"ink": "#010101", "faint": "#020202", "one": "#030303", "two": "#040404"}
 _STYLE = {
-    "svg.fonttype": "none",  # text stays text: it can be read, searched and scaled
+    "svg.fonttype": "none",  # text stays text, so it can be read aloud, searched and scaled
     "svg.hashsalt": "lungct",
     "font.family": "sans-serif",
     "font.size": 11,
@@ -51,16 +46,16 @@ _STYLE = {
 
 
 def svg(name: str, draw: Callable[..., None], *values: Any, size: tuple[float, float] = (4.4, 3.5)) -> str:
-    """Draw a figure and give its SVG element, safe to put into the page beside others.
+    """Draw a figure and return its SVG element, for a page with several.
 
     Parameters
     ----------
     name
-        Before each id in it, so that no two figures of a page share one.
+        Prefix of each id in the SVG, so that no two figures of a page share an id.
     draw
         Called with the axes and ``values``.
     size
-        Inches, of 72 pixels each.
+        Width and height in inches of 72 pixels.
 
     """
     from markupsafe import Markup
@@ -83,10 +78,10 @@ def svg(name: str, draw: Callable[..., None], *values: Any, size: tuple[float, f
         count=1,
     )
     text = re.sub(r'( id="|"#|url\(#)', rf"\1{name}-", text)
-    # The page's own font, not a list of matplotlib's.
+    # The page's own font instead of matplotlib's list.
     text = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 system-ui, sans-serif", text)
-    for colour, stand_in in _COLOURS.items():
-        text = text.replace(stand_in, f"var(--{colour})")
+    for colour, placeholder in _COLOURS.items():
+        text = text.replace(placeholder, f"var(--{colour})")
     return Markup(text)
 
 
@@ -95,7 +90,7 @@ def _unit_square(axes: Axes, x: str, y: str) -> None:
 
 
 def draw_roc(axes: Axes, curves: Curves) -> None:
-    """Draw each fold's ROC curve thin, their mean thick, and chance."""
+    """Draw each fold's ROC curve (thin), their mean (thick) and chance (dashed)."""
     axes.plot([0, 1], [0, 1], "--", color=_COLOURS["faint"], lw=1, label="chance")
     _draw_folds(axes, curves)
     _unit_square(axes, "1 − specificity", "sensitivity")
@@ -103,7 +98,7 @@ def draw_roc(axes: Axes, curves: Curves) -> None:
 
 
 def draw_pr(axes: Axes, curves: Curves, share: float) -> None:
-    """Draw each fold's precision-recall curve thin, their mean thick, and the share of positives."""
+    """Draw each fold's precision-recall curve (thin), their mean (thick) and the share of positives (dashed)."""
     axes.axhline(share, ls="--", color=_COLOURS["faint"], lw=1, label="share of positives")
     _draw_folds(axes, curves)
     _unit_square(axes, "recall (sensitivity)", "precision")
@@ -117,13 +112,13 @@ def _draw_folds(axes: Axes, curves: Curves) -> None:
             color=_COLOURS["one"],
             lw=0.7,
             alpha=0.5,
-            label=None if i else "a fold",
+            label=None if i else "one fold",
         )
     axes.plot(*thinned(curves.mean).T, color=_COLOURS["one"], lw=2.4, label="mean of folds")
 
 
 def draw_reliability(axes: Axes, bins: Sequence[Bin]) -> None:
-    """Draw the share of positives over the mean score, a point for each bin, its count beside it."""
+    """Draw the share of positives over the mean score, one point for each bin."""
     score, share = np.array([b.score for b in bins]), np.array([b.share for b in bins])
     below, above = share - [b.low for b in bins], [b.high for b in bins] - share
     right = min(1.0, max(score.max() * 1.1, 0.05))
@@ -139,8 +134,8 @@ def draw_reliability(axes: Axes, bins: Sequence[Bin]) -> None:
     axes.legend(loc="upper left")
 
 
-def draw_histogram(axes: Axes, counts: tuple[Ints, Ints], edges: Floats) -> None:
-    """Draw how many negatives and positives have which score."""
+def draw_histogram(axes: Axes, counts: tuple[NDArray[np.int64], NDArray[np.int64]], edges: NDArray[np.float64]) -> None:
+    """Draw the histograms of the scores of negatives and of positives."""
     style = {"negatives": ("one", 0.35, "-"), "positives": ("two", 0.35, "--")}
     for (label, (colour, alpha, line)), count in zip(style.items(), counts, strict=True):
         axes.stairs(count, edges, fill=True, color=_COLOURS[colour], alpha=alpha)
@@ -150,12 +145,17 @@ def draw_histogram(axes: Axes, counts: tuple[Ints, Ints], edges: Floats) -> None
     axes.legend(loc="upper center", ncols=2)
 
 
-def draw_learning(run: Run, fold: Mapping[str, Any], all_folds: Sequence[Mapping[str, Any]], axes: Axes) -> None:
-    """Draw a fold's validation loss over the rounds, with the round that was chosen and the best one."""
-    curve = run.curves[fold["repeat"], fold["fold"]]
+def draw_learning(
+    curves: Mapping[tuple[int, int], NDArray[np.float64]],
+    fold: Mapping[str, Any],
+    all_folds: Sequence[Mapping[str, Any]],
+    axes: Axes,
+) -> None:
+    """Draw a fold's validation loss over the rounds, with the chosen round and the best one."""
+    curve = curves[fold["repeat"], fold["fold"]]
     rounds = np.arange(1, len(curve) + 1)
     axes.plot(*thinned(np.column_stack([rounds, curve])).T, color=_COLOURS["one"], lw=1.4)
-    # A booster fitted again on more patients (--inner) may run past a curve's end: the mark stays on it.
+    # A booster fitted again on more patients (``inner``) may have more rounds than the curve: the mark stays on it.
     for key, mark, colour, filled in (
         ("best_iteration", "D", "two", False),
         ("rounds", "o", "ink", True),
@@ -163,7 +163,7 @@ def draw_learning(run: Run, fold: Mapping[str, Any], all_folds: Sequence[Mapping
         at = min(int(fold[key]), len(curve))
         face = _COLOURS[colour] if filled else "none"
         axes.plot(at, curve[at - 1], mark, ms=6 if filled else 10, mfc=face, mec=_COLOURS[colour], mew=1.5)
-    losses = [run.curves[other["repeat"], other["fold"]] for other in all_folds]
+    losses = [curves[other["repeat"], other["fold"]] for other in all_folds]
     low, high = min(c.min() for c in losses), max(c.max() for c in losses)
     margin = 0.08 * (high - low or 1.0)
     axes.set(xlim=(0, max(map(len, losses)) * 1.02), ylim=(low - margin, high + margin), xlabel="round")

@@ -1,16 +1,16 @@
-"""What is drawn, as numbers: curves, bins and their limits.
+"""The figures' numbers: curves, bins and their limits.
 
 Terms
 -----
 fold curve
     The ROC or precision-recall curve of one fold's patients. Boosters of different folds are not on one scale, so
-    curves are drawn a fold at a time and averaged, never from scores pooled over the folds.
+    curves are computed for each fold and averaged, never from scores pooled over the folds.
 mean curve
     The average of the fold curves: weighted by positives x negatives (ROC), so that the area under it is the printed
     AUC, or by positives (precision-recall).
 reliability
-    Scores, clipped to [0, 1] and pooled over the folds as log loss and Brier score are, in bins of about equal counts,
-    beside the share of positives in each.
+    Scores, clipped to [0, 1] and pooled over the folds (as for log loss and Brier score), in bins of about equal
+    counts, each with its share of positives.
 """
 
 from __future__ import annotations
@@ -21,30 +21,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungct.reporting.run import Run
+from lungct.rundir import Scores
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-# What keeps the page under a megabyte, whatever the cohort.
-POINTS = 300  # of a drawn curve, at most
-
+POINTS = 300  # of a drawn curve, at most; this keeps the page of any cohort under a megabyte
 BINS = 10  # of the reliability curve, at most
-BIN_PATIENTS = 10  # in each, where there are so many
+BIN_PATIENTS = 10  # in each bin, at least, if the cohort has that many
 FPR_SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves in the unit square, each (points, 2): one a fold, and their mean."""
+    """Curves in the unit square, each (points, 2): one for each fold, and their mean."""
 
-    folds: list[Floats]
-    mean: Floats
+    folds: list[NDArray[np.float64]]
+    mean: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Patients of neighbouring scores: their mean score, and the share of positives with its 95 % Wilson interval."""
+    """Patients with neighbouring scores: their mean score, and the share of positives with its 95 % Wilson interval."""
 
     patients: int
     positives: int
@@ -54,30 +49,35 @@ class Bin:
     high: float
 
 
-def roc_curves(run: Run) -> Curves | None:
-    """Each fold's ROC curve and their mean; None where no fold has both classes."""
+def clipped(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return scores as probabilities: a regression's may lie outside [0, 1]."""
+    return np.clip(score, 0.0, 1.0)
+
+
+def roc_curves(scores: Scores) -> Curves | None:
+    """Return each fold's ROC curve and their mean; None if no fold has both classes."""
     from sklearn.metrics import roc_curve
 
     curves, weights = [], []
-    for y, score in _folds_of_both_classes(run):
+    for y, score in _folds_of_both_classes(scores):
         fpr, tpr, _ = roc_curve(y, score)
         curves.append(np.column_stack([fpr, tpr]))
         weights.append(y.sum() * (len(y) - y.sum()))
     return Curves(curves, mean_curve(curves, weights)) if curves else None
 
 
-def pr_curves(run: Run) -> Curves | None:
-    """Each fold's precision over recall, as steps, and their mean; None where no fold has both classes.
+def pr_curves(scores: Scores) -> Curves | None:
+    """Return each fold's precision over recall, as steps, and their mean; None if no fold has both classes.
 
-    At a recall r a fold has the precision of the first threshold that reaches r, so the area under the steps is
+    At recall r, a fold has the precision of the first threshold that reaches r, so the area under the steps is
     scikit-learn's average precision.
     """
     from sklearn.metrics import precision_recall_curve
 
     curves, weights = [], []
-    for y, score in _folds_of_both_classes(run):
+    for y, score in _folds_of_both_classes(scores):
         precision, recall, _ = precision_recall_curve(y, score)
-        # Recall from 0 upwards, and no further than the threshold that reaches every positive.
+        # Recall from 0 upwards, and no further than the first threshold that reaches every positive.
         end = int(np.argmax(recall[::-1] == 1.0)) + 1
         precision, recall = precision[::-1][:end], recall[::-1][:end]
         steps = np.column_stack([np.repeat(recall, 2)[1:-1], np.repeat(precision[1:], 2)])
@@ -86,27 +86,27 @@ def pr_curves(run: Run) -> Curves | None:
     return Curves(curves, mean_curve(curves, weights)) if curves else None
 
 
-def _folds_of_both_classes(run: Run) -> Iterable[tuple[Ints, Floats]]:
-    for fold in np.unique(run.fold):
-        y, score = run.y[run.fold == fold], run.score[run.fold == fold]
+def _folds_of_both_classes(scores: Scores) -> Iterable[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    for fold in np.unique(scores.fold):
+        y, score = scores.label[scores.fold == fold], scores.score[scores.fold == fold]
         if 0 < y.sum() < len(y):
             yield y, score
 
 
-def mean_curve(curves: Sequence[Floats], weights: Sequence[float]) -> Floats:
+def mean_curve(curves: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
     """Average curves vertically, exactly: jumps stay jumps, and the area is the mean of the areas.
 
     Parameters
     ----------
     curves
-        (points, 2) each, x never falling; several points of one x are a jump.
+        (points, 2) each, with x never decreasing; several points with the same x are a jump.
     weights
-        One a curve.
+        One for each curve.
 
     Returns
     -------
     numpy.ndarray
-        (points, 2): at each x of any curve, the means of the limits from the left and from the right.
+        (points, 2): at each x of any curve, the mean limit from the left and the mean limit from the right.
 
     """
     grid = np.unique(np.concatenate([curve[:, 0] for curve in curves]))
@@ -117,12 +117,12 @@ def mean_curve(curves: Sequence[Floats], weights: Sequence[float]) -> Floats:
     return np.column_stack([np.repeat(grid, 2), np.column_stack([left, right]).ravel()])
 
 
-def _limits(curve: Floats, grid: Floats, side: str) -> Floats:
-    """Values of a curve at the grid's places, as they are approached from one side."""
+def _limits(curve: NDArray[np.float64], grid: NDArray[np.float64], side: str) -> NDArray[np.float64]:
+    """Return a curve's limits at the grid's places, from one side ("left" or "right")."""
     x, y = curve.T
     places, first = np.unique(x, return_index=True)
     last = np.append(first[1:], len(x)) - 1
-    # Between two places the curve goes from the last point of one to the first of the next.
+    # Between two places the curve goes from the last point of one to the first point of the next.
     at = np.minimum(np.searchsorted(places, grid), len(places) - 1)
     exact = places[at] == grid
     before = np.clip(np.searchsorted(places, grid, side="right") - 1, 0, max(len(places) - 2, 0))
@@ -133,47 +133,49 @@ def _limits(curve: Floats, grid: Floats, side: str) -> Floats:
     return np.where(exact, y[(first if side == "left" else last)[at]], between)
 
 
-def area(curve: Floats) -> float:
+def area(curve: NDArray[np.float64]) -> float:
     """Return the area under a curve, by trapezoids."""
     return float(np.trapezoid(curve[:, 1], curve[:, 0]))
 
 
-def sensitivity(roc: Floats) -> list[tuple[float, float]]:
-    """The mean ROC curve's sensitivity at some false positive rates."""
+def sensitivity(roc: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Return the mean ROC curve's sensitivity at some false positive rates: (rate, sensitivity)."""
     return [(at, float(_limits(roc, np.array([at]), "right")[0])) for at in FPR_SHOWN]
 
 
-def thinned(curve: Floats) -> Floats:
-    """Keep at most `POINTS` points of a curve, its ends among them."""
+def thinned(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return at most `POINTS` points of a curve, including its ends."""
     if len(curve) <= POINTS:
         return curve
     return curve[np.linspace(0, len(curve) - 1, POINTS).round().astype(np.int64)]
 
 
-def reliability(y: Ints, score: Floats) -> list[Bin]:
-    """Bin scores by their quantiles; equal scores share a bin, so there may be fewer bins than asked."""
+def reliability(y: NDArray[np.int64], score: NDArray[np.float64]) -> list[Bin]:
+    """Bin scores by their quantiles. Equal scores share a bin, so there may be fewer than `BINS`."""
     bins = max(1, min(BINS, len(y) // BIN_PATIENTS))
     edges = np.unique(np.quantile(score, np.linspace(0, 1, bins + 1)))
     which = np.searchsorted(edges[1:-1], score, side="right")
-    found = []
+    result = []
     for i in np.unique(which):
         mine = which == i
         n, positives = int(mine.sum()), int(y[mine].sum())
         low, high = wilson(positives, n)
-        found.append(Bin(n, positives, float(score[mine].mean()), positives / n, low, high))
-    return found
+        result.append(Bin(n, positives, float(score[mine].mean()), positives / n, low, high))
+    return result
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927)."""
+    """Return the 95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927)."""
     z, share = 1.959963984540054, successes / n
     centre = share + z * z / (2 * n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
 
 
-def histogram(y: Ints, score: Floats) -> tuple[tuple[Ints, Ints], Floats]:
-    """Counts of negatives and of positives in equal bins over the scores' range, and the bins' edges."""
+def histogram(
+    y: NDArray[np.int64], score: NDArray[np.float64]
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]:
+    """Count negatives and positives in equal bins over the scores' range; return the counts and the bins' edges."""
     low, high = float(score.min()), float(score.max())
     if high - low < 1e-9:
         low, high = low - 0.05, high + 0.05

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def fit_on_ray(session: Session, progress: Progress) -> FitFolds:
-    """Fit each fold in a task of its own, with its share of the cores; X goes into the object store once."""
+    """Return a function that fits each fold in a task of its own; X goes into the object store once."""
 
     def fit_folds(X: NDArray[Any], y: NDArray[np.float64], plan: Sequence[Fold], learner: Learner) -> list[FoldFit]:
         import ray
@@ -47,7 +47,7 @@ def _fit_task(X: NDArray[Any], y: NDArray[np.float64], part: Fold, learner: Lear
 
 
 def _share(session: Session, folds: int) -> int:
-    """Cores of one fold: its share of the cluster's, and no more than the largest node has."""
+    """Return the cores of one fold: its share of the cluster's, and no more than the largest node has."""
     import ray
 
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]

@@ -1,0 +1,286 @@
+"""A run's contents -> RUN, in one step.
+
+A training owns one directory, its *workspace*, from its first minute: ``.RUN.<id>`` beside RUN, or ``RUN/.lungct/<id>``
+where RUN cannot be exchanged. Whenever a training dies, RUN is either the old run or the new one, and the next training
+removes every workspace without a living owner.
+
+Files in RUN that lungct did not write are never removed: they are linked into the new run before the exchange, and
+those that could not be linked, or appeared since, are moved there before the old run is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from lungct.errors import StorageError, UsageError
+from lungct.rundir.contents import Run, json_bytes, to_files, written_by_lungct
+from lungct.rundir.reading import named_directory, usable_run
+from lungct.storage import (
+    Owner,
+    Place,
+    make_directory,
+    own,
+    stage,
+    storage_faults,
+    write_atomically,
+)
+from lungct.storage.exchange import replace_directory
+from lungct.storage.local import sync_directory
+
+ATTEMPTS = 3
+_ID = re.compile(r"[0-9a-f]{16}")
+
+
+class RunWriter:
+    """Writes one run to RUN; a context manager that owns the workspace.
+
+    Parameters
+    ----------
+    place
+        RUN, as `usable_run` returned it.
+
+    Raises
+    ------
+    UsageError
+        On entering, if nothing can be written there.
+
+    """
+
+    def __init__(self, place: Place) -> None:
+        # The directory behind a link is replaced, not the link.
+        self._place = Path(os.path.realpath(place)) if isinstance(place, Path) else place
+
+    def __enter__(self) -> RunWriter:
+        self._owner = _own_beside(self._place) if _can_lie_beside(self._place) else _own_inside(self._place)
+        try:
+            for workspace in _workspaces(self._place):
+                if workspace != self._owner.table:
+                    _remove_leftover(workspace, self._place)
+        except BaseException:
+            _discard(self._owner, self._place)
+            raise
+        return self
+
+    def write(self, run: Run, page: str) -> None:
+        """Make ``run`` and its report what RUN holds.
+
+        Raises
+        ------
+        UsageError
+            If RUN is no longer new, empty or a run.
+        StorageError
+            If the storage fails; RUN is then as it was.
+
+        """
+        usable_run(self._place)
+        files = to_files(run)
+        checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        metrics = {**run.metrics, "sha256": checksums}
+        files["report.html"] = page.encode("utf-8", "replace")
+        if isinstance(self._place, Path) and _lies_beside(self._owner.table, self._place):
+            if _exchange(self._owner, self._place, files | {"metrics.json": json_bytes(metrics)}):
+                return
+            beside, self._owner = self._owner, _own_inside(self._place)
+            _discard(beside, self._place)
+        _put_inside(self._owner, self._place, files, metrics)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _discard(self._owner, self._place)
+
+
+def write_report(place: Place, page: str) -> Place:
+    """Replace a run's report and return where it is."""
+    data = page.encode("utf-8", "replace")
+    directory = named_directory(place)
+    if directory is not None:
+        write_atomically(directory / "report.html", data)
+    write_atomically(place / "report.html", data)
+    return place / "report.html"
+
+
+def _can_lie_beside(place: Place) -> bool:
+    """Return whether RUN can probably be exchanged with a directory beside it; only trying tells for certain."""
+    if not isinstance(place, Path) or os.path.ismount(place):
+        return False
+    return not place.parent.exists() or os.access(place.parent, os.W_OK | os.X_OK)
+
+
+def _own_beside(place: Place) -> Owner:
+    make_directory(place.parent, argument="out")
+    return _own_new(place.parent, f".{place.name}.")
+
+
+def _own_inside(place: Place) -> Owner:
+    make_directory(place, argument="out")
+    return _own_new(place / ".lungct", "")
+
+
+def _own_new(parent: Place, prefix: str) -> Owner:
+    """Own a new directory.
+
+    A training that starts at the same moment may take it for a leftover before it is owned, so this tries again.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with suppress(UsageError):
+            return own(parent / f"{prefix}{secrets.token_hex(8)}", quiet=True)
+    return own(parent / f"{prefix}{secrets.token_hex(8)}", quiet=True)
+
+
+def _lies_beside(workspace: Place, place: Place) -> bool:
+    return workspace.parent == place.parent
+
+
+def _workspaces(place: Place) -> Iterator[Place]:
+    """List the workspaces of all trainings into RUN, living and dead."""
+    if isinstance(place, Path) and os.access(place.parent, os.R_OK):
+        prefix = f".{place.name}."
+        for name in os.listdir(place.parent):
+            if name.startswith(prefix) and _ID.fullmatch(name.removeprefix(prefix)):
+                yield place.parent / name
+    inside = place / ".lungct"
+    if inside.is_dir():
+        yield from (inside / name for name in _names(inside) if _ID.fullmatch(name))
+
+
+def _remove_leftover(workspace: Place, place: Place) -> None:
+    """Remove a workspace unless a living training owns it or RUN's metrics.json names it."""
+    with suppress(UsageError, StorageError, OSError):  # UsageError: a living training owns it
+        if workspace != named_directory(place):
+            _discard(own(workspace, quiet=True), place)
+
+
+def _discard(owner: Owner, place: Place) -> None:
+    """Release a workspace and remove it; if metrics.json names it, remove only the owner's record in it.
+
+    metrics.json is read while the workspace is owned, when no other process can be about to name it there.
+    """
+    workspace = owner.table
+    try:
+        with suppress(StorageError, OSError):
+            if workspace == named_directory(place):
+                _remove_tree(workspace / ".lungct")
+            elif not _lies_beside(workspace, place) or _move_foreign_files(workspace, place):
+                _remove_tree(workspace)
+    finally:
+        owner.release()
+
+
+def _exchange(owner: Owner, place: Path, files: dict[str, bytes]) -> bool:
+    """Build a run beside RUN and exchange it with RUN; return False where that is not possible."""
+    assert isinstance(owner.table, Path)
+    new = owner.table / "run"
+    with storage_faults(f"{place} cannot be written"):
+        _write_files(new, files)
+        if place.is_dir():
+            _link_foreign_files(place, new)
+            with suppress(OSError):
+                shutil.copymode(place, new)
+        _sync_directories(new)
+        sync_directory(owner.table)
+        if not replace_directory(new, place):
+            return False
+        sync_directory(place.parent)
+        sync_directory(owner.table)
+    return True
+
+
+def _put_inside(owner: Owner, place: Place, files: dict[str, bytes], metrics: dict[str, object]) -> None:
+    """Build a run in its workspace below RUN, let metrics.json name it, and remove the run before it."""
+    workspace = owner.table
+    with storage_faults(f"{place} cannot be written"):
+        _write_files(workspace, files)
+        if isinstance(workspace, Path):
+            _sync_directories(workspace)
+            sync_directory(workspace.parent)
+            sync_directory(workspace.parent.parent)
+        before = named_directory(place)
+        named = json_bytes({**metrics, "directory": f".lungct/{workspace.name}"})
+        with owner.committing():
+            write_atomically(place / "metrics.json", named)
+        write_atomically(place / "report.html", files["report.html"])
+    if before is not None:
+        _remove_leftover(before, place)
+    with suppress(StorageError, OSError):
+        _remove_exchanged_run(place)
+
+
+def _write_files(directory: Place, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        path = directory / name
+        if isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        stage(path, data)
+
+
+def _sync_directories(top: Path) -> None:
+    for directory, _, _ in os.walk(top):
+        sync_directory(Path(directory))
+
+
+def _remove_exchanged_run(place: Place) -> None:
+    """Remove the files of a run that lay in RUN itself, where metrics.json now names another directory."""
+    models = [f"models/{name}" for name in _names(place / "models")] if (place / "models").is_dir() else []
+    for name in (*_names(place), *models):
+        if written_by_lungct(name) and name not in ("metrics.json", "report.html"):
+            (place / name).unlink(missing_ok=True)
+    if isinstance(place, Path):
+        with suppress(OSError):
+            (place / "models").rmdir()
+
+
+def _foreign_files(run: Path) -> Iterator[str]:
+    """List the files and links in a run directory that lungct did not write, relative to it."""
+    for directory, subdirectories, files in os.walk(run):
+        top = Path(directory)
+        if top == run and ".lungct" in subdirectories:
+            subdirectories.remove(".lungct")
+        for name in (*files, *(name for name in subdirectories if (top / name).is_symlink())):
+            relative = str((top / name).relative_to(run))
+            if not written_by_lungct(relative):
+                yield relative
+
+
+def _link_foreign_files(old: Path, new: Path) -> None:
+    """Link the files that lungct did not write into the new run, where links are possible."""
+    for name in _foreign_files(old):
+        with suppress(OSError):
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(old / name, new / name, follow_symlinks=False)
+
+
+def _move_foreign_files(workspace: Place, place: Place) -> bool:
+    """Move files that lungct did not write into RUN, unless it has them; return whether RUN has them all."""
+    assert isinstance(workspace, Path)
+    assert isinstance(place, Path)
+    if not place.is_dir():
+        return True
+    old = workspace / "run"
+    for name in list(_foreign_files(old)):
+        try:
+            if not os.path.lexists(place / name):
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                os.rename(old / name, place / name)
+        except OSError:
+            return False
+    return True
+
+
+def _names(directory: Place) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+def _remove_tree(place: Place) -> None:
+    if isinstance(place, Path):
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.remove_below()

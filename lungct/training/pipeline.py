@@ -1,0 +1,192 @@
+"""One training, from its checks to its summary."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from platform import python_version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lungct._version import __version__
+from lungct.arguments import one_of, spelled
+from lungct.features import POOLINGS, Pooling, read_settings
+from lungct.progress import Progress
+from lungct.reporting import render
+from lungct.rundir import SCHEMA, Run, RunWriter, Scores, usable_run
+from lungct.storage import Place, locate, storage_faults
+from lungct.training.cohort import Cohort, build_cohort, read_labels, read_params, warn_of_shared_scans
+from lungct.training.on_ray import fit_on_ray
+
+if TYPE_CHECKING:
+    from lungct.boosting import CVResult, Objective
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """The result of a training; each number as in metrics.json."""
+
+    out: str
+    patients: int
+    positives: int
+    folds: int
+    auc: dict[str, float | None]
+    log_loss: dict[str, float | None]
+    brier: dict[str, float | None]
+    optimistic: dict[str, dict[str, float | None]] | None
+    baseline: dict[str, dict[str, float | None]]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON line of ``lungct train``."""
+        return {"command": "train", **asdict(self)}
+
+
+_IN_SUMMARY = ("patients", "positives", "auc", "log_loss", "brier", "optimistic", "baseline", "seconds")
+
+
+def train(
+    dir: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    id_column: str = "id",
+    label_column: str = "cancer",
+    folds: int = 5,
+    pooling: Pooling = "mean",
+    objective: Objective = "l2",
+    params: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    rounds: int = 5000,
+    early_stopping: int = 300,
+    inner: bool = False,
+    seed: int = 42,
+    address: str | None = None,
+    quiet: bool = True,
+) -> TrainSummary:
+    """Cross-validate a model on a feature table and write the run directory, with its report.
+
+    Parameters
+    ----------
+    dir
+        The feature table: the ``out`` of an extraction.
+    labels
+        A CSV with an id column and a label column of 0 and 1.
+    out
+        RUN: a new directory, an empty one, or an earlier run, which is replaced once the new one is complete.
+    id_column, label_column
+        The names of these columns; predictions are written under the same names.
+    folds, objective, rounds, early_stopping, inner, seed
+        See `lungct.cross_validate`.
+    pooling
+        ``mean``, ``max``, ``meanmax`` or ``meanstd``.
+    params
+        LightGBM parameters that override some of 2017's, or a JSON file of them.
+    address
+        A Ray cluster; None: Ray in this process.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    UsageError
+        If options, labels, table or RUN cannot be used; an earlier run is left as it was.
+    StorageError, ClusterError
+        If the storage or Ray fails; an earlier run is left as it was.
+
+    """
+    from lungct.boosting import fit_and_score, make_learner, plan_folds
+    from lungct.cluster import connect
+
+    begun = time.monotonic()
+    one_of(pooling, POOLINGS, "pooling")
+    overrides = params if isinstance(params, Mapping) or params is None else read_params(params)
+    place = usable_run(out)
+    table_settings = read_settings(dir).as_dict()
+    known = read_labels(labels, id_column=id_column, label_column=label_column)
+    cohort = build_cohort(dir, known, pooling=pooling, labels_name=os.fspath(labels))
+    plan = plan_folds(cohort.y, folds=folds, seed=seed, inner=inner, groups=cohort.groups)
+    learner = make_learner(
+        objective=objective,
+        params=overrides,
+        rounds=rounds,
+        early_stopping=early_stopping,
+        seed=int(seed),
+        columns=cohort.X.shape[1],
+    )
+    warn_of_shared_scans(cohort, plan)
+    settings = {
+        "schema": SCHEMA,
+        "kind": "run",
+        "lungct": __version__,
+        "table": {"path": str(locate(dir, argument="DIR")), "settings": table_settings},
+        "labels": _describe_labels(labels),
+        "id_column": id_column,
+        "label_column": label_column,
+        "pooling": pooling,
+        "objective": objective,
+        "params": dict(learner.params),
+        "folds": int(folds),
+        "repeats": 1,
+        "grouped": cohort.groups is not None,
+        "rounds": int(rounds),
+        "early_stopping": int(early_stopping),
+        "inner": inner,
+        "seed": int(seed),
+        "versions": _versions(),
+    }
+    with RunWriter(place) as writer:
+        with connect(address) as session, Progress(folds, noun="folds", quiet=quiet) as progress:
+            fit_folds = fit_on_ray(session, progress)
+            result = fit_and_score(cohort.X, cohort.y.astype(np.float64), plan, learner, fit_folds=fit_folds)
+        run = _to_run(place, settings, cohort, result, seconds=time.monotonic() - begun)
+        writer.write(run, render(run))
+    return TrainSummary(out=str(out), folds=int(folds), **{name: run.metrics[name] for name in _IN_SUMMARY})
+
+
+def _to_run(place: Place, settings: Mapping[str, Any], cohort: Cohort, result: CVResult, *, seconds: float) -> Run:
+    """Return what the run directory will hold."""
+    numbers = result.metrics
+    metrics = {
+        "schema": SCHEMA,
+        "patients": len(cohort.ids),
+        "positives": int(cohort.y.sum()),
+        "folds": numbers["folds"],
+        **{name: numbers[name] for name in ("auc", "log_loss", "brier", "optimistic", "baseline")},
+        "left_out": [{"patient_id": name, "why": why} for name, why in cohort.left_out],
+        "seconds": round(seconds, 3),
+    }
+    scores = Scores(
+        patient_id=cohort.ids,
+        person=[person or "" for person in cohort.persons],
+        label=cohort.y,
+        repeat=np.zeros(len(cohort.ids), dtype=np.int64),
+        fold=result.fold,
+        score=result.score,
+        optimistic_score=result.optimistic_score,
+        pixel_hash=[pixel_hash or "" for pixel_hash in cohort.pixel_hashes],
+    )
+    return Run(
+        place=place,
+        settings=settings,
+        metrics=metrics,
+        scores=scores,
+        curves={(0, fold): curve for fold, curve in enumerate(result.curves)},
+        # num_iteration=-1: all rounds, not only those up to the best one.
+        models={(0, fold): booster.model_to_string(num_iteration=-1) for fold, booster in enumerate(result.boosters)},
+    )
+
+
+def _describe_labels(labels: str | os.PathLike[str]) -> dict[str, str]:
+    path = locate(labels, argument="labels")
+    with storage_faults(f"{spelled('labels')} {path} cannot be read"):
+        return {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("lightgbm", "scikit-learn", "numpy", "pyarrow", "ray")
+    return {"python": python_version(), **{name: version(name) for name in packages}}

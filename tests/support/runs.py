@@ -1,0 +1,204 @@
+"""Run directories of made-up scores, and trainings that are killed while they write one."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from lungct import metrics
+from lungct.rundir import Run, RunWriter, Scores, usable_run
+from support import planted
+from support.planted import DIM
+
+HOSTILE = "</script><img src=x onerror=alert(1)>&\"'\n\u202eevil"
+
+ROUNDS = 40
+
+
+@cache
+def booster_text() -> str:
+    """A real booster for the features of `support.planted`, in LightGBM's text format."""
+    import lightgbm
+
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, DIM)), np.arange(60) % 2
+    params = {"verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5, "learning_rate": 0.01}
+    return str(lightgbm.train(params, lightgbm.Dataset(X, y), ROUNDS).model_to_string())
+
+
+def made_up_run(
+    place: Path,
+    *,
+    n: int = 60,
+    folds: int = 3,
+    inner: bool = False,
+    weights: str = "random:1",
+    left_out: list[tuple[str, str]] | None = None,
+    label_of: Callable[[int], int] = lambda i: int(i % 3 == 0),
+    curve_rounds: int = ROUNDS,
+    twins: bool = False,
+    seed: int = 42,
+) -> Run:
+    """Return a run of random scores, as a training would write it to ``place``."""
+    rng = np.random.default_rng(seed)
+    y = np.array([label_of(i) for i in range(n)])
+    fold = np.arange(n) * folds // n
+    score = 0.3 + 0.2 * y + rng.normal(0, 0.2, n)
+    optimistic = None if inner else score + 0.05 * (y - 0.5)
+    numbers: dict[str, Any] = metrics.evaluate(y, fold, score, optimistic)
+    rounds = [curve_rounds // 2 + k for k in range(folds)]
+    numbers["folds"] = [
+        {
+            "repeat": 0,
+            "fold": k,
+            "patients": int((fold == k).sum()),
+            "positives": int(y[fold == k].sum()),
+            "rounds": rounds[k],
+            "best_iteration": rounds[k] + (0 if inner else 3),
+            **metrics.evaluate_fold(y[fold == k], score[fold == k]),
+        }
+        for k in range(folds)
+    ]
+    numbers |= {
+        "schema": 1,
+        "patients": n,
+        "positives": int(y.sum()),
+        "left_out": [{"patient_id": name, "why": why} for name, why in left_out or []],
+        "seconds": 12.5,
+    }
+    settings = {
+        "schema": 1,
+        "kind": "run",
+        "lungct": "0.1.0",
+        "table": {"path": "/data/features", "settings": planted.settings(weights=weights).as_dict()},
+        "labels": {"path": "/data/labels.csv", "sha256": "cd" * 32},
+        "id_column": "id",
+        "label_column": "cancer",
+        "pooling": "mean",
+        "objective": "l2",
+        "params": {"num_leaves": 21},
+        "folds": folds,
+        "repeats": 1,
+        "grouped": False,
+        "rounds": 5000,
+        "early_stopping": 300,
+        "inner": inner,
+        "seed": seed,
+        "versions": {"python": "3.11.0", "lightgbm": "4.7.0"},
+    }
+    losses = np.arange(1, curve_rounds + 1) / curve_rounds - 0.5
+    return Run(
+        place=place,
+        settings=settings,
+        metrics=numbers,
+        scores=Scores(
+            patient_id=[HOSTILE if i == 0 else f"p{i:03d}" for i in range(n)],
+            person=["" if i % 2 else f"person {i}" for i in range(n)],
+            label=y,
+            repeat=np.zeros(n, dtype=np.int64),
+            fold=fold,
+            score=score,
+            optimistic_score=optimistic,
+            pixel_hash=[f"{i // 2 if twins else i:064x}" for i in range(n)],
+        ),
+        curves={(0, k): 0.25 + 1e-6 * seed + 1e-4 * (losses - 0.02 * k) ** 2 for k in range(folds)},
+        models={(0, k): f"{booster_text()}\n# fold {k} of the run with seed {seed}\n" for k in range(folds)},
+    )
+
+
+def write_run(place: Path, **options: Any) -> Path:
+    """Write a made-up run as a training does."""
+    with RunWriter(usable_run(place)) as writer:
+        writer.write(made_up_run(place, **options), "<!doctype html>")
+    return place
+
+
+STEPS = {
+    "os": ("mkdir", "open", "rename", "link", "unlink", "rmdir", "fsync", "close", "chmod"),
+    "fcntl": ("flock",),
+    "lungct.storage.exchange": ("exchange",),
+}
+
+
+def kill_at(step: int) -> None:
+    """Let this process be killed just before its ``step``-th change of the file system."""
+    taken, fsync = 0, os.fsync
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*arguments: Any, **options: Any) -> Any:
+            nonlocal taken
+            taken += 1
+            if taken == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            # A kill loses nothing that was written, so there is no need to wait for the disk.
+            return None if function is fsync else function(*arguments, **options)
+
+        return instead
+
+    for module_name, names in STEPS.items():
+        module = importlib.import_module(module_name)
+        for name in names:
+            setattr(module, name, counted(getattr(module, name)))
+
+
+def _write_and_exit(place: Path, run: Run, step: int) -> NoReturn:
+    kill_at(step)
+    code = 1
+    try:
+        with RunWriter(usable_run(place)) as writer:
+            writer.write(run, "<!doctype html>new")
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def killed_everywhere(root: Path) -> int:
+    """Kill a training at each of its steps, each time in a copy of ROOT/before; return the number of steps.
+
+    Only for a process without threads, because it forks.
+    """
+    run = made_up_run(root, seed=2)
+    for step in itertools.count(1):
+        place = shutil.copytree(root / "before", root / f"{step:03d}", symlinks=True) / "run"
+        child = os.fork()
+        if child == 0:
+            _write_and_exit(place, run, step)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            return step
+    raise AssertionError
+
+
+def _prepare(directory: Path, layout: str) -> None:
+    directory.mkdir()
+    place = directory / "run"
+    if layout != "new":
+        write_run(place, seed=1)
+        (place / "notes.txt").write_text("mine")
+        (place / "models" / "deep").mkdir(parents=True)
+        (place / "models" / "deep" / "plot.png").write_bytes(b"png")
+
+
+def main(root: str, layout: str) -> None:
+    """Kill trainings into a new RUN ("new"), an old one ("beside"), or where no exchange is possible ("inside")."""
+    if layout == "inside":
+        from lungct.rundir import writing
+
+        writing._can_lie_beside = lambda place: False
+    _prepare(Path(root) / "before", layout)
+    print(killed_everywhere(Path(root)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
