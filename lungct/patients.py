@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lungct.arguments import listed, spelled
 from lungct.errors import UsageError
-from lungct.storage import Place, lies_in, same_place, storage_faults, subdirectories
+from lungct.storage import Place, depth_below, same_place, storage_faults, subdirectories
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mhd", ".mha")
 
@@ -141,7 +141,10 @@ def check_src(src: Place) -> None:
     """Refuse an archive that is not there or is no directory."""
     if not isinstance(src, Path):
         if not src.is_dir():
-            raise UsageError(f"SRC {src} has no object below it: give the prefix of the patients'")
+            raise UsageError(
+                f"No objects found under {spelled('SRC', str(src))}",
+                fix="give the prefix that contains the patient folders",
+            )
         return
     with storage_faults(f"SRC {src} cannot be read"):
         if not os.path.lexists(src):
@@ -155,7 +158,7 @@ def _is_in_table(src: Place, name: str, table: Place) -> bool:
     place = src / name
     if table.name not in name.split("/") and not (isinstance(place, Path) and place.is_symlink()):
         return False
-    return same_place(place, table) or lies_in(place, table) is not None
+    return same_place(place, table) or depth_below(place, table) is not None
 
 
 def _files(src: Place) -> Sequence[Place]:

@@ -30,7 +30,7 @@ from lungct.dicom.scan import Scan
 from lungct.dicom.selection import Candidate, candidates, choose
 from lungct.dicom.slices import Header, Kind, Person, Slice
 from lungct.errors import SeriesError
-from lungct.storage import is_remote, kept_copy
+from lungct.storage import fetch_copy, is_remote
 
 MAX_SLICES = discovery.MAX_FILES
 """CT images of one patient, in all series."""
@@ -275,7 +275,7 @@ def read_series(patient_dir: str | os.PathLike[str]) -> Series:
     """
     location = os.fspath(patient_dir)
     if is_remote(location):
-        copy, remove = kept_copy(location)
+        copy, remove = fetch_copy(location)
         assert isinstance(copy, str)
         try:
             series = read_series(copy)

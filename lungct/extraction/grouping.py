@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lungct.errors import LungCTWarning, SeriesError, UsageError
 from lungct.patients import Patient, check_src, refuse_doubles
-from lungct.storage import ObjectPath, Place, lies_in, local_copy, storage_faults
+from lungct.storage import ObjectPath, Place, depth_below, local_copy, storage_faults
 
 FILES_A_TASK = 512
 # Finished chunks wait in the driver until they are taken up; so many may be under way.
@@ -132,7 +132,7 @@ def _chunks(src: Place, without: Place) -> Iterator[list[str]]:
 def _objects(src: ObjectPath, without: Place) -> Iterator[str]:
     """List every visible object below SRC that is not the table's."""
     for place, _ in src.visible():
-        if place.name.upper() != "DICOMDIR" and not lies_in(place, without):
+        if place.name.upper() != "DICOMDIR" and not depth_below(place, without):
             yield str(place)
 
 

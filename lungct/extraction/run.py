@@ -37,7 +37,7 @@ from lungct.features import (
 from lungct.patients import Patient
 from lungct.progress import Progress
 from lungct.pseudonyms import read_key
-from lungct.storage import Owner, Place, check_free, lies_in, locate, own, same_place
+from lungct.storage import Owner, Place, check_free, depth_below, locate, own, same_place
 
 # Patients that the storage does not give are left for the next run; so many, and the storage itself is down.
 MOST_FAULTS = 10
@@ -216,7 +216,7 @@ def extract(
     source, directory = locate(src, argument="SRC"), locate(out, argument="out")
     if same_place(source, directory):
         raise UsageError(f"--out {directory} is SRC itself: give another directory")
-    if not by_patient_id and (lies_in(directory, source) or 0) > (depth or 1):
+    if not by_patient_id and (depth_below(directory, source) or 0) > (depth or 1):
         raise UsageError(f"--out {directory} lies inside a patient of SRC: give another directory")
     table = None if overwrite else _table_settings(directory)
     if table:

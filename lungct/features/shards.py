@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lungct.errors import StorageError
 from lungct.features.rows import Row, rows_to_table
 from lungct.features.settings import Settings
-from lungct.storage import Place, locate, new_run_id, open_parquet, stage, storage_faults
+from lungct.storage import Place, locate, open_parquet, stage, storage_faults, unique_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ def stage_rows(rows: Iterable[Row], settings: Settings, staging: str) -> Staged:
 
 def stage_table(table: pa.Table, settings: Settings, staging: Place) -> Staged:
     """Write a table of rows as a whole file into a run's staging."""
-    path = staging / f"{new_run_id()}.parquet"
+    path = staging / f"{unique_name()}.parquet"
     stage(path, shard_bytes(table, settings))
     ids, codes = (table.column(name).to_pylist() for name in ("patient_id", "error_code"))
     failed = [name for name, code in zip(ids, codes, strict=True) if code is not None]
