@@ -22,11 +22,12 @@ test-cluster: .venv/installed-cluster  ## `ray up` over three hosts on this mach
 fuzz: .venv/installed-dev  ## 50,000 mutations of valid series: minutes to an hour
 	LUNGCT_FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/test_dicom_hostile.py -k mutations
 
-lint: .venv/installed-dev  ## style, types, layers
+lint: .venv/installed-dev  ## style, types, layers, docs/cli.md
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/cli_docs.py --check
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
