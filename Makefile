@@ -22,7 +22,7 @@ test-cluster: .venv/installed-cluster  ## `ray up` over three hosts on this mach
 fuzz: .venv/installed-dev  ## 50,000 mutations of valid series: minutes to an hour
 	LUNGCT_FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/test_dicom_hostile.py -k mutations
 
-lint: .venv/installed-dev  ## style, types, layers, docs/cli.md
+lint: .venv/installed-dev  ## style, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
