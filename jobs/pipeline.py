@@ -1,4 +1,4 @@
-"""A Ray job: extraction, training and prediction, one after another; see its --help.
+"""A Ray job: extraction, training and prediction, one after another. `python jobs/pipeline.py --help` lists its options.
 
 ray job submit --working-dir . -- python jobs/pipeline.py SRC --labels CSV --out OUT …
 """

@@ -1,4 +1,4 @@
-"""A Ray job: run + feature table -> predictions. Its options are those of `lungct predict --help`.
+"""A Ray job: predict from a run and a feature table. Its options are those of `lungct predict --help`.
 
 ray job submit --working-dir . -- python jobs/predict.py …
 """

@@ -1,4 +1,4 @@
-"""A Ray job: feature table + labels -> run. Its options are those of `lungct train --help`.
+"""A Ray job: train on a feature table and labels. Its options are those of `lungct train --help`.
 
 ray job submit --working-dir . -- python jobs/train.py …
 """
