@@ -1,7 +1,8 @@
-"""A Ray job: extract features from scans into a table. Its options are those of `lungct extract --help`; a new table is made on a
-GPU unless --device is given.
+"""A Ray job: extract features from scans into a table, on a GPU unless --device is given or the table exists.
 
-    ray job submit --working-dir . -- python jobs/extract.py …
+ray job submit --working-dir . -- python jobs/extract.py SRC --out DIR …
+
+Its options are those of `lungct extract --help`.
 """
 
 from lungct.cli.jobs import entry
