@@ -26,7 +26,7 @@ class LungCTError(Exception):
     message
         What is wrong and where, without a full stop.
     fix
-        What to do about it, in the imperative: "give a smaller --batch-size".
+        What to do about it, in the imperative: "give a smaller batch size".
 
     """
 

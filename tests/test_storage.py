@@ -27,7 +27,7 @@ HOLDER = textwrap.dedent(
     from pathlib import Path
     from lungct.storage import own
     owner = own(Path(sys.argv[1]))
-    print(owner.run, flush=True)
+    print(owner.name, flush=True)
     time.sleep(600)
     """
 )
@@ -41,14 +41,14 @@ def hold(table: Path) -> tuple[subprocess.Popen[str], str]:
 
 
 def test_a_living_owner_is_named_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
-    process, run = hold(tmp_path)
+    process, name = hold(tmp_path)
     with pytest.raises(UsageError, match=rf"process {process.pid} on .* since 20"):
         own(tmp_path)
-    (tmp_path / ".lungct/staging" / run / "part.parquet").write_bytes(b"unfinished")
+    (tmp_path / ".lungct/staging" / name / "part.parquet").write_bytes(b"unfinished")
     process.send_signal(signal.SIGKILL)
     process.wait()
     owner = own(tmp_path)
-    assert os.listdir(tmp_path / ".lungct/staging") == [owner.run]
+    assert os.listdir(tmp_path / ".lungct/staging") == [owner.name]
     owner.release()
 
 

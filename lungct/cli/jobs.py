@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from lungct.arguments import spelled
 from lungct.cli import commands
 from lungct.cli.commands import Result
 from lungct.cli.options import (
@@ -74,7 +75,7 @@ def extract(options: argparse.Namespace) -> Result:
 def pipeline(options: argparse.Namespace) -> Result:
     """Run the three commands one after another; their results are one line of JSON."""
     if not options.out.strip("/"):
-        raise UsageError("--out is empty", fix="give a directory")
+        raise UsageError(f"{spelled('out')} is empty", fix="give a directory")
     out = options.out.rstrip("/")
     features, run, predictions = f"{out}/features", f"{out}/run", f"{out}/predictions.csv"
     stages = (

@@ -22,10 +22,10 @@ MUTEX_SECONDS = 60.0
 
 
 class DiskOwner(Owner):
-    """Holds a lock on ``.lungct/lock-RUN``; ``.lungct/owner.json`` says who that is."""
+    """Holds a lock on ``.lungct/lock-NAME``; ``.lungct/owner.json`` says which process that is."""
 
-    def __init__(self, table: Path, run: str, lock: int) -> None:
-        super().__init__(table, run)
+    def __init__(self, table: Path, name: str, lock: int) -> None:
+        super().__init__(table, name)
         self._control, self._lock = table / ".lungct", lock
 
     @classmethod
@@ -38,23 +38,23 @@ class DiskOwner(Owner):
                 record = read_record(control / "owner.json")
                 if record and not take_over and _lock_is_held(control, record):
                     raise held_error(table, record)
-                run = unique_name()
-                lock = os.open(control / f"lock-{run}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                name = unique_name()
+                lock = os.open(control / f"lock-{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                local.write_atomically(control / "owner.json", new_record(run))
-                _remove_leftovers(control, run)
-                (control / "staging" / run).mkdir()
+                local.write_atomically(control / "owner.json", new_record(name))
+                _remove_leftovers(control, name)
+                (control / "staging" / name).mkdir()
         except OSError as error:
             out = spelled("out", str(table))
             if error.errno == errno.ENOLCK:
                 raise UsageError(f"{out}: this file system has no locks", fix="give another directory") from error
             raise UsageError(f"{out} cannot be written ({error.strerror})", fix="give another directory") from error
-        return cls(table, run, lock)
+        return cls(table, name, lock)
 
     def check(self) -> None:
         """Raise StorageError if another process has taken the table over."""
         record = read_record(self._control / "owner.json")
-        if record.get("run") != self.run:
+        if record.get("run") != self.name:
             raise self._lost_error(record)
 
     @contextmanager
@@ -67,10 +67,10 @@ class DiskOwner(Owner):
     def release(self) -> None:
         """Give the table back and remove this process's staging."""
         with suppress(OSError, StorageError), _mutex(self._control):
-            shutil.rmtree(self._control / "staging" / self.run, ignore_errors=True)
-            if read_record(self._control / "owner.json").get("run") == self.run:
+            shutil.rmtree(self._control / "staging" / self.name, ignore_errors=True)
+            if read_record(self._control / "owner.json").get("run") == self.name:
                 (self._control / "owner.json").unlink(missing_ok=True)
-            (self._control / f"lock-{self.run}").unlink(missing_ok=True)
+            (self._control / f"lock-{self.name}").unlink(missing_ok=True)
         os.close(self._lock)
 
 
@@ -81,10 +81,10 @@ def living_record(table: Path) -> Record:
     return record if record and _lock_is_held(control, record) else {}
 
 
-def _remove_leftovers(control: Path, run: str) -> None:
+def _remove_leftovers(control: Path, name: str) -> None:
     """Remove what killed processes left: their locks, their staging, and records that were not yet in place."""
     for old in (*control.glob("lock-*"), *control.glob(".owner.json.*")):
-        if old.name != f"lock-{run}":
+        if old.name != f"lock-{name}":
             old.unlink(missing_ok=True)
     for old in (control / "staging").iterdir():
         shutil.rmtree(old, ignore_errors=True)

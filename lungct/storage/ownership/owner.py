@@ -25,18 +25,18 @@ class Owner(ABC):
     ----------
     table
         The table's directory.
-    run
+    name
         The name under which this process holds the table. No other process ever has the same.
 
     """
 
-    def __init__(self, table: Place, run: str) -> None:
-        self.table, self.run = table, run
+    def __init__(self, table: Place, name: str) -> None:
+        self.table, self.name = table, name
 
     @property
     def staging(self) -> Place:
         """Where this process alone writes what is not yet part of the table."""
-        return self.table / ".lungct" / "staging" / self.run
+        return self.table / ".lungct" / "staging" / self.name
 
     @abstractmethod
     def check(self) -> None:
@@ -58,10 +58,10 @@ class Owner(ABC):
         )
 
 
-def new_record(run: str) -> bytes:
-    """Return a record that names this process as the owner."""
+def new_record(name: str) -> bytes:
+    """Return a record that describes this process as the owner of that name."""
     record = {
-        "run": run,
+        "run": name,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "since": now(),

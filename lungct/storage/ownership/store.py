@@ -64,8 +64,8 @@ class Timing:
 class StoreOwner(Owner):
     """Holds the record by its version: once the record has another version, the table is lost."""
 
-    def __init__(self, table: ObjectPath, run: str, record: bytes, version: Version, timing: Timing) -> None:
-        super().__init__(table, run)
+    def __init__(self, table: ObjectPath, name: str, record: bytes, version: Version, timing: Timing) -> None:
+        super().__init__(table, name)
         self._place = table / ".lungct" / "owner.json"
         self._record, self._version, self._timing = record, version, timing
         # When this process last wrote its record, and last saw it. By the wall clock, which goes on while a machine
@@ -80,10 +80,10 @@ class StoreOwner(Owner):
     @classmethod
     def acquire(cls, table: ObjectPath, *, take_over: bool, quiet: bool) -> StoreOwner:
         """Take the table (UsageError if a living process holds it, StorageError if the store fails)."""
-        run, timing = unique_name(), Timing.from_environment()
-        record = new_record(run)
+        name, timing = unique_name(), Timing.from_environment()
+        record = new_record(name)
         try:
-            version, from_living = _claim(table, run, record, timing, take_over=take_over)
+            version, from_living = _claim(table, name, record, timing, take_over=take_over)
         except FileNotFoundError:
             raise StorageError(
                 f"the record of {table}'s owner was removed while it was read", fix="run the same command again"
@@ -93,7 +93,7 @@ class StoreOwner(Owner):
                 f"{spelled('out', str(table))}: this store returns no ETags, without which a table cannot be owned",
                 fix="give another store",
             )
-        owner = cls(table, run, record, version, timing)
+        owner = cls(table, name, record, version, timing)
         try:
             if from_living:
                 say(
@@ -178,7 +178,7 @@ class StoreOwner(Owner):
             return False
         if version is None:
             return False
-        if version != self._version and read_record(self._place).get("run") != self.run:
+        if version != self._version and read_record(self._place).get("run") != self.name:
             return False
         self._version, self._seen = version, begun
         return True
@@ -203,7 +203,7 @@ def living_record(table: ObjectPath) -> Record:
 
 
 def _claim(
-    table: ObjectPath, run: str, record: bytes, timing: Timing, *, take_over: bool, attempts: int = 5
+    table: ObjectPath, name: str, record: bytes, timing: Timing, *, take_over: bool, attempts: int = 5
 ) -> tuple[Version | None, bool]:
     """Write this process's record where there is none, a stale one, or a living process's that is to be taken over.
 
@@ -222,10 +222,10 @@ def _claim(
         return (place.replace(record, version) if version else None), living
     except FileExistsError:
         current = read_record(place)
-        if current.get("run") == run:  # the request was answered, and sent again because its answer was lost
+        if current.get("run") == name:  # the request was answered, and sent again because its answer was lost
             return place.version(), living
         if take_over and attempts > 1:  # the owner wrote a heartbeat at the same moment
-            return _claim(table, run, record, timing, take_over=True, attempts=attempts - 1)
+            return _claim(table, name, record, timing, take_over=True, attempts=attempts - 1)
         # Another process was faster by a moment.
         raise held_error(table, current) from None
 
