@@ -30,7 +30,7 @@ class DiskOwner(Owner):
 
     @classmethod
     def acquire(cls, table: Path, *, take_over: bool) -> DiskOwner:
-        """Take the table (UsageError if a living process holds it, or nothing can be written there)."""
+        """Become the owner (UsageError if a living process holds the table, or nothing can be written there)."""
         control = table / ".lungct"
         try:
             (control / "staging").mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class DiskOwner(Owner):
             yield
 
     def release(self) -> None:
-        """Give the table back and remove this process's staging."""
+        """Release the table and remove this process's staging."""
         with suppress(OSError, StorageError), _mutex(self._control):
             shutil.rmtree(self._control / "staging" / self.name, ignore_errors=True)
             if read_record(self._control / "owner.json").get("run") == self.name:

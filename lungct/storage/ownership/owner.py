@@ -50,7 +50,7 @@ class Owner(ABC):
 
     @abstractmethod
     def release(self) -> None:
-        """Give the table back and remove this process's staging."""
+        """Release the table and remove this process's staging."""
 
     def _lost_error(self, record: Record) -> StorageError:
         return StorageError(

@@ -79,7 +79,7 @@ class StoreOwner(Owner):
 
     @classmethod
     def acquire(cls, table: ObjectPath, *, take_over: bool, quiet: bool) -> StoreOwner:
-        """Take the table (UsageError if a living process holds it, StorageError if the store fails)."""
+        """Become the owner (UsageError if a living process holds the table, StorageError if the store fails)."""
         name, timing = unique_name(), Timing.from_environment()
         record = new_record(name)
         try:
@@ -123,7 +123,7 @@ class StoreOwner(Owner):
             yield
 
     def release(self) -> None:
-        """Give the table back and remove this process's staging."""
+        """Release the table and remove this process's staging."""
         self._ended.set()
         assert isinstance(self.staging, ObjectPath)
         with suppress(StorageError, FileNotFoundError):
