@@ -27,6 +27,7 @@ lint: .venv/installed-dev  ## style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/cli_docs.py --check
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .

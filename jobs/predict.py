@@ -1,6 +1,8 @@
-"""A Ray job: run + feature table -> predictions. Its options are those of `lungct predict --help`.
+"""A Ray job: predict from a run and a feature table.
 
-ray job submit --working-dir . -- python jobs/predict.py …
+ray job submit --working-dir . -- python jobs/predict.py RUN DIR --out CSV …
+
+Its options are those of `lungct predict --help`.
 """
 
 from lungct.cli.jobs import entry

@@ -1,6 +1,8 @@
-"""A Ray job: feature table + labels -> run. Its options are those of `lungct train --help`.
+"""A Ray job: train on a feature table and labels.
 
-ray job submit --working-dir . -- python jobs/train.py …
+ray job submit --working-dir . -- python jobs/train.py DIR --labels CSV --out RUN …
+
+Its options are those of `lungct train --help`.
 """
 
 from lungct.cli.jobs import entry

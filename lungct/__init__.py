@@ -1,7 +1,7 @@
 """lungct: from an archive of chest CTs to a table of deep features and a cross-validated model.
 
-This is the table of contents of the Python interface; each name lives in the module beside it and is imported when
-it is first used, so that ``import lungct`` takes a few milliseconds.
+This module lists the public names of the Python interface. Each is imported from its own module when it is first used,
+so that ``import lungct`` takes a few milliseconds.
 
 >>> import lungct
 >>> lungct.__version__
@@ -81,7 +81,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker knows the names above, and no others
+if not TYPE_CHECKING:  # hidden from type checkers: to them, a name that is not imported above is an error
 
     def __getattr__(name: str) -> Any:
         if name in _HOME:

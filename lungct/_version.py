@@ -1,3 +1,3 @@
-"""The version, once: the package, the command line and pyproject.toml read it here."""
+"""The version, in one place: the package, the command line and pyproject.toml read it here."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""One wording for each kind of refusal, in the words of whoever made the call.
+"""One wording for each kind of invalid argument, with the argument's name as its reader typed it.
 
 The same code serves the command line and Python, where an argument has two names: ``--early-stopping`` and
 ``early_stopping``, or ``DIR`` and ``dir``. Sentences are built with `spelled`, so that a caller in Python never reads
@@ -14,29 +14,29 @@ from typing import Any
 from lungct.errors import UsageError
 
 MOST_LISTED = 5
-"""Values that a sentence names before it only counts them."""
+"""How many values a sentence names before it only counts the rest."""
 
-_spoken_to_command_line = False
+_for_command_line = False
 
 
 @contextmanager
 def command_line() -> Iterator[None]:
-    """Within it, arguments are spelled as the command line has them: ``--limit`` and ``SRC``."""
-    global _spoken_to_command_line
-    before, _spoken_to_command_line = _spoken_to_command_line, True
+    """Spell arguments as on the command line while the context lasts: ``--limit`` and ``SRC``."""
+    global _for_command_line
+    before, _for_command_line = _for_command_line, True
     try:
         yield
     finally:
-        _spoken_to_command_line = before
+        _for_command_line = before
 
 
 def spelled(argument: str, value: object = None) -> str:
-    """Return an argument's name as its reader typed it, with a value where one is given.
+    """Return an argument's name as its reader typed it, with its value if one is given.
 
     Parameters
     ----------
     argument
-        The keyword in Python; in capitals where the command line has no option but a place for it ("SRC").
+        The keyword in Python; in capitals if the command line takes it by position ("SRC").
 
     >>> spelled("SRC"), spelled("early_stopping"), spelled("take_over", True), spelled("device", "cpu")
     ('src', 'early_stopping', 'take_over=True', "device='cpu'")
@@ -44,7 +44,7 @@ def spelled(argument: str, value: object = None) -> str:
     ...     spelled("SRC"), spelled("early_stopping"), spelled("take_over", True), spelled("device", "cpu")
     ('SRC', '--early-stopping', '--take-over', '--device cpu')
     """
-    if not _spoken_to_command_line:
+    if not _for_command_line:
         name = argument.lower()
         return name if value is None else f"{name}={value!r}"
     name = argument if argument.isupper() else f"--{argument.replace('_', '-')}"
@@ -52,7 +52,7 @@ def spelled(argument: str, value: object = None) -> str:
 
 
 def one_of(value: Any, allowed: Collection[str], argument: str) -> None:
-    """Refuse a value that is not among the allowed ones.
+    """Raise UsageError if a value is not one of the allowed ones.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def one_of(value: Any, allowed: Collection[str], argument: str) -> None:
 
 
 def at_least(value: Any, least: int, argument: str, *, most: int | None = None) -> None:
-    """Refuse what is not a whole number in a range.
+    """Raise UsageError if a value is not a whole number of at least ``least`` (and at most ``most``).
 
     Raises
     ------
@@ -80,12 +80,12 @@ def at_least(value: Any, least: int, argument: str, *, most: int | None = None) 
 
 
 def is_whole_number(value: Any) -> bool:
-    """Return whether a value is an integer, of Python's or of NumPy's, and not a bool."""
+    """Return whether a value is an integer of Python or NumPy, and not a bool."""
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
 def listed(values: Iterable[object]) -> str:
-    """Name the first few of many values, and count the rest; texts are quoted.
+    """Return the first few of many values, strings quoted, and a count of the rest.
 
     >>> listed(["a", "b"]), listed(range(8))
     ("'a', 'b'", '0, 1, 2, 3, 4 and 3 more')
@@ -94,7 +94,7 @@ def listed(values: Iterable[object]) -> str:
 
 
 def listed_texts(texts: Iterable[str]) -> str:
-    """Name the first few of many texts as they are, and count the rest."""
+    """Return the first few of many strings, not quoted, and a count of the rest."""
     every = list(texts)
     more = f" and {len(every) - MOST_LISTED} more" if len(every) > MOST_LISTED else ""
     return ", ".join(every[:MOST_LISTED]) + more

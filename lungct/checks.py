@@ -1,7 +1,7 @@
-"""What a job needs before it starts: packages, decoders, device, weights, room, nodes; a line each, with the fix.
+"""What a job needs before it starts: packages, decoders, device, weights, disk space, nodes.
 
-`examine` asks the very code that extraction and training run on (device, weights, decoders, cluster), so what passes
-here does not fail an hour later. It changes nothing.
+`examine` calls the very code that extraction and training use (device, weights, decoders, cluster), so what passes here
+does not fail an hour later. It changes nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 from lungct._version import __version__
+from lungct.arguments import one_of, spelled
 from lungct.backbone import (
     DEVICES,
     check_backbone,
@@ -38,21 +39,21 @@ LEAST_SHARED_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Check:
-    """One fact: ``pass``, ``warning`` or ``failure``, what was found, and the fix where there is one to make."""
+    """The outcome of one check: its state, what was found, and the fix if there is one."""
 
     name: str
-    state: str
+    state: Literal["pass", "warning", "failure"]
     found: str
     fix: str = ""
 
     def line(self) -> str:
-        """Give the check as a line for a person."""
+        """Return the outcome as one line of text."""
         return f"{self.state:<8} {self.name}: {self.found}" + (f"; {self.fix}" if self.fix else "")
 
 
 @dataclass(frozen=True)
 class Examination:
-    """All checks of one ``lungct doctor``."""
+    """The outcomes of all checks of one ``lungct doctor``."""
 
     checks: list[Check]
 
@@ -62,7 +63,7 @@ class Examination:
         return all(check.state != "failure" for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the checks for machines."""
+        """Return the outcomes as the command prints them with ``--json``."""
         return {
             "command": "doctor",
             "ready": self.ready,
@@ -70,7 +71,7 @@ class Examination:
         }
 
     def text(self) -> str:
-        """Give the checks for a person, a line each."""
+        """Return the outcomes as text, one line each."""
         return "\n".join(check.line() for check in self.checks)
 
 
@@ -81,14 +82,14 @@ def examine(
     weights: str | None = None,
     address: str | None = None,
 ) -> Examination:
-    """Check what extraction and training will need.
+    """Check that extraction and training have everything they need.
 
     Parameters
     ----------
     device
         As for extraction; ``cuda`` fails without a GPU.
     backbone, weights
-        Loaded for the check; weights None: not checked, so that nothing is downloaded.
+        The weights to load. None: no weights are checked, so that nothing is downloaded.
     address
         A Ray cluster; None: Ray is started in this process for the check.
 
@@ -98,14 +99,13 @@ def examine(
         If there is no device or backbone of that name.
 
     """
-    if device not in DEVICES:
-        raise UsageError(f"--device {device} is unknown: take one of {', '.join(DEVICES)}")
+    one_of(device, DEVICES, "device")
     check_backbone(backbone)
     checks = [_python(), *(_package(name) for name in PACKAGES), _decoders()]
     checks.append(_attempt("device", lambda: device_name(resolve_device(device))))
     if weights is not None:
         checks.append(_attempt("weights", lambda: _weights(backbone, weights)))
-    checks += [_room("/tmp", LEAST_TEMPORARY_BYTES), _room("/dev/shm", LEAST_SHARED_BYTES)]
+    checks += [_free_space("/tmp", LEAST_TEMPORARY_BYTES), _free_space("/dev/shm", LEAST_SHARED_BYTES)]
     try:
         checks += _ray(address)
     except LungCTError as error:
@@ -114,8 +114,8 @@ def examine(
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What a node sees of a job: the versions it runs, and what of the job's places it does not see."""
+class NodeReport:
+    """What a node has: the versions it runs, and which arguments of the job (SRC, out) name places it cannot see."""
 
     lungct: str
     revision: int
@@ -124,8 +124,28 @@ class Sight:
     unseen: tuple[str, ...] = ()
 
 
+def report_node(src: str | None = None, mark: str | None = None) -> NodeReport:
+    """Return a report on the machine that this runs on.
+
+    Parameters
+    ----------
+    src
+        The archive, which the machine should see.
+    mark
+        A file in the table's directory, which the machine should see.
+
+    """
+    unseen = []
+    if src is not None and not locate(src, argument="SRC").is_dir():
+        unseen.append("SRC")
+    if mark is not None and not locate(mark, argument="out").is_file():
+        unseen.append("out")
+    python = ".".join(map(str, sys.version_info[:2]))
+    return NodeReport(__version__, REVISION, python, metadata.version("torch"), tuple(unseen))
+
+
 def check_nodes(src: Place, owner: Owner) -> None:
-    """See that every node runs this lungct, and sees SRC and the table, before any work.
+    """Check, before any work, that every node runs this lungct and sees both the archive and the table.
 
     Raises
     ------
@@ -135,54 +155,43 @@ def check_nodes(src: Place, owner: Owner) -> None:
     """
     mark = owner.staging / "seen-from-every-node"
     stage(mark, b"")
-    here = look(None, None)
-    for address, answer in on_each_node(look, str(src), str(mark)):
-        if isinstance(answer, LungCTError):
+    here = report_node()
+    for address, report in on_each_node(report_node, str(src), str(mark)):
+        if isinstance(report, LungCTError):
             raise UsageError(
-                f"node {address} cannot take part: {answer}; `lungct doctor --address` looks at every node"
+                f"node {address} cannot take part: {report}", fix="check every node with `lungct doctor --address`"
             )
-        if answer.unseen:
+        for argument in report.unseen:
+            place = src if argument == "SRC" else owner.table
             raise UsageError(
-                f"node {address} does not see {answer.unseen[0]}: give a path that every node sees in the same place, "
-                "or object storage that they all may use"
+                f"node {address} does not see {spelled(argument, str(place))}",
+                fix="give a path that every node sees in the same place, or object storage that all nodes may use",
             )
-        if (answer.lungct, answer.revision) != (here.lungct, here.revision):
+        if (report.lungct, report.revision) != (here.lungct, here.revision):
             raise UsageError(
-                f"node {address} runs lungct {answer.lungct} (revision {answer.revision}) and this one is "
-                f"{here.lungct} ({here.revision}): install the same on all nodes"
+                f"node {address} runs lungct {report.lungct} (revision {report.revision}), this one "
+                f"{here.lungct} (revision {here.revision})",
+                fix="install the same version on all nodes",
             )
-
-
-def look(src: str | None, mark: str | None) -> Sight:
-    """Look around on the machine that this runs on."""
-    unseen = []
-    if src is not None and not locate(src, argument="SRC").is_dir():
-        unseen.append(f"SRC {src}")
-    if mark is not None and not locate(mark, argument="out").is_file():
-        unseen.append(f"--out {mark.split('/.lungct/')[0]}")
-    python = ".".join(map(str, sys.version_info[:2]))
-    return Sight(__version__, REVISION, python, metadata.version("torch"), tuple(unseen))
 
 
 def check_decoders() -> None:
-    """See that every decoder works here, before any work (UsageError)."""
-    found = _decoders()
-    if found.state == "failure":
-        raise UsageError(f"{found.found}: {found.fix}")
+    """Check, before any work, that every decoder works on this machine (UsageError)."""
+    check = _decoders()
+    if check.state == "failure":
+        raise UsageError(check.found, fix=check.fix)
 
 
-def _attempt(name: str, ask: Callable[[], str]) -> Check:
-    """Ask the code itself; its refusal ends in the way out."""
+def _attempt(name: str, what: Callable[[], str]) -> Check:
+    """Run what a job would run, and report what it returns or the error it raises."""
     try:
-        return Check(name, "pass", ask())
+        return Check(name, "pass", what())
     except LungCTError as error:
         return _failure(name, error)
 
 
 def _failure(name: str, error: LungCTError) -> Check:
-    """Take a refusal apart: what is wrong, and after the last colon the way out."""
-    found, _, fix = str(error).rpartition(": ")
-    return Check(name, "failure", found or fix, fix if found else "")
+    return Check(name, "failure", error.message, error.fix or "")
 
 
 def _python() -> Check:
@@ -206,7 +215,7 @@ def _decoders() -> Check:
     if not broken:
         return Check("decoders", "pass", f"{len(CODECS)} compressed transfer syntaxes")
     syntax, reason = next(iter(broken.items()))
-    found = f"{len(broken)} transfer syntaxes do not decode (first {syntax}: {reason})"
+    found = f"{len(broken)} transfer syntaxes cannot be decoded (first {syntax}: {reason})"
     return Check("decoders", "failure", found, "pip install -c constraints.txt imagecodecs")
 
 
@@ -215,37 +224,32 @@ def _weights(backbone: str, weights: str) -> str:
     return f"{backbone} {weights}, SHA-256 {loaded.sha256[:16]}…"
 
 
-def _room(path: str, least: int) -> Check:
+def _free_space(path: str, least: int) -> Check:
     if not os.path.isdir(path):
-        return Check(path, "warning", "not there", "Ray keeps its objects and logs there")
+        return Check(path, "warning", "missing", "Ray stores its objects and logs there")
     free = shutil.disk_usage(path).free
     found = f"{free / 2**30:.1f} GiB free"
     if free >= least:
         return Check(path, "pass", found)
-    return Check(path, "warning", found, f"a job wants {least >> 30} GiB for Ray's objects and logs")
+    return Check(path, "warning", found, f"a job needs {least >> 30} GiB for Ray's objects and logs")
 
 
 def _ray(address: str | None) -> list[Check]:
-    """Ask Ray what it has, and every node of a cluster whether it is like the others."""
+    """Check what Ray has and, on a cluster, that every node is like this one."""
     with connect(address) as session:
         where = "started here" if session.local else f"{session.nodes} nodes"
         ray = Check("ray", "pass", f"{where}: {session.cpus} CPUs, {session.gpus} GPUs")
         if session.local:
             return [ray]
-        return [ray, *_nodes(on_each_node(look, None, None))]
+        return [ray, *(_node(node, report) for node, report in on_each_node(report_node))]
 
 
-def _nodes(answers: list[tuple[str, Any]]) -> list[Check]:
-    checks, seen = [], look(None, None)
-    for address, answer in answers:
-        name = f"node {address}"
-        if isinstance(answer, LungCTError):
-            fix = "see whether `ray status` has it; install lungct there as on the others"
-            checks.append(Check(name, "failure", str(answer), fix))
-            continue
-        found = f"lungct {answer.lungct}, Python {answer.python}, torch {answer.torch}"
-        if answer == seen:
-            checks.append(Check(name, "pass", found))
-        else:
-            checks.append(Check(name, "failure", found, "make it like the others"))
-    return checks
+def _node(address: str, report: NodeReport | LungCTError) -> Check:
+    name = f"node {address}"
+    if isinstance(report, LungCTError):
+        fix = "check that `ray status` lists it; install lungct there as on the other nodes"
+        return Check(name, "failure", str(report), fix)
+    found = f"lungct {report.lungct}, Python {report.python}, torch {report.torch}"
+    if report == report_node():
+        return Check(name, "pass", found)
+    return Check(name, "failure", found, "install the same versions as on this machine")

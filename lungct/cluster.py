@@ -1,8 +1,8 @@
-"""Connect to a Ray cluster, or start Ray in this process: the one place that begins and ends Ray.
+"""Connect to a Ray cluster, or start Ray in this process: the one place that starts and stops Ray.
 
-Without an address, and outside a job that Ray itself runs (which finds its cluster in ``RAY_ADDRESS``), Ray is
-started in the process: no dashboard, no usage reports, a token of its own that nobody else knows, and it is shut
-down on the way out. Ray that was running before is used and left running.
+Without an address, and outside a Ray job (which finds its cluster in ``RAY_ADDRESS``), Ray is started in this process:
+without dashboard and usage reports, with a token that nobody else knows, and shut down at the end. Ray that was running
+before is used and left running.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lungct.arguments import spelled
 from lungct.errors import ClusterError, LungCTError, UsageError
 from lungct.machine import usable_cpus
 
-# What is in flight between decoding and the network fits in far less; on a laptop Ray's own default (30 % of the
-# memory) would let Ray Data buffer gigabytes to no gain.
+# What is between decoding and the network at any moment needs far less. On a laptop, Ray's default (30 % of the memory)
+# would let Ray Data buffer gigabytes for nothing.
 LOCAL_OBJECT_STORE_BYTES = 4 << 30
-# A node that says nothing for so long is not there.
+# A node that does not answer within this time counts as lost.
 NODE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Session:
-    """The Ray that a command works on.
+    """The Ray cluster that a command runs on.
 
     Attributes
     ----------
     cpus, gpus
-        What the cluster has now, in all its nodes.
+        What all nodes of the cluster have now.
     nodes
         How many nodes are alive.
     local
-        Whether Ray runs on this machine alone, started by this process.
+        Whether this process started Ray, on this machine alone.
 
     """
 
@@ -51,7 +52,7 @@ class Session:
 
 @contextmanager
 def connect(address: str | None = None) -> Iterator[Session]:
-    """Use the Ray that is there, or start it; shut down only what was started here.
+    """Use the Ray that is running, or start it; shut down only what was started here.
 
     Parameters
     ----------
@@ -69,9 +70,9 @@ def connect(address: str | None = None) -> Iterator[Session]:
     """
     address = address or os.environ.get("RAY_ADDRESS")
     local = address is None
-    _quiet_environment()
+    _set_quiet_environment()
     if local:
-        _token_environment()
+        _set_token_environment()
     import ray
 
     if ray.is_initialized():
@@ -80,23 +81,16 @@ def connect(address: str | None = None) -> Iterator[Session]:
         return
     try:
         with _own_sigterm():
-            if local:
-                ray.init(
-                    address="local",
-                    num_cpus=usable_cpus(),
-                    include_dashboard=False,
-                    object_store_memory=_object_store_bytes(),
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
+            if address is None:
+                _start_ray()
             else:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises bare ones too
+                _join_ray(address)
+    except Exception as error:  # Ray also raises bare ones
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address:
             raise UsageError(
-                f"no Ray cluster answers at --address {address} ({reason}): give the address that `ray status` "
-                "works with, or leave --address out to run on this machine"
+                f"no Ray cluster answers at {spelled('address', address)} ({reason})",
+                fix="give the address that `ray status` works with, or none to run on this machine",
             ) from error
         raise ClusterError(f"Ray did not start on this machine: {reason}") from error
     try:
@@ -106,27 +100,46 @@ def connect(address: str | None = None) -> Iterator[Session]:
         ray.shutdown()
 
 
-def on_each_node(look: Callable[..., Any], *arguments: Any) -> list[tuple[str, Any]]:
-    """Call a function on every node that is alive, and give each node's address with what it returned.
+def _start_ray() -> None:
+    import ray
 
-    A node's own failure is returned as the LungCTError that says it.
+    ray.init(
+        address="local",
+        num_cpus=usable_cpus(),
+        include_dashboard=False,
+        object_store_memory=_object_store_bytes(),
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _join_ray(address: str) -> None:
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+
+
+def on_each_node(function: Callable[..., Any], *arguments: Any) -> list[tuple[str, Any]]:
+    """Call a function on every node that is alive; return each node's address with its result.
+
+    The result of a node that fails is a LungCTError.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    task = ray.remote(num_cpus=0, max_retries=0)(look)
-    asked = [
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    calls = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(*arguments)
         for node in nodes
     ]
-    ray.wait(asked, num_returns=len(asked), timeout=NODE_SECONDS)
+    ray.wait(calls, num_returns=len(calls), timeout=NODE_SECONDS)
     answers: list[tuple[str, Any]] = []
-    for node, reference in zip(nodes, asked, strict=True):
+    for node, reference in zip(nodes, calls, strict=True):
         try:
             answer = ray.get(reference, timeout=0)
         except ray.exceptions.GetTimeoutError:
-            answer = ClusterError(f"it did not answer within {NODE_SECONDS:g} s")
+            answer = ClusterError(f"the node did not answer within {NODE_SECONDS:g} s")
         except ray.exceptions.RayError as error:
             answer = _from_ray(error)
         answers.append((str(node["NodeManagerAddress"]), answer))
@@ -135,17 +148,17 @@ def on_each_node(look: Callable[..., Any], *arguments: Any) -> list[tuple[str, A
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep ray.init from replacing a handler of SIGTERM: its own exits with 15, whatever was there before."""
+    """Keep ray.init from replacing the handler of SIGTERM: Ray's own exits with 15, whatever was set before."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     install = signal.signal
     before = signal.getsignal(signal.SIGTERM)
 
-    def refuse(number: int, handler: Any) -> Any:
+    def install_others(number: int, handler: Any) -> Any:
         return before if number == signal.SIGTERM else install(number, handler)
 
-    signal.signal = refuse  # type: ignore[assignment]
+    signal.signal = install_others  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -171,22 +184,22 @@ def _object_store_bytes() -> int:
     return int(min(LOCAL_OBJECT_STORE_BYTES, 0.3 * pages, 0.9 * shared.f_bavail * shared.f_frsize))
 
 
-def _quiet_environment() -> None:
-    """Keep Ray from reporting usage over the network and from drawing its own bars and plans on our stderr."""
+def _set_quiet_environment() -> None:
+    """Keep Ray from reporting usage over the network and from printing its own bars and plans on stderr."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TQDM", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    # A thread of Ray Data's that outlives the session must not begin, or join, another Ray.
+    # A thread of Ray Data that outlives the session must not start or join another Ray.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-    # Ray would otherwise tell of a coming change in how it treats GPUs that a task did not ask for.
+    # Otherwise Ray announces a coming change in how it treats GPUs that a task did not ask for.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
-def _token_environment() -> None:
-    """Have Ray in this process demand a token of this run, which no file keeps.
+def _set_token_environment() -> None:
+    """Make Ray in this process require a token that exists only in this process and is stored in no file.
 
-    Ray's ports are open to whoever reaches this machine: the token keeps others out. Ray reads the mode when it is
-    imported, so where somebody imported it before, their mode stays.
+    Ray's ports are open to everybody who can reach this machine, and the token keeps them out. Ray reads the mode when
+    it is imported, so if it was imported before, its mode stays.
     """
     if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -195,7 +208,7 @@ def _token_environment() -> None:
 
 @contextmanager
 def _own_errors() -> Iterator[None]:
-    """Raise an error of ours from inside a task or an actor as itself, and what else Ray raises in a line."""
+    """Raise a LungCTError from inside a task or an actor as itself, and Ray's own errors as a ClusterError."""
     import ray
 
     try:
@@ -205,13 +218,13 @@ def _own_errors() -> Iterator[None]:
 
 
 def _from_ray(error: Exception) -> LungCTError:
-    """Find the error of ours inside one of Ray's, or say in a line what Ray says."""
+    """Return the LungCTError inside one of Ray's errors, or a ClusterError with the last line of Ray's own."""
     cause: BaseException | None = error
     while cause is not None:
-        # Ray's wrapper of an error of ours is of our class too, with a traceback for a message: go on to the cause.
+        # Ray's wrapper of a LungCTError is also a LungCTError, with a traceback for a message: go on to the cause.
         inner = getattr(cause, "cause", None) or cause.__cause__
         if isinstance(cause, LungCTError) and not isinstance(inner, LungCTError):
             return cause
         cause = inner
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return ClusterError(f"Ray gave up: {type(error).__name__}: {lines[-1] if lines else ''}".strip())
+    return ClusterError(f"Ray failed: {type(error).__name__}: {lines[-1].strip() if lines else ''}")

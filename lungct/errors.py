@@ -1,15 +1,16 @@
-"""Every exception that a user of lungct ever sees, and the exit code that each means.
+"""Every exception that a user of lungct can see, and the exit code of each.
 
-    LungCTError                 3   a fault of lungct or of the cluster
+    LungCTError                 3   lungct or the cluster failed
     ├── UsageError              2   the user must change something: an option, a file, a label
-    ├── NothingUsableError      1   it ran to its end and there is nothing to use
-    ├── SeriesError             1   a patient's own bytes: one error row, never the end of a run
-    ├── StorageError            3   a disk, a bucket, credentials: never the patient's fault
-    └── ClusterError            3   Ray, a node, a worker that was lost
+    ├── NothingUsableError      1   the work was done, and there is nothing to use
+    ├── SeriesError             1   a patient's own files: one error row, never the end of an extraction
+    ├── StorageError            3   a disk, a bucket, credentials: never the patient's files
+    └── ClusterError            3   Ray, a node, a lost worker
 
-An error has a *message* (what is wrong, and where) and, where there is one, a *fix* (what to do about it); its ``str``
-is one sentence with both. A SeriesError's sentence goes into the feature table, so it names counts and numbers of the
-scan and nothing that identifies anybody: no file name, path, UID, date or person (``docs/intake.md`` lists the codes).
+An error has a *message* (what is wrong, and where) and, if there is one, a *fix* (what to do about it); its ``str`` is
+one sentence with both. The sentence of a SeriesError is written to the feature table, so it names counts and numbers of
+the scan and nothing that identifies anybody: no file name, path, UID, date or person (``docs/intake.md`` lists the
+codes).
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Any
 
 
 class LungCTError(Exception):
-    """The root: a fault of lungct or of what it runs on.
+    """Any error of lungct; by itself, a failure of lungct or of what it runs on.
 
     Parameters
     ----------
     message
         What is wrong and where, without a full stop.
     fix
-        What to do about it, in the imperative: "give a smaller --batch-size".
+        What to do about it, in the imperative: "give a smaller batch size".
 
     """
 
@@ -40,7 +41,7 @@ class LungCTError(Exception):
         return f"{self.message}: {self.fix}" if self.fix else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep every attribute when the error crosses a process boundary."""
+        """Keep every attribute when the error is passed to another process."""
         return _rebuilt, (type(self), self.args, vars(self))
 
 
@@ -51,20 +52,20 @@ def _rebuilt(kind: type[LungCTError], arguments: tuple[object, ...], attributes:
 
 
 class UsageError(LungCTError):
-    """The user must change something; nothing was begun that a later run would trust."""
+    """The user must change something; nothing was written that a later command would trust."""
 
     exit_code = 2
 
 
 class NothingUsableError(LungCTError):
-    """The work ran to its end and left nothing to use.
+    """The work was done and left nothing to use.
 
     Parameters
     ----------
     message, fix
         As for `LungCTError`.
     summary
-        What was done all the same, as the command prints it.
+        What was done all the same: the summary that the command prints.
 
     """
 
@@ -76,7 +77,7 @@ class NothingUsableError(LungCTError):
 
 
 class SeriesError(LungCTError):
-    """A patient's files give no usable series.
+    """A patient's files contain no usable series.
 
     Parameters
     ----------
@@ -95,12 +96,12 @@ class SeriesError(LungCTError):
 
 
 class StorageError(LungCTError):
-    """Storage refused, vanished or filled up: the patient is not to blame and stays missing."""
+    """Storage failed, vanished or filled up: no fault of the patient's files, and the patient stays missing."""
 
 
 class ClusterError(LungCTError):
-    """Ray, a node or a worker failed and retries did not help."""
+    """Ray, a node or a worker failed, and retries did not help."""
 
 
 class LungCTWarning(UserWarning):
-    """A warning of lungct's own, for users of the Python interface."""
+    """A warning by lungct itself."""

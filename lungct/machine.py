@@ -1,4 +1,4 @@
-"""What this machine gives to this process."""
+"""What this process may use of its machine."""
 
 from __future__ import annotations
 

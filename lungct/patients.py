@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lungct.arguments import listed, spelled
 from lungct.errors import UsageError
-from lungct.storage import Place, lies_in, same_place, storage_faults, subdirectories
+from lungct.storage import Place, depth_below, same_place, storage_faults, subdirectories
 from lungct.storage.volumefiles import VOLUME_ENDINGS, is_volume, without_ending
 
 
@@ -189,7 +189,7 @@ def _is_in_table(src: Place, name: str, table: Place) -> bool:
     place = src / name
     if table.name not in name.split("/") and not (isinstance(place, Path) and place.is_symlink()):
         return False
-    return same_place(place, table) or lies_in(place, table) is not None
+    return same_place(place, table) or depth_below(place, table) is not None
 
 
 def _files(src: Place) -> Sequence[Place]:

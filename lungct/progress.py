@@ -1,6 +1,6 @@
-"""How far a long piece of work is, on stderr: a bar on a terminal, a line every 30 s where there is none.
+"""Progress of long work on stderr: a bar on a terminal, otherwise a line every 30 s.
 
-A progress counts things a person knows (patients, folds), never Ray's tasks or blocks.
+What is counted are things a person knows (patients, folds), never Ray's tasks or blocks.
 """
 
 from __future__ import annotations
@@ -15,25 +15,28 @@ LINE_EVERY_S = 30.0
 
 
 class Progress:
-    """Counts ``total`` things done and shows how long the rest will take.
+    """A count of things done, with an estimate of the time that the rest will take.
 
     Parameters
     ----------
     total
-        How many there are.
+        How many things there are.
     noun
         What they are, in the plural: "patients", "folds".
     quiet
         Show nothing at all.
+    line_every_s
+        Seconds between two lines where stderr is not a terminal.
 
     """
 
-    def __init__(self, total: int, *, noun: str, quiet: bool = False) -> None:
+    def __init__(self, total: int, *, noun: str, quiet: bool = False, line_every_s: float = LINE_EVERY_S) -> None:
         self.total = total
         self.noun = noun
         self.done = 0
         self.failed = 0
         self._quiet = quiet
+        self._line_every_s = line_every_s
         self._bar: Any = None
         self._task: Any = None
         self._begun = time.monotonic()
@@ -41,30 +44,11 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if not self._quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=Console(file=sys.stderr),
-            )
+            self._bar = _new_bar()
             self._bar.start()
             self._task = self._bar.add_task(self.noun, total=self.total, note="")
         elif not self._quiet:
-            threading.Thread(target=self._say, name="lungct progress", daemon=True).start()
+            threading.Thread(target=self._print_lines, name="lungct progress", daemon=True).start()
         return self
 
     def advance(self, n: int = 1, *, failed: int = 0) -> None:
@@ -75,13 +59,8 @@ class Progress:
             note = f"{self.failed} failed" if self.failed else ""
             self._bar.update(self._task, completed=self.done, note=note)
 
-    def _say(self) -> None:
-        """Print a line now and then, also while nothing is done: a silence would say that something hangs."""
-        while not self._ended.wait(LINE_EVERY_S):
-            print(self.line(), file=sys.stderr, flush=True)
-
     def line(self) -> str:
-        """One line of text: done, failed, per second, left, and the time the rest will take."""
+        """Return one line of text: done, failed, rate, left, and the estimated time to the end."""
         spent = max(time.monotonic() - self._begun, 1e-9)
         rate = self.done / spent
         left = self.total - self.done
@@ -90,6 +69,11 @@ class Progress:
             f"lungct: {self.done} of {self.total} {self.noun} done, {self.failed} failed, "
             f"{rate:.2f} per second, {left} left, ETA {eta}"
         )
+
+    def _print_lines(self) -> None:
+        """Print a line at intervals, even if nothing is done meanwhile: silence would look like a hang."""
+        while not self._ended.wait(self._line_every_s):
+            print(self.line(), file=sys.stderr, flush=True)
 
     def __exit__(
         self,
@@ -103,9 +87,32 @@ class Progress:
 
 
 def say(message: str, *, quiet: bool = False) -> None:
-    """Say a line of ours on stderr."""
+    """Print one line on stderr, after lungct's name."""
     if not quiet:
         print(f"lungct: {message}", file=sys.stderr, flush=True)
+
+
+def _new_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+    )
 
 
 def _duration(seconds: float) -> str:

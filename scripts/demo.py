@@ -1,11 +1,11 @@
 """The demo: a synthetic cohort from DICOM to cross-validated numbers, with the commands a user would type.
 
-usage: python scripts/demo.py DIRECTORY      (DIRECTORY is made anew each time)
+usage: python scripts/demo.py DIRECTORY      (DIRECTORY is removed first)
 
-The cohort and the settings are the demo's own, not the 2017 system's. A network with random weights sees no nodule of
-8 to 30 mm, so the positive patients carry three masses of 40 to 60 mm, and the 16 slices of a patient cover the
-middle 11 to 15 cm of the chest. Cohort and settings were chosen on other seeds than the one here, of which the last
-three gave AUCs of 0.93, 0.86 and 0.91.
+The cohort and the settings are the demo's own, not those of the 2017 system. A network with random weights cannot see
+nodules of 8 to 30 mm, so the positive patients have three masses of 40 to 60 mm, and a patient's 16 slices cover the
+middle 11 to 15 cm of the chest. Cohort and settings were chosen with other seeds than this one; the last three of those
+gave AUCs of 0.93, 0.86 and 0.91.
 """
 
 from __future__ import annotations
@@ -18,30 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-COHORT = [
-    "--patients",
-    "120",
-    "--slices",
-    "16",
-    "--nodules",
-    "3",
-    "--diameter",
-    "40",
-    "60",
-    "--seed",
-    "2017",
-]
+COHORT = ["--patients", "120", "--slices", "16", "--nodules", "3", "--diameter", "40", "60", "--seed", "2017"]
 EXTRACTION = ["--preset", "lung", "--backbone", "resnet18", "--weights", "random:7"]
-TRAINING = [
-    "--pooling",
-    "meanstd",
-    "--objective",
-    "binary",
-    "--rounds",
-    "150",
-    "--early-stopping",
-    "50",
-]
+TRAINING = ["--pooling", "meanstd", "--objective", "binary", "--rounds", "150", "--early-stopping", "50"]
 PARAMETERS = {"num_leaves": 7, "learning_rate": 0.05, "feature_fraction": 0.2}
 
 
@@ -66,7 +45,7 @@ def main() -> int:
 
 
 def lungct(*arguments: str) -> dict[str, Any]:
-    """Run one command as a user would and give its line of JSON."""
+    """Run one command as a user would, and return its line of JSON."""
     print(f"$ lungct {' '.join(arguments)}", flush=True)
     command = [sys.executable, "-m", "lungct.cli", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -77,7 +56,7 @@ def lungct(*arguments: str) -> dict[str, Any]:
 
 
 def summary(extracted: dict[str, Any], trained: dict[str, Any], run: str, predictions: str, seconds: float) -> str:
-    """Say what came out, in a table of at most 80 columns."""
+    """Return the results as text of at most 80 columns."""
     auc, base = trained["auc"], trained["baseline"]
     rows = [
         ("AUC", interval(auc), "0.500"),

@@ -1,10 +1,10 @@
 """`ray up deploy/onprem.yaml` for real: a head and two workers (`hosts`), and an operator who follows docs/cluster.md.
 
-Of the file only the addresses, the account and the key are changed. The tests are one story, in the order in which they
-stand: up, without a token, jobs, a path that one host alone sees, a job stopped, a raylet and a driver killed, a host
-cut off, the head killed, down. The operator's commands have a home directory of their own, so that no token is left
-where other Ray on this machine would find it. What the cluster computes is compared with what the operator's own
-machine computes without a cluster.
+Only the addresses, the account and the key are changed in the file. The tests tell one story and run in order: up,
+requests without a token, jobs, a path that only one host sees, a stopped job, a killed raylet, a killed driver, a host
+cut off, a killed head, down. The operator's commands have a home directory of their own, so that no token is left where
+another Ray on this machine would find it. What the cluster computes is compared with what the operator's own machine
+computes without a cluster.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support import hosts
+from support import ROOT, hosts
 from support.ct_files import write_series
 from support.hosts import HOME, SHARED, Host, Network, wait_until
 
@@ -38,7 +38,7 @@ SECONDS = {"seconds", "created", "started", "finished", "settings.json"}  # the 
 
 @dataclass
 class Cluster:
-    """A cluster that is up: its network, and how long `ray up` took and the workers then took to join."""
+    """A running cluster: its network, how long `ray up` took, and how long the workers then took to join."""
 
     network: Network
     up_seconds: float
@@ -54,31 +54,31 @@ class Cluster:
 
     def operate(self, *command: object, timeout: float = 120, **environment: str) -> Any:
         """Run one of the operator's commands in the root of the checkout."""
-        return self.network.operator.run(*command, cwd=str(hosts.ROOT), timeout=timeout, **environment)
+        return self.network.operator.run(*command, cwd=str(ROOT), timeout=timeout, **environment)
 
     def submit(self, *job: object, code: int = 0, seconds: float = 600) -> Submitted:
-        """Submit a job and wait for its end."""
+        """Submit a job and wait until it ends."""
         ran = self.operate(*submission(*job), timeout=seconds)
         assert ran.returncode == code, ran.stdout
         return Submitted(ran.stdout)
 
     def submit_only(self, *job: object) -> str:
-        """Submit a job, and give its id."""
+        """Submit a job and return its id."""
         ran = self.operate(*submission(*job, no_wait=True))
         assert ran.returncode == 0, ran.stdout
-        return re.findall(r"raysubmit_\w+", ran.stdout)[0]
+        return str(re.findall(r"raysubmit_\w+", ran.stdout)[0])
 
     def logs(self, job: str) -> str:
         return str(self.operate("ray", "job", "logs", job).stdout)
 
     def job_status(self, job: str) -> str:
-        """Ask for a job's state in Ray's word for it, which `ray job status` does not say of one that has ended."""
-        asked = self.operate("python", "-c", STATUS, job)
-        assert asked.returncode == 0, asked.stdout
-        return str(asked.stdout.split()[-1])
+        """Return a job's state in Ray's word, which `ray job status` does not print for a job that has ended."""
+        ran = self.operate("python", "-c", STATUS, job)
+        assert ran.returncode == 0, ran.stdout
+        return str(ran.stdout.split()[-1])
 
     def shared(self, name: str) -> Path:
-        """Tell where this machine has what the hosts have in the shared directory."""
+        """Return the path on this machine of a path in the hosts' shared directory."""
         return self.network.shared / name
 
 
@@ -93,12 +93,12 @@ print(JobSubmissionClient().get_job_status(sys.argv[1]).value)
 class Submitted:
     """What `ray job submit` printed."""
 
-    said: str
+    printed: str
 
     @property
     def line(self) -> dict[str, Any]:
         """The job's result."""
-        lines = [line for line in self.said.splitlines() if line.startswith("{")]
+        lines = [line for line in self.printed.splitlines() if line.startswith("{")]
         values: dict[str, Any] = json.loads(lines[-1])
         return values
 
@@ -110,8 +110,8 @@ def submission(*job: object, no_wait: bool = False) -> list[object]:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
-    """Three hosts and an operator with a token, a key, the cluster's file and a cohort."""
-    assert hosts.missing() == [], "`make test-cluster`, as root, installs what it needs"
+    """Three hosts, and an operator with a token, a key, the cluster file and a cohort."""
+    assert hosts.missing() == [], "`make test-cluster`, as root, installs what is missing"
     with hosts.network(tmp_path_factory.mktemp("cluster"), ["head", "worker1", "worker2"]) as found:
         write_cohort(found.shared)
         write_cluster_file(found)
@@ -131,7 +131,7 @@ def write_cohort(shared: Path) -> None:
 
 
 def write_cluster_file(network: Network) -> None:
-    """Change what deploy/onprem.yaml says is to be changed, and nothing else."""
+    """Change only those lines of deploy/onprem.yaml that are marked for it."""
     head, *workers = (host.address for host in network.hosts)
     config = yaml.safe_load((network.checkout / "deploy" / "onprem.yaml").read_text())
     config["provider"] |= {"head_ip": head, "worker_ips": workers}
@@ -141,7 +141,7 @@ def write_cluster_file(network: Network) -> None:
 
 @pytest.fixture(scope="module")
 def cluster(network: Network) -> Iterator[Cluster]:
-    """The cluster, up, with all hosts in it and the dashboard's tunnel open."""
+    """The running cluster, with all hosts in it and a tunnel to the dashboard."""
     up_seconds = ray_up(network)
     joined = wait_until(lambda: alive(network) == 3, 900, "three hosts alive")
     network.operator.environment["RAY_API_SERVER_ADDRESS"] = "http://127.0.0.1:8265"
@@ -151,7 +151,7 @@ def cluster(network: Network) -> Iterator[Cluster]:
 
 @contextmanager
 def tunnel(operator: Host) -> Iterator[None]:
-    """Have the dashboard's tunnel open."""
+    """Keep a tunnel to the dashboard open while the context lasts."""
     process = operator.start("ray", "dashboard", FILE)
     try:
         wait_until(lambda: http_status(operator) is not None, 60, "a dashboard")
@@ -161,10 +161,10 @@ def tunnel(operator: Host) -> Iterator[None]:
 
 
 def ray_up(network: Network, attempts: int = 3) -> float:
-    """Call `ray up`, again where a busy machine kept Ray's head from starting within its 30 s; give the seconds."""
+    """Call `ray up`, again if a busy machine kept Ray's head from starting within its 30 s; return the seconds."""
     for attempt in range(attempts):
         begun = time.monotonic()
-        up = network.operator.run("ray", "up", "--yes", FILE, cwd=str(hosts.ROOT), timeout=400)
+        up = network.operator.run("ray", "up", "--yes", FILE, cwd=str(ROOT), timeout=400)
         if up.returncode == 0:
             return time.monotonic() - begun
         if "timed out during startup" not in up.stdout or attempt == attempts - 1:
@@ -173,26 +173,26 @@ def ray_up(network: Network, attempts: int = 3) -> float:
 
 
 def alive(network: Network) -> int:
-    """Count the hosts that Ray has, as `ray exec` and `ray status` tell."""
-    said = network.operator.run("ray", "exec", FILE, "ray status").stdout
-    there = said.partition("Pending:")[0]
-    return sum(int(count) for count in re.findall(r"^ (\d+) local", there, re.MULTILINE))
+    """Return the number of hosts that `ray status`, called through `ray exec`, lists as active."""
+    printed = network.operator.run("ray", "exec", FILE, "ray status").stdout
+    active = printed.partition("Pending:")[0]
+    return sum(int(count) for count in re.findall(r"^ (\d+) local", active, re.MULTILINE))
 
 
 def http_status(operator: Host, *header: str) -> int | None:
-    """Ask the job API, and give the status of its answer."""
-    ask = (
+    """Return the status of the job API's answer; None if it does not answer."""
+    script = (
         "import sys, urllib.request as u, urllib.error as e\n"
         "try: print(u.urlopen(u.Request(sys.argv[1], headers=dict([sys.argv[2:]] if sys.argv[2:] else []))).status)\n"
         "except e.HTTPError as error: print(error.code)"
     )
-    said = operator.run("python", "-c", ask, "http://127.0.0.1:8265/api/jobs/", *header)
-    return int(said.stdout) if said.returncode == 0 else None
+    ran = operator.run("python", "-c", script, "http://127.0.0.1:8265/api/jobs/", *header)
+    return int(ran.stdout) if ran.returncode == 0 else None
 
 
 @pytest.fixture(scope="module")
 def undisturbed(network: Network) -> Path:
-    """The table and the run that one machine computes without a cluster."""
+    """The table and the run that one machine computes, undisturbed and without a cluster."""
     table, run = f"{SHARED}/local/features", f"{SHARED}/local/run"
     on_this_machine(network.operator, "extract", SRC, "--out", table, *NETWORK, *ONE_EACH)
     labels = f"{SHARED}/labels.csv"
@@ -210,7 +210,7 @@ def table_files(directory: Path) -> dict[str, bytes]:
 
 
 def without_seconds(value: Any) -> Any:
-    """Leave out what differs from run to run: when, and how long."""
+    """Remove times and durations, which always differ."""
     if isinstance(value, dict):
         return {key: without_seconds(v) for key, v in value.items() if key not in SECONDS}
     return [without_seconds(v) for v in value] if isinstance(value, list) else value
@@ -233,52 +233,51 @@ def test_ray_up_brings_every_host(cluster: Cluster) -> None:
     assert "lungct 0" in cluster.operate("ray", "exec", FILE, "lungct --version").stdout
 
 
-def test_the_dashboard_is_seen_on_the_head_alone(cluster: Cluster) -> None:
+def test_the_dashboard_listens_on_the_head_only(cluster: Cluster) -> None:
     reached = cluster.operate("bash", "-c", f"exec 3<>/dev/tcp/{cluster.head.address}/8265 && echo reached")
     assert "refused" in reached.stdout
 
 
-def test_without_the_token_nothing_is_answered(cluster: Cluster) -> None:
+def test_nothing_answers_without_the_token(cluster: Cluster) -> None:
     operator, head = cluster.network.operator, cluster.head
     token = (operator.home / ".ray" / "auth_token").read_text().strip()
     assert http_status(operator) == 401
     assert http_status(operator, "Authorization", f"Bearer {token[::-1]}x") in (401, 403)
     assert http_status(operator, "Authorization", f"Bearer {token}") == 200
-    without = {"RAY_AUTH_MODE": "disabled"}
-    assert cluster.operate(*submission("-c", "1"), **without).returncode != 0
+    assert cluster.operate(*submission("-c", "1"), RAY_AUTH_MODE="disabled").returncode != 0
     address = f"{head.address}:6379"
     connect = f"import ray; ray.init({address!r}, log_to_driver=False); print('inside')"
     for host in (cluster.workers[0], head):
-        assert host.run("ray", "status", "--address", address, **TOKEN).returncode == 0
-        status = host.run("ray", "status", "--address", address, **without)
+        assert host.run("ray", "status", "--address", address, RAY_AUTH_MODE="token").returncode == 0
+        status = host.run("ray", "status", "--address", address, RAY_AUTH_MODE="disabled")
         assert status.returncode != 0, status.stdout
-        inside = host.run("python", "-c", connect, **without)
+        inside = host.run("python", "-c", connect, RAY_AUTH_MODE="disabled")
         assert (inside.returncode != 0, "inside" in inside.stdout) == (True, False), inside.stdout
 
 
-def test_jobs_give_what_one_machine_gives(cluster: Cluster, undisturbed: Path) -> None:
+def test_jobs_compute_what_one_machine_computes(cluster: Cluster, undisturbed: Path) -> None:
     extracted = cluster.submit(*extraction("study/features")).line
     assert (extracted["extracted"], extracted["failed"]) == (PATIENTS, 0)
     assert table_files(cluster.shared("study/features")) == table_files(undisturbed / "features")
     where = (f"{SHARED}/study/features", "--labels", f"{SHARED}/labels.csv")
     cluster.submit("jobs/train.py", *where, "--out", f"{SHARED}/study/run")
-    ours, theirs = (
-        without_seconds(json.loads((run / "run" / "metrics.json").read_text()))
-        for run in (cluster.shared("study"), undisturbed)
+    of_cluster, of_machine = (
+        without_seconds(json.loads((study / "run" / "metrics.json").read_text()))
+        for study in (cluster.shared("study"), undisturbed)
     )
-    assert ours == theirs
+    assert of_cluster == of_machine
 
 
-def test_a_path_that_one_host_alone_sees_is_refused(cluster: Cluster) -> None:
+def test_a_path_that_only_one_host_sees_is_refused(cluster: Cluster) -> None:
     copied = cluster.head.run("cp", "-r", SRC, "/tmp/scans")
     assert copied.returncode == 0, copied.stdout
     job = ("jobs/extract.py", "/tmp/scans", "--out", f"{SHARED}/never", *NETWORK)
-    said = cluster.submit(*job, code=1).said
-    assert re.search(r"lungct: error: node 10\.77\.0\.[23] does not see SRC /tmp/scans", said), said
+    printed = cluster.submit(*job, code=1).printed
+    assert re.search(r"lungct: error: node 10\.77\.0\.[23] does not see SRC /tmp/scans", printed), printed
     assert table_files(cluster.shared("never")) == {}
     job = ("jobs/extract.py", SRC, "--out", "/tmp/table", *NETWORK)
-    said = cluster.submit(*job, code=1).said
-    assert re.search(r"lungct: error: node 10\.77\.0\.[23] does not see --out", said), said
+    printed = cluster.submit(*job, code=1).printed
+    assert re.search(r"lungct: error: node 10\.77\.0\.[23] does not see --out", printed), printed
 
 
 STOP = """
@@ -293,7 +292,7 @@ print(time.monotonic() - begun)
 """
 
 
-def test_a_stopped_job_ends_in_time_and_goes_on(cluster: Cluster, undisturbed: Path) -> None:
+def test_a_stopped_job_ends_in_time_and_can_be_continued(cluster: Cluster, undisturbed: Path) -> None:
     job = extraction("stopped")
     submitted = cluster.submit_only(*job)
     await_files(cluster.shared("stopped"), 3)
@@ -310,7 +309,7 @@ def test_a_stopped_job_ends_in_time_and_goes_on(cluster: Cluster, undisturbed: P
     assert table_files(cluster.shared("stopped")) == table_files(undisturbed / "features")
 
 
-def test_a_killed_raylet_is_started_again_and_the_job_goes_on(cluster: Cluster, undisturbed: Path) -> None:
+def test_a_killed_raylet_is_restarted_and_the_job_goes_on(cluster: Cluster, undisturbed: Path) -> None:
     submitted = cluster.submit_only(*extraction("raylet"))
     await_files(cluster.shared("raylet"), 3)
     victim = busiest(cluster.workers)
@@ -333,14 +332,14 @@ def test_a_killed_driver_loses_nothing(cluster: Cluster, undisturbed: Path) -> N
 
 
 def kill(host: Host, pattern: str) -> None:
-    """Kill the processes of a host whose command lines fit a pattern; there must be some."""
+    """Kill the processes of a host whose command lines match a pattern; there must be at least one."""
     found = host.run("pgrep", "--full", pattern).stdout.split()
     assert found, host.processes()
     assert host.run("kill", "-KILL", *found).returncode == 0
 
 
 def await_end(cluster: Cluster, submitted: str) -> float:
-    """Wait until a job has ended, and tell how long that took."""
+    """Wait until a job has ended; return how long that took, in seconds."""
     return wait_until(lambda: cluster.job_status(submitted) not in ("PENDING", "RUNNING"), 900, "the job")
 
 
@@ -361,7 +360,7 @@ def test_a_host_cut_off_loses_nothing(cluster: Cluster, undisturbed: Path) -> No
 
 
 def busiest(workers: list[Host]) -> Host:
-    """Choose the worker on which most is under way, the network's actor before anything else."""
+    """Return the worker with the most work, the network's actor above all."""
 
     def work(host: Host) -> tuple[int, int]:
         names = [name for name in host.processes() if name.startswith("ray::")]
@@ -394,8 +393,8 @@ def ray_runs(host: Host) -> bool:
     return any("raylet" in name or "gcs_server" in name for name in host.processes())
 
 
-def test_what_was_started_ends_with_the_hosts(network: Network, tmp_path: Path) -> None:
-    """A host whose first process is killed takes all its processes with it."""
+def test_processes_end_with_their_host(network: Network, tmp_path: Path) -> None:
+    """If a host's first process is killed, all its processes end."""
     with hosts.network(tmp_path, ["alone"]) as other:
         sleeper = other.hosts[0].start("sleep", "1000")
     assert sleeper.wait(timeout=10) != 0

@@ -1,26 +1,33 @@
-"""The cluster files, as Ray itself reads them: its schema, its defaults, its providers' preparation, and our promises.
+"""The cluster files as Ray reads them: its schema, its defaults, its providers' preparation, and what lungct promises.
 
-What runs here is what `ray up` does before it speaks to a cloud: defaults are filled in, the schema is checked, the
-provider's own preparation runs. For AWS that is all of it, against moto's imitation of EC2 in this process (with its
-list of machine types cut to ours), so the security group is looked at as Ray makes it. For on-premises it is all of it
-too. For Azure it is the schema and the defaults; the rest of its preparation deploys a template through Azure's API, so
-here the template itself is read, and every parameter of ours is held against it. Not run at all: starting a machine,
-pulling an image, and whether machine types and system images exist in a region.
+These tests run what `ray up` does before it contacts a cloud: defaults are filled in, the schema is checked, and the
+provider prepares its part. For AWS this is complete, against moto's imitation of EC2 in this process (its list of
+machine types reduced to those in the file), so the security group is checked as Ray creates it. For on-premises it is
+complete, too. For Azure it is the schema and the defaults; the rest deploys a template through Azure's API, so here the
+template itself is read and every parameter in the file is compared with it. Not tested: starting a machine, pulling an
+image, and whether machine types and system images exist in a region.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from support import ROOT
+
+import lungct
 
 FILES = {
     "aws": ROOT / "cluster.yaml",
@@ -29,26 +36,30 @@ FILES = {
 }
 CLOUDS = ["aws", "azure"]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+Config = dict[str, Any]
 
 
-def pinned(package):
-    """Version of a package in constraints.txt."""
+def pinned(package: str) -> str:
+    """Return a package's version in constraints.txt."""
     text = (ROOT / "constraints.txt").read_text()
-    return re.search(rf"^{re.escape(package)}==(\S+)$", text, re.MULTILINE).group(1)
+    (version,) = re.findall(rf"^{re.escape(package)}==(\S+)$", text, re.MULTILINE)
+    return str(version)
 
 
-def as_written(name):
-    return yaml.safe_load(FILES[name].read_text())
+def as_written(name: str) -> Config:
+    config: Config = yaml.safe_load(FILES[name].read_text())
+    return config
 
 
-def as_prepared(name):
-    """Return a file as `ray up` has it before it asks a cloud: Ray's defaults filled in."""
+def as_prepared(name: str) -> Config:
+    """Return a file as `ray up` has it before it contacts a cloud: with Ray's defaults filled in."""
     from ray.autoscaler._private.util import prepare_config
 
-    return prepare_config(as_written(name))
+    config: Config = prepare_config(as_written(name))
+    return config
 
 
-def ray_starts(config):
+def ray_starts(config: Config) -> list[str]:
     """Return the `ray start` commands of head and workers."""
     found = [
         command
@@ -60,17 +71,14 @@ def ray_starts(config):
     return found
 
 
-def ray_package():
+def ray_package() -> Path:
     import ray.autoscaler
 
     return Path(ray.autoscaler.__file__).parent
 
 
-# Ray's own checks
-
-
 @pytest.mark.parametrize("name", FILES)
-def test_ray_accepts_the_file(name):
+def test_ray_accepts_the_file(name: str) -> None:
     from ray.autoscaler._private.util import validate_config
 
     config = as_prepared(name)
@@ -79,7 +87,7 @@ def test_ray_accepts_the_file(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_check_can_fail(name):
+def test_the_check_can_fail(name: str) -> None:
     from jsonschema import ValidationError
     from ray.autoscaler._private.util import validate_config
 
@@ -88,13 +96,13 @@ def test_the_check_can_fail(name):
 
 
 @pytest.fixture(scope="module")
-def aws_config(tmp_path_factory):
-    """cluster.yaml after all that `ray up` does before it starts a machine, and moto's EC2 as that left it."""
+def aws_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Config, Any]]:
+    """Return cluster.yaml after all that `ray up` does before it starts a machine, and moto's EC2 after that."""
     import boto3
     import moto
     from ray.autoscaler._private.aws import node_provider
 
-    def ours(region, _credentials):  # moto knows 900 types; going through them all takes longer than the rest
+    def types_in_file(region: str, _credentials: Any) -> Any:  # of moto's 900 types, which would take minutes
         ec2 = boto3.client("ec2", region_name=region)
         return ec2.describe_instance_types(InstanceTypes=sorted(types))["InstanceTypes"]
 
@@ -102,13 +110,13 @@ def aws_config(tmp_path_factory):
     types = {t["node_config"]["InstanceType"] for t in config["available_node_types"].values()}
     with pytest.MonkeyPatch.context() as patch, moto.mock_aws():
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray writes a key pair into ~/.ssh
-        patch.setattr(node_provider, "list_ec2_instances", ours)
+        patch.setattr(node_provider, "list_ec2_instances", types_in_file)
         provider = node_provider.AWSNodeProvider
         config = provider.bootstrap_config(provider.fillout_available_node_types_resources(config))
         yield config, boto3.client("ec2", region_name=config["provider"]["region"])
 
 
-def test_aws_lets_in_ssh_and_nothing_else(aws_config):
+def test_aws_lets_in_ssh_and_nothing_else(aws_config: tuple[Config, Any]) -> None:
     config, ec2 = aws_config
     groups = {
         group
@@ -126,7 +134,7 @@ def test_aws_lets_in_ssh_and_nothing_else(aws_config):
             assert not rule["PrefixListIds"]
 
 
-def test_aws_finds_what_the_machines_have(aws_config):
+def test_aws_finds_what_the_machines_have(aws_config: tuple[Config, Any]) -> None:
     config, _ = aws_config
     types = config["available_node_types"]
     assert types["gpu_worker"]["resources"]["GPU"] == 1
@@ -136,7 +144,7 @@ def test_aws_finds_what_the_machines_have(aws_config):
     assert types["head"]["resources"]["CPU"] == 0  # nothing is decoded on the head
 
 
-def test_aws_roles_are_ours(aws_config):
+def test_aws_roles_are_those_of_the_walk_through(aws_config: tuple[Config, Any]) -> None:
     """Ray's default role may do anything with EC2 and S3, and its workers have none at all."""
     config, _ = aws_config
     roles = {
@@ -153,7 +161,7 @@ def test_aws_roles_are_ours(aws_config):
         assert node_type["node_config"]["MetadataOptions"]["HttpTokens"] == "required"
 
 
-def test_aws_names_its_system_image(aws_config):
+def test_aws_names_its_system_image(aws_config: tuple[Config, Any]) -> None:
     """Ray's default image has a driver that is too old for torch's CUDA."""
     from ray.autoscaler._private.aws.config import DEFAULT_AMI
 
@@ -163,7 +171,7 @@ def test_aws_names_its_system_image(aws_config):
     assert not images & set(DEFAULT_AMI.values())
 
 
-def test_azure_gives_the_template_what_it_takes():
+def test_azure_parameters_are_those_of_the_template() -> None:
     template = json.loads((ray_package() / "_private" / "_azure" / "azure-vm-template.json").read_text())
     known = template["parameters"]
     # What Ray's provider adds itself: bootstrap_azure and AzureNodeProvider.create_node.
@@ -171,20 +179,20 @@ def test_azure_gives_the_template_what_it_takes():
     added |= {"adminUsername", "publicKey"}
     needed = {name for name, parameter in known.items() if "defaultValue" not in parameter}
     for node_type in as_prepared("azure")["available_node_types"].values():
-        ours = set(node_type["node_config"]["azure_arm_parameters"]) - {"availability_zone"}
-        assert ours <= set(known)
-        assert needed <= ours | added
-        for name in ours:
-            kind = {"string": str, "int": int, "object": dict, "array": list, "bool": bool}
+        given = set(node_type["node_config"]["azure_arm_parameters"]) - {"availability_zone"}
+        assert given <= set(known)
+        assert needed <= given | added
+        for name in given:
+            kinds: dict[str, type] = {"string": str, "int": int, "object": dict, "array": list, "bool": bool}
             value = node_type["node_config"]["azure_arm_parameters"][name]
-            assert isinstance(value, kind[known[name]["type"]])
-    # Ray's resources are written down by hand there, or no node would ever be asked for.
+            assert isinstance(value, kinds[known[name]["type"]])
+    # On Azure the file has to list the resources, or Ray would never request a node.
     gpu_worker = as_prepared("azure")["available_node_types"]["gpu_worker"]
     assert gpu_worker["resources"]["GPU"] == 1
 
 
-def test_azure_lets_in_ssh_and_nothing_else():
-    """Ray's template makes the network security group; nothing in our file can add to it."""
+def test_azure_lets_in_ssh_and_nothing_else() -> None:
+    """Ray's template makes the network security group; nothing in the cluster file can add to it."""
     template = json.loads((ray_package() / "_private" / "_azure" / "azure-config-template.json").read_text())
     rules = [
         rule["properties"]
@@ -197,15 +205,15 @@ def test_azure_lets_in_ssh_and_nothing_else():
     ]
 
 
-def test_azure_nodes_share_an_identity_made_beforehand():
+def test_azure_nodes_share_an_identity_made_beforehand() -> None:
     provider = as_written("azure")["provider"]
     assert {"msi_name", "msi_resource_group"} <= set(provider)
     # `ray down`, and deleting Ray's resource group, must leave identity and data alone.
     assert provider["msi_resource_group"] != provider["resource_group"]
 
 
-def test_onprem_keeps_every_worker():
-    """Ray does not know what a host has before Ray runs there: with none running, nothing would ask for its GPU."""
+def test_onprem_keeps_every_worker() -> None:
+    """Ray learns what a host has only when it runs there: with no worker running, none would be started for its GPU."""
     from ray.autoscaler._private.local.config import LOCAL_CLUSTER_NODE_TYPE
     from ray.autoscaler._private.local.node_provider import LocalNodeProvider
 
@@ -216,7 +224,7 @@ def test_onprem_keeps_every_worker():
     assert config["max_workers"] == workers
 
 
-def test_onprem_needs_only_addresses_account_and_key():
+def test_onprem_needs_only_addresses_account_and_key() -> None:
     changes = [line for line in FILES["local"].read_text().splitlines() if "# CHANGE" in line]
     assert [line.split(":")[0].strip() for line in changes] == [
         "head_ip",
@@ -233,11 +241,8 @@ def test_onprem_needs_only_addresses_account_and_key():
     assert "sudo" not in json.dumps(rest)
 
 
-# Security
-
-
 @pytest.mark.parametrize("name", FILES)
-def test_the_token_is_demanded_and_copied(name):
+def test_the_token_is_required_and_copied(name: str) -> None:
     config = as_prepared(name)
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     for command in ray_starts(config):
@@ -248,7 +253,7 @@ def test_the_token_is_demanded_and_copied(name):
         assert not re.search(r"RAY_AUTH_MODE=(?!token)", file.read_text())
 
 
-def test_the_token_is_where_ray_looks_for_it(monkeypatch, tmp_path):
+def test_the_token_is_where_ray_looks_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from ray._private.authentication import authentication_token_setup as setup
 
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -256,7 +261,7 @@ def test_the_token_is_where_ray_looks_for_it(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_dashboard_listens_on_loopback_only(name):
+def test_the_dashboard_listens_on_loopback_only(name: str) -> None:
     head, worker = ray_starts(as_prepared(name))
     assert "--dashboard-host=127.0.0.1" in head
     assert "--dashboard-host" not in worker
@@ -266,7 +271,7 @@ def test_the_dashboard_listens_on_loopback_only(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_port_is_published(name):
+def test_no_port_is_published(name: str) -> None:
     config = as_prepared(name)
     provider = config["provider"]
     assert "IpPermissions" not in provider.get("security_group", {})
@@ -280,17 +285,14 @@ def test_no_port_is_published(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_credential_is_in_a_file(name):
+def test_no_credential_is_in_a_file(name: str) -> None:
     text = FILES[name].read_text()
     assert not re.search(r"AKIA[0-9A-Z]{16}|aws_credentials|AccountKey=|SharedAccessSignature", text)
     assert not re.search(r"[0-9a-f]{64}", text)
 
 
-# What comes and goes
-
-
 @pytest.mark.parametrize("name", CLOUDS)
-def test_workers_start_at_none_on_spot_and_go_when_idle(name):
+def test_workers_start_at_none_on_spot_and_go_when_idle(name: str) -> None:
     config = as_prepared(name)
     assert 0 < config["idle_timeout_minutes"] <= 15
     assert config["provider"]["cache_stopped_nodes"] is False
@@ -310,17 +312,17 @@ def test_workers_start_at_none_on_spot_and_go_when_idle(name):
     assert "priority" not in head.get("azure_arm_parameters", {})
 
 
-def test_onprem_says_an_idle_timeout_too():
+def test_onprem_has_an_idle_timeout_too() -> None:
     assert as_written("local")["idle_timeout_minutes"] > 0
 
 
-def size(text):
-    number, unit = re.fullmatch(r"--shm-size=(\d+)([mg])", text).groups()
+def shared_memory_bytes(option: str) -> int:
+    ((number, unit),) = re.findall(r"^--shm-size=(\d+)([mg])$", option)
     return int(number) * {"m": 1 << 20, "g": 1 << 30}[unit]
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_shared_memory_holds_the_object_store(name):
+def test_shared_memory_holds_the_object_store(name: str) -> None:
     config = as_prepared(name)
     docker = config["docker"]
     for key, node_type in config["available_node_types"].items():
@@ -328,23 +330,20 @@ def test_shared_memory_holds_the_object_store(name):
             options = docker["head_run_options"]
         else:  # a node type's own options replace the general ones: Ray's dict.update
             options = node_type.get("docker", {}).get("worker_run_options") or docker["worker_run_options"]
-        (shared,) = [size(option) for option in options if "shm" in option]
+        (shared,) = [shared_memory_bytes(option) for option in options if "shm" in option]
         store = node_type["resources"]["object_store_memory"]
         assert store * 1.1 <= shared <= store * 1.25
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_only_gpu_nodes_ask_for_gpus(name):
+def test_only_gpu_nodes_ask_for_gpus(name: str) -> None:
     config = as_prepared(name)
     types = config["available_node_types"]
     assert "--gpus all" in types["gpu_worker"]["docker"]["worker_run_options"]
     assert "--gpus" not in json.dumps([config["docker"], types["cpu_worker"], types["head"]])
 
 
-# Versions
-
-
-def test_images_are_of_the_pinned_ray():
+def test_images_are_of_the_pinned_ray() -> None:
     version = pinned("ray")
     texts = {path: path.read_text() for path in [*FILES.values(), DOCKERFILE]}
     named = {
@@ -357,24 +356,40 @@ def test_images_are_of_the_pinned_ray():
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_the_image_is_one_for_all_nodes(name):
+def test_the_image_is_one_for_all_nodes(name: str) -> None:
     config = as_written(name)
     assert not {"head_image", "worker_image"} & set(config["docker"])
     for node_type in config["available_node_types"].values():
         assert "worker_image" not in node_type.get("docker", {})
-    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert config["docker"]["image"].endswith(f"/lungct:{version.group(1)}")
+    assert config["docker"]["image"].endswith(f"/lungct:{lungct.__version__}")
 
 
-def test_the_dockerfile_copies_what_is_there():
-    text = DOCKERFILE.read_text()
-    for line in re.findall(r"^COPY --chown=ray:users (.+)$", text, re.MULTILINE):
-        for source in line.split()[:-1]:
-            assert (ROOT / source).exists(), source
-    assert "--constraint constraints.txt" in text
+def dockerfile_sources() -> list[str]:
+    """Return the files and directories of the checkout that the image is built from."""
+    copies = re.findall(r"^COPY --chown=ray:users (.+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    return [source for copy in copies for source in copy.split()[:-1]]
 
 
-def test_azure_packages_are_those_that_ray_names():
+def test_the_dockerfile_copies_what_exists() -> None:
+    for source in dockerfile_sources():
+        assert (ROOT / source).exists(), source
+    assert "--constraint constraints.txt" in DOCKERFILE.read_text()
+
+
+def test_the_dockerfile_copies_what_an_installation_needs(tmp_path: Path) -> None:
+    """pyproject.toml names a readme and reads the version from the package: without them pip cannot build."""
+    for source in dockerfile_sources():
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, tmp_path / source)
+    (tmp_path / "made").mkdir()
+    ask = "from setuptools.build_meta import prepare_metadata_for_build_wheel as make; print(make('made'))"
+    made = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    text = (tmp_path / "made" / made.stdout.splitlines()[-1] / "METADATA").read_text()
+    assert f"\nVersion: {lungct.__version__}\n" in text
+
+
+def test_azure_packages_are_those_of_rays_defaults() -> None:
     defaults = yaml.safe_load((ray_package() / "azure" / "defaults.yaml").read_text())
     wanted = set(re.findall(r"\S+==\S+", " ".join(defaults["head_setup_commands"])))
     assert wanted
@@ -382,26 +397,23 @@ def test_azure_packages_are_those_that_ray_names():
 
 
 @pytest.mark.parametrize("package", ["boto3", "botocore", "s3transfer"])
-def test_what_aws_needs_fits_the_pinned_versions(package):
+def test_what_aws_needs_fits_the_pinned_versions(package: str) -> None:
     """`pip install --constraint constraints.txt boto3`, in the image and in the walk-through, must have a solution."""
     pins = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text().lower(), re.MULTILINE))
-    for text in metadata.requires(package):
+    for text in metadata.requires(package) or ():
         need = Requirement(text)
         if need.name in pins and (need.marker is None or need.marker.evaluate({"extra": ""})):
             assert need.specifier.contains(pins[need.name]), f"{need}: constraints.txt pins another"
 
 
-# Commands
-
-
-def commands(config):
+def commands(config: Config) -> list[str]:
     keys = ["initialization_commands", "setup_commands", "head_setup_commands"]
     keys += ["worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"]
     return [command for key in keys for command in config[key]]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_commands_are_bash(name):
+def test_commands_are_bash(name: str) -> None:
     for command in commands(as_prepared(name)):
         assert "CHANGE" not in command  # a comment inside a folded command would swallow the rest of it
         done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
@@ -409,7 +421,7 @@ def test_commands_are_bash(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_ray_start_knows_the_options(name):
+def test_ray_start_knows_the_options(name: str) -> None:
     from ray.scripts.scripts import start
 
     known = {option for parameter in start.params for option in parameter.opts}
@@ -420,7 +432,7 @@ def test_ray_start_knows_the_options(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_head_names_the_file_that_ray_up_writes(name):
+def test_the_head_names_the_file_that_ray_up_writes(name: str) -> None:
     head, worker = ray_starts(as_prepared(name))
     assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in head
     assert "--address=$RAY_HEAD_IP:6379" in worker
@@ -428,7 +440,7 @@ def test_the_head_names_the_file_that_ray_up_writes(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_weights_are_fetched_where_lungct_looks_for_them(name):
+def test_weights_are_fetched_where_lungct_looks_for_them(name: str) -> None:
     from lungct.backbone import BACKBONES, load_weights
 
     text = " ".join(as_prepared(name)["setup_commands"])
@@ -439,7 +451,7 @@ def test_weights_are_fetched_where_lungct_looks_for_them(name):
     assert "resnet152" in BACKBONES
 
 
-def bash(command, home, **environment):
+def bash(command: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command],
         env={"HOME": str(home), "PATH": f"{home}/bin:{os.environ['PATH']}", **environment},
@@ -450,13 +462,13 @@ def bash(command, home, **environment):
     )
 
 
-def script(path, text):
+def script(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
 
 
-def test_onprem_start_gives_ray_the_address_and_a_store_that_fits(tmp_path):
+def test_onprem_start_gives_ray_the_address_and_a_store_that_fits(tmp_path: Path) -> None:
     """The start commands, with a `ray` that prints what it was given."""
     script(tmp_path / "lungct-venv" / "bin" / "ray", 'echo "$RAY_AUTH_MODE $*"')
     config = as_prepared("local")
@@ -467,7 +479,7 @@ def test_onprem_start_gives_ray_the_address_and_a_store_that_fits(tmp_path):
     assert said.startswith("token start --head ")
     assert f"--node-ip-address={config['provider']['head_ip']} " in said
     assert said.rstrip().endswith("--autoscaling-config=~/ray_bootstrap_config.yaml")  # Ray expands ~
-    store = int(re.search(r"--object-store-memory=(\d+) ", said).group(1))
+    (store,) = (int(size) for size in re.findall(r"--object-store-memory=(\d+) ", said))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     shared = os.statvfs("/dev/shm")
     room = 0.9 * shared.f_bavail * shared.f_frsize
@@ -477,7 +489,7 @@ def test_onprem_start_gives_ray_the_address_and_a_store_that_fits(tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_to_copy_are_in_the_checkout(name):
+def test_files_to_copy_are_in_the_checkout(name: str) -> None:
     for remote, local in as_written(name)["file_mounts"].items():
         assert remote.startswith("~/")
         assert local.startswith("~/") or (ROOT / local).exists()

@@ -221,7 +221,7 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(cohort: Path, tmp_pat
 
 def test_help_and_version_are_on_stdout() -> None:
     assert run("--version").stdout == f"lungct {lungct.__version__}\n"
-    assert "example: lungct extract" in run("extract", "--help").stdout
+    assert "lungct extract scans --out features" in run("extract", "--help").stdout
 
 
 @pytest.mark.ray

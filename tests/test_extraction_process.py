@@ -88,7 +88,7 @@ def test_a_process_whose_table_was_taken_over_says_so_in_one_line(cohort: Path, 
     stdout, stderr = first.communicate(timeout=120)
     assert (first.returncode, stdout) == (3, "")
     (line,) = stderr.splitlines()
-    assert "was taken over by another run" in line
+    assert "was taken over by process" in line
     assert second.wait(timeout=180) == 0
     assert sorted(rows(tmp_path)) == [f"p{i}" for i in range(10)]
 

@@ -4,17 +4,13 @@ import time
 
 import pytest
 
-from lungct import progress
-from lungct.progress import Progress
+from lungct.progress import Progress, say
 
 
-def test_a_line_comes_while_nothing_is_done(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.05)
-    with Progress(10, noun="patients") as bar:
+def test_a_line_is_printed_at_intervals_even_if_nothing_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(10, noun="patients", line_every_s=0.05) as progress:
         time.sleep(0.12)
-        bar.advance(4, failed=1)
+        progress.advance(4, failed=1)
         time.sleep(0.1)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("lungct: 0 of 10 patients done, 0 failed, 0.00 per second, 10 left")
@@ -25,9 +21,11 @@ def test_a_line_comes_while_nothing_is_done(
     assert capsys.readouterr().err == ""
 
 
-def test_quiet_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.01)
-    with Progress(1, noun="folds", quiet=True) as bar:
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(1, noun="folds", quiet=True, line_every_s=0.01) as progress:
         time.sleep(0.05)
-        bar.advance()
+        progress.advance()
+    say("hidden", quiet=True)
     assert capsys.readouterr().err == ""
+    say("shown")
+    assert capsys.readouterr().err == "lungct: shown\n"

@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on_in_a_bucket(store: stores.Store, cohort: Path) -> 
 
 def test_a_bucket_that_is_not_there_or_refuses_is_said(store: stores.Store, tmp_path: Path) -> None:
     with stores.environment(store.environment | {"LUNGCT_STORAGE_RETRY_SECONDS": "1"}):
-        assert "has no object below it" in refused("extract", f"{store.root}/nobody", "--out", tmp_path / "out")
+        assert "No objects found under SRC" in refused("extract", f"{store.root}/nobody", "--out", tmp_path / "out")
         (tmp_path / "src" / "p").mkdir(parents=True)
         ran = run("extract", tmp_path / "src", "--out", f"{store.root}-missing/x", *FLAGS)
         assert ran.code in (2, 3), ran

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lungct.arguments import command_line
 from lungct.errors import StorageError, UsageError
 from lungct.storage import (
     local_path,
@@ -14,10 +15,11 @@ from lungct.storage import (
     output_file,
     own,
     publish,
+    stage,
+    storage_faults,
     subdirectories,
     write_atomically,
 )
-from lungct.storage.local import write_synced
 
 HOLDER = textwrap.dedent(
     """
@@ -25,32 +27,32 @@ HOLDER = textwrap.dedent(
     from pathlib import Path
     from lungct.storage import own
     owner = own(Path(sys.argv[1]))
-    print(owner.run, flush=True)
+    print(owner.name, flush=True)
     time.sleep(600)
     """
 )
 
 
 def hold(table: Path) -> tuple[subprocess.Popen[str], str]:
-    """Another process that owns the table until it is killed."""
+    """Start a process that owns the table until it is killed; return it with the name it owns the table under."""
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(table)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 
 
-def test_a_living_owner_is_named_and_a_dead_one_is_not_in_the_way(tmp_path: Path) -> None:
-    process, run = hold(tmp_path)
+def test_a_living_owner_is_named_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
+    process, name = hold(tmp_path)
     with pytest.raises(UsageError, match=rf"process {process.pid} on .* since 20"):
         own(tmp_path)
-    (tmp_path / ".lungct/staging" / run / "part.parquet").write_bytes(b"unfinished")
+    (tmp_path / ".lungct/staging" / name / "part.parquet").write_bytes(b"unfinished")
     process.send_signal(signal.SIGKILL)
     process.wait()
     owner = own(tmp_path)
-    assert os.listdir(tmp_path / ".lungct/staging") == [owner.run]
+    assert os.listdir(tmp_path / ".lungct/staging") == [owner.name]
     owner.release()
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_the_leftovers_of_a_killed_process_are_removed_by_the_next_owner(tmp_path: Path) -> None:
     control = tmp_path / ".lungct"
     (control / "staging" / "dead").mkdir(parents=True)
     (control / "staging" / "dead" / "x.parquet").write_bytes(b"x")
@@ -60,7 +62,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
     assert sorted(path.name for path in control.rglob("*")) == ["mutex", "staging"]
 
 
-def test_the_owner_is_free_again_after_release(tmp_path: Path) -> None:
+def test_a_table_is_free_again_after_release(tmp_path: Path) -> None:
     own(tmp_path).release()
     own(tmp_path).release()
 
@@ -68,7 +70,7 @@ def test_the_owner_is_free_again_after_release(tmp_path: Path) -> None:
 def test_taking_over_stops_the_old_owner_at_its_next_commit(tmp_path: Path) -> None:
     old = own(tmp_path)
     new = own(tmp_path, take_over=True)
-    with pytest.raises(StorageError, match="taken over by another run"), old.committing():
+    with pytest.raises(StorageError, match="was taken over by process"), old.committing():
         raise AssertionError("not reached")
     with new.committing():
         pass
@@ -78,11 +80,13 @@ def test_taking_over_stops_the_old_owner_at_its_next_commit(tmp_path: Path) -> N
     new.release()
 
 
-def test_a_child_started_meanwhile_does_not_keep_the_table(tmp_path: Path) -> None:
-    script = HOLDER.replace("time.sleep(600)", "import subprocess; subprocess.run(['sleep', '3'])")
+def test_a_child_process_does_not_inherit_the_table(tmp_path: Path) -> None:
+    # The child's own line shows that it has replaced its parent's program, and so closed the lock.
+    child = "import subprocess; subprocess.run(['sh', '-c', 'echo child; sleep 3'])"
+    script = HOLDER.replace("time.sleep(600)", child)
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    process.stdout.readline()
+    assert [process.stdout.readline() for _ in range(2)][1] == "child\n"
     process.kill()
     process.wait()
     own(tmp_path).release()
@@ -96,23 +100,20 @@ def test_a_write_is_whole_or_not_at_all(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_a_full_disk_is_the_storages_fault(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="No space left"):
-        write_synced_full()
+def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match="the table cannot be written: No space left"),
+        storage_faults("the table cannot be written"),
+        open("/dev/full", "wb") as file,
+    ):
+        file.write(b"x" * 100_000)
     with pytest.raises(StorageError, match="cannot be written"):
         write_atomically(tmp_path / "missing" / "a.json", b"data")
     assert not (tmp_path / "missing").exists()
 
 
-def write_synced_full() -> None:
-    from lungct.storage import storage_faults
-
-    with storage_faults("the table cannot be written"), open("/dev/full", "wb") as file:
-        file.write(b"x" * 100_000)
-
-
 def test_publishing_replaces_in_one_step(tmp_path: Path) -> None:
-    write_synced(tmp_path / "staged", b"2")
+    stage(tmp_path / "staged", b"2")
     (tmp_path / "final").write_bytes(b"1")
     publish(tmp_path / "staged", tmp_path / "final")
     assert (tmp_path / "final").read_bytes() == b"2"
@@ -131,16 +132,19 @@ def test_directories_are_listed_at_their_depth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("location", ["s3://bucket/scans", "gs://bucket", ""])
-def test_what_cannot_be_opened_is_refused(location: str) -> None:
-    with pytest.raises(UsageError, match="SRC"):
+def test_a_location_that_is_not_on_this_machine_is_refused(location: str) -> None:
+    with pytest.raises(UsageError, match=r"^src") as caught:
+        local_path(location, argument="SRC")
+    assert caught.value.fix
+    with command_line(), pytest.raises(UsageError, match=r"^SRC"):
         local_path(location, argument="SRC")
 
 
-def test_output_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_an_impossible_output_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UsageError, match="a file is in the way"):
         make_directory(tmp_path / "file", argument="out")
-    with pytest.raises(UsageError, match="--out"):
+    with command_line(), pytest.raises(UsageError, match=r"^--out"):
         make_directory(tmp_path / "file" / "below", argument="out")
     with pytest.raises(UsageError, match="cannot be written"):
         make_directory(Path("/proc/lungct"), argument="out")

@@ -1,8 +1,9 @@
-"""Tell what the Python that runs this lacks for being a node of the cluster, a line each; exit code 1 if anything.
+"""Print what the running Python lacks to be a node of the cluster, one line each; exit code 1 if it lacks anything.
 
-Asked for are pyproject.toml's dependencies and `ray[default]`, and all that these ask for in turn, in the versions of
-constraints.txt. With `--other-versions` every version will do that those who ask for it allow. With `--requirements`
-the first of these lists is printed instead, as pip takes it. Runs on a Python that has no packages at all.
+A node needs pyproject.toml's dependencies and `ray[default]`, and everything that these require in turn, in the
+versions of constraints.txt. With `--other-versions` any version is accepted that the packages themselves allow. With
+`--requirements`, pyproject.toml's dependencies and `ray[default]` are printed instead, for pip. This script runs on a
+Python without any packages.
 """
 
 import sys
@@ -11,12 +12,12 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-# On a host ~/lungct-src, into which deploy/onprem.yaml copies this directory; in a checkout one directory further up.
+# On a host this is ~/lungct-src, to which deploy/onprem.yaml copies this directory; in a checkout it is the root.
 SOURCE = next(d for d in Path(__file__).resolve().parents if (d / "pyproject.toml").exists())
 
 
 def main(options: list[str]) -> int:
-    """Print what the options ask for, and give the exit code."""
+    """Print what the options ask for, and return the exit code."""
     if "--requirements" in options:
         print("\n".join(requirements()))
         return 0
@@ -31,25 +32,25 @@ def main(options: list[str]) -> int:
 
 
 def requirements() -> list[str]:
-    """Give what a node needs; what that needs in turn is not in the list."""
+    """Return what a node needs, without what these packages require in turn."""
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return ["ray[default]", *project["dependencies"]]
 
 
 def pinned_versions() -> dict[str, str]:
-    """Give the version that constraints.txt has for each package, by its name in PyPI's normal form."""
+    """Return each package's version in constraints.txt, by its normalised name."""
     lines = (SOURCE / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pairs = [line.split("#")[0].split(";")[0].split("==") for line in lines if "==" in line]
     return {normal(name): version.strip() for name, version in pairs}
 
 
 def normal(name: str) -> str:
-    """Give a package's name as PyPI's rules compare it."""
+    """Return a package's name as PyPI normalises it."""
     return name.strip().lower().replace("_", "-").replace(".", "-")
 
 
 def lacking(pins: dict[str, str]) -> Iterator[str]:
-    """Go through everything that is needed, and say what is not there or not in the version that it must have."""
+    """Yield a line for each required package that is missing or has the wrong version."""
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 

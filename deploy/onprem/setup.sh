@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Give this host ~/lungct-venv: a Python 3.11 or 3.12 with Ray and the packages that constraints.txt pins.
-# deploy/onprem.yaml calls it on every host at every `ray up`. It takes, in this order:
-#   1. ~/lungct-venv as it is, if nothing is lacking;
-#   2. a Python on the account's PATH that lacks nothing, by a link: such a host needs no package index;
+# Make ~/lungct-venv on this host: a Python 3.11 or 3.12 with Ray and the packages that constraints.txt pins.
+# deploy/onprem.yaml calls this on every host at every `ray up`. It uses the first of these that works:
+#   1. ~/lungct-venv as it is, if it lacks nothing;
+#   2. a link to a Python on the account's PATH that lacks nothing: such a host needs no package index;
 #   3. a virtual environment that pip fills;
-#   4. where pip cannot, a Python with other versions that pyproject.toml allows, and says so.
-# lungct itself is not installed: it is found in ~/lungct-src, so a change of its code needs no installation.
+#   4. a link to a Python with other versions that pyproject.toml allows, after a warning.
+# lungct itself is not installed but imported from ~/lungct-src, so a change of its code needs no installation.
 set -euo pipefail
 
 HERE=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -13,12 +13,12 @@ VENV=$HOME/lungct-venv
 LACKING=$HERE/lacking.py
 
 main() {
-    # A link whose Python has gone or lacks something would hide what else there is.
+    # A link to a Python that was removed, or lacks something, would hide the other ones.
     if test -L "$VENV" && ! complete "$VENV/bin/python"; then rm "$VENV"; fi
     mapfile -t PYTHONS < <(pythons)
     if take_complete || install; then return; fi
     if take_complete --other-versions; then
-        echo "lungct: nothing could be installed on $(hostname); these are not the versions of constraints.txt:" >&2
+        echo "lungct: nothing could be installed on $(hostname); these versions differ from constraints.txt:" >&2
         "$VENV/bin/python" "$LACKING" >&2 || true
         return
     fi
@@ -26,7 +26,7 @@ main() {
     return 1
 }
 
-# The Pythons on the PATH that may do, each once. A name there may be a shim that has no Python to run.
+# The Pythons on the PATH of a supported version, each once. A name there may be a shim without a Python to run.
 pythons() {
     local python prefix seen=":$VENV:"
     type -ap python3.12 python3.11 python3 python | while read -r python; do
@@ -37,7 +37,7 @@ pythons() {
     done
 }
 
-# Where this Python and its packages are; fails where there is none or of another version.
+# Where this Python and its packages are; fails if it does not run or has another version.
 prefix() {
     "$1" -c 'import sys; print(sys.prefix); sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' </dev/null 2>/dev/null
 }
@@ -69,7 +69,7 @@ install() {
         --requirement <("$VENV/bin/python" "$LACKING" --requirements)
 }
 
-# Debian's Python can make one only with python3-venv installed: the next may do.
+# Debian's Python can make one only if python3-venv is installed: then the next Python is tried.
 make_venv() {
     local python
     for python in "${PYTHONS[@]}"; do

@@ -1,8 +1,8 @@
 """The commands: each does one thing, calls the library, and prints one line of JSON on stdout.
 
-options.py    the command line, and what `--help` teaches
-commands.py   what each command does
-process.py    streams, signals and exit codes of the process that runs one
+options.py    the command line and what `--help` prints
+commands.py   what each command does: parsed options -> a result
+process.py    streams, signals and exit codes of the process that runs a command
 jobs.py       the same commands as jobs of a Ray cluster
 """
 
@@ -14,7 +14,7 @@ from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code; None: this process's own command line."""
+    """Run one command and return its exit code; None: this process's own command line."""
     from lungct.cli.options import make_parser
     from lungct.cli.process import run
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry() -> NoReturn:
-    """Run as a program: the exit code is the process's."""
+    """Run as a program and exit with the command's exit code."""
     from lungct.cli.options import make_parser
     from lungct.cli.process import exit_with
 

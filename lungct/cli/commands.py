@@ -1,17 +1,41 @@
-"""What each command does: parsed options -> the library -> a result on stdout, and an exit code."""
+"""What each command does: parsed options -> a call of the library -> a result to print and an exit code."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from typing import Any, TextIO
+from dataclasses import dataclass
+from typing import Any
 
-from lungct.errors import NothingUsableError, UsageError
+from lungct.arguments import spelled
+from lungct.errors import LungCTError, NothingUsableError, UsageError
 
 
-def extract(options: argparse.Namespace, results: TextIO) -> int:
-    """Scans -> feature table."""
+@dataclass(frozen=True)
+class Result:
+    """What a command has to print, and how it ended.
+
+    Attributes
+    ----------
+    values
+        The result; printed as one line of JSON unless there is a text.
+    text
+        What is printed for people instead.
+    code
+        The exit code.
+    error
+        What is reported after the result is printed; its exit code replaces ``code``.
+
+    """
+
+    values: dict[str, Any]
+    text: str | None = None
+    code: int = 0
+    error: LungCTError | None = None
+
+
+def extract(options: argparse.Namespace) -> Result:
+    """Extract features from scans into a feature table."""
     from lungct.extraction import ExtractSummary, extract
 
     try:
@@ -39,20 +63,21 @@ def extract(options: argparse.Namespace, results: TextIO) -> int:
             quiet=options.quiet,
         )
     except NothingUsableError as error:
-        if isinstance(error.summary, ExtractSummary):
-            print_json(error.summary.as_dict(), results)
-        raise
-    print_json(summary.as_dict(), results)
-    if summary.usable == 0:
-        raise NothingUsableError(
-            f"none of the {summary.patients} selected patients has features in {summary.out}: "
-            "the column error says why, patient by patient"
-        )
-    return 0
+        if not isinstance(error.summary, ExtractSummary):
+            raise
+        return Result(error.summary.as_dict(), error=error)
+    return Result(summary.as_dict(), error=None if summary.usable else _no_features(summary.patients, summary.out))
 
 
-def train(options: argparse.Namespace, results: TextIO) -> int:
-    """Feature table and labels -> run, with its report."""
+def _no_features(patients: int, table: str) -> NothingUsableError:
+    return NothingUsableError(
+        f"none of the {patients} selected patients has features in {table}",
+        fix="read the column error, which says why for each patient",
+    )
+
+
+def train(options: argparse.Namespace) -> Result:
+    """Train on a feature table and labels; write a run with its report."""
     from lungct.training import train
 
     summary = train(
@@ -72,40 +97,36 @@ def train(options: argparse.Namespace, results: TextIO) -> int:
         address=options.address,
         quiet=options.quiet,
     )
-    print_json(summary.as_dict(), results)
-    return 0
+    return Result(summary.as_dict())
 
 
-def predict(options: argparse.Namespace, results: TextIO) -> int:
-    """Run and feature table -> predictions."""
+def predict(options: argparse.Namespace) -> Result:
+    """Predict from a run and a feature table."""
     from lungct.prediction import predict_to_csv
 
-    summary = predict_to_csv(options.run_dir, options.dir, options.out, ids=options.ids)
-    print_json(summary.as_dict(), results)
-    return 0
+    return Result(predict_to_csv(options.run_dir, options.dir, options.out, ids=options.ids).as_dict())
 
 
-def inspect(options: argparse.Namespace, results: TextIO) -> int:
-    """What is in a directory, or in an archive."""
+def inspect(options: argparse.Namespace) -> Result:
+    """Describe a patient's directory, or count the patients of an archive."""
     from lungct.inspection import inspect, inspect_all
 
     if options.all and options.png:
-        raise UsageError("--png draws one patient and --all counts an archive: give one of them")
+        raise UsageError(
+            f"{spelled('png')} draws one patient and {spelled('all')} counts an archive", fix="give one of them"
+        )
     page = inspect_all(options.path, quiet=options.quiet) if options.all else inspect(options.path, png=options.png)
-    print(json.dumps(page.as_dict()) if options.json else page.text(), file=results)
-    return 0 if page.usable else 1
+    return Result(page.as_dict(), text=None if options.json else page.text(), code=0 if page.usable else 1)
 
 
-def report(options: argparse.Namespace, results: TextIO) -> int:
+def report(options: argparse.Namespace) -> Result:
     """Write a run's report again."""
     from lungct.reporting import report
 
-    path = report(options.run_dir)
-    print_json({"command": "report", "out": str(path)}, results)
-    return 0
+    return Result({"command": "report", "out": str(report(options.run_dir))})
 
 
-def phantom(options: argparse.Namespace, results: TextIO) -> int:
+def phantom(options: argparse.Namespace) -> Result:
     """Write a synthetic cohort."""
     from lungct.phantom import write_cohort
     from lungct.progress import Progress
@@ -122,20 +143,20 @@ def phantom(options: argparse.Namespace, results: TextIO) -> int:
             seed=options.seed,
             progress=progress,
         )
-    line = {
-        "command": "phantom",
-        "out": str(summary.out),
-        "labels": str(summary.labels),
-        "patients": summary.patients,
-        "slices": summary.slices,
-        "seconds": round(time.monotonic() - begun, 3),
-    }
-    print_json(line, results)
-    return 0
+    return Result(
+        {
+            "command": "phantom",
+            "out": str(summary.out),
+            "labels": str(summary.labels),
+            "patients": summary.patients,
+            "slices": summary.slices,
+            "seconds": round(time.monotonic() - begun, 3),
+        }
+    )
 
 
-def doctor(options: argparse.Namespace, results: TextIO) -> int:
-    """Check what a job will need."""
+def doctor(options: argparse.Namespace) -> Result:
+    """Check that a job has everything it needs."""
     from lungct.checks import examine
 
     found = examine(
@@ -144,28 +165,20 @@ def doctor(options: argparse.Namespace, results: TextIO) -> int:
         weights=options.weights,
         address=options.address,
     )
-    print(json.dumps(found.as_dict()) if options.json else found.text(), file=results)
-    return 0 if found.ready else 1
+    return Result(found.as_dict(), text=None if options.json else found.text(), code=0 if found.ready else 1)
 
 
-def status(options: argparse.Namespace, results: TextIO) -> int:
-    """How far a table is."""
+def status(options: argparse.Namespace) -> Result:
+    """Count the patients of a table."""
     from lungct.extraction.status import status
 
     found = status(options.dir, options.src, check=options.check, pseudonyms=options.pseudonyms)
-    print(json.dumps(found.as_dict()) if options.json else found.text(), file=results)
-    return 3 if found.problems else 0
+    return Result(found.as_dict(), text=None if options.json else found.text(), code=3 if found.problems else 0)
 
 
-def pseudonyms(options: argparse.Namespace, results: TextIO) -> int:
-    """Labels with ids -> labels with pseudonyms."""
+def pseudonyms(options: argparse.Namespace) -> Result:
+    """Replace the ids of labels by pseudonyms."""
     from lungct.pseudonyms import pseudonymise_csv, read_key
 
     rows = pseudonymise_csv(options.labels, read_key(options.key), options.out, id_column=options.id_column)
-    print_json({"command": "pseudonyms", "out": options.out, "patients": rows}, results)
-    return 0
-
-
-def print_json(values: dict[str, Any], results: TextIO) -> None:
-    """Print a result as one line."""
-    print(json.dumps(values, allow_nan=False), file=results, flush=True)
+    return Result({"command": "pseudonyms", "out": options.out, "patients": rows})

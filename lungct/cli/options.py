@@ -1,57 +1,66 @@
-"""The command line: every command, every option, and what `--help` teaches."""
+"""The command line: every command, every option, and what `--help` prints."""
 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 from lungct._version import __version__
 from lungct.cli import commands
 from lungct.errors import UsageError
 
+ADDRESS = "Ray cluster to run on (default: Ray on this machine)"
 
-class Printed(Exception):
-    """Something to print instead of running a command."""
+
+class PrintAndExit(Exception):
+    """A text to print instead of running a command: the help or the version."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line and ours, and whose help goes to the real stdout."""
+    """A parser that raises: an error is a UsageError of one line, and the help a PrintAndExit."""
 
-    def __init__(self, **named: Any) -> None:
-        super().__init__(allow_abbrev=False, **named)
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
 
     def print_help(self, file: Any = None) -> NoReturn:
-        """Give the help to who prints it."""
-        raise Printed(self.format_help().rstrip())
+        """Raise the help as a PrintAndExit."""
+        raise PrintAndExit(self.format_help().rstrip())
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the command line in one line."""
-        raise UsageError(f"{message}; see `{self.prog} --help`")
+        """Raise a UsageError."""
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
 
 
-def make_parser(*, device: str = "auto") -> Parser:
-    """Build the whole command line; the parsed options have ``run``, the command's function.
+class _Version(argparse.Action):
+    """Raise the version as a PrintAndExit."""
 
-    Parameters
-    ----------
-    device
-        What ``--device auto`` asks for where there is no table yet.
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
 
-    """
+    def __call__(self, *_: Any, **__: Any) -> None:
+        raise PrintAndExit(f"lungct {__version__}")
+
+
+def make_parser() -> Parser:
+    """Build the whole command line; the parsed options have ``run``, the command's function."""
     parser = Parser(
         prog="lungct",
-        description="From an archive of chest CTs to a table of deep features and a cross-validated model. "
-        "Not a medical device.",
-        epilog="In order: lungct extract SCANS --out FEATURES; lungct train FEATURES --labels labels.csv --out RUN; "
-        "lungct predict RUN FEATURES --out submission.csv. `lungct COMMAND --help` explains each.",
+        **described(
+            "From an archive of chest CTs to a table of deep features and a cross-validated model. Not a medical "
+            "device.",
+            "lungct extract SCANS --out FEATURES",
+            "lungct train FEATURES --labels labels.csv --out RUN",
+            "lungct predict RUN FEATURES --out submission.csv",
+        ),
     )
     parser.add_argument("--version", action=_Version)
     add_common(parser, default=False)
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
     for add in (
-        partial(_add_extract, device=device),
+        _add_extract,
         _add_train,
         _add_predict,
         _add_status,
@@ -61,128 +70,154 @@ def make_parser(*, device: str = "auto") -> Parser:
         _add_report,
         _add_phantom,
     ):
-        command = add(subparsers)
-        # Suppressed, so that a flag before the command is not undone by its absence after it.
-        add_common(command, default=argparse.SUPPRESS)
+        # Without a default, so that a flag before the command is not undone by its absence after it.
+        add_common(add(subparsers), default=argparse.SUPPRESS)
     return parser
 
 
+def described(description: str, *examples: str) -> dict[str, str]:
+    """Return a parser's description and, for the end of its help, examples of one command each."""
+    title = "examples:" if len(examples) > 1 else "example:"
+    return {
+        "description": textwrap.fill(description, 78),
+        "epilog": "\n".join([title, *(f"  {example}" for example in examples)]),
+    }
+
+
 def add_common(parser: argparse.ArgumentParser, *, default: Any = False) -> None:
-    """Add what every command takes."""
+    """Add the options that every command takes."""
     for flag, what in (
         ("--quiet", "no progress on stderr"),
-        ("--debug", "tracebacks, and what Ray says"),
+        ("--debug", "print tracebacks and Ray's messages"),
     ):
         parser.add_argument(flag, action="store_true", default=default, help=what)
 
 
-class _Version(argparse.Action):
-    """Print the version on the real stdout and end."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="print the version and end")
-
-    def __call__(self, *_: Any, **__: Any) -> None:
-        raise Printed(f"lungct {__version__}")
-
-
-def _add_extract(subparsers: Any, *, device: str) -> argparse.ArgumentParser:
+def _add_extract(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "extract",
-        help="scans -> feature table",
-        description="Extract deep features of every patient below SRC into the feature table DIR. The same command "
-        "again does only what is missing.",
-        epilog="example: lungct extract scans --out features --backbone resnet50 --weights resnet50.safetensors",
+        help="extract features from scans into a feature table",
+        **described(
+            "Extract deep features of every patient in SRC into the feature table DIR. The same command again does "
+            "only what is missing.",
+            "lungct extract scans --out features --preset lung --backbone resnet50",
+        ),
     )
-    p.add_argument("src", metavar="SRC", help="the archive: a directory of patients' directories")
-    p.add_argument("--out", metavar="DIR", required=True, help="the feature table's directory")
-    add_extraction(p, device=device)
-    p.add_argument("--address", help="a Ray cluster (default: Ray in this process)")
+    p.add_argument("src", metavar="SRC", help="directory or prefix that contains the patient folders")
+    p.add_argument("--out", metavar="DIR", required=True, help="directory of the feature table (required)")
+    add_extraction(p)
+    p.add_argument("--address", help=ADDRESS)
     p.set_defaults(run=commands.extract)
     return p
 
 
-def add_extraction(p: argparse.ArgumentParser, *, device: str = "auto") -> None:
-    """Add the options that say how to extract; ``device`` is what ``auto`` asks for where there is no table yet."""
-    meant = "" if device == "auto" else f": {device}, or what the table was made on"
-    p.set_defaults(default_device=device)
-    p.add_argument("--preset", metavar="NAME", help="dsb2017 (default: the 2017 chain) or lung (any scanner)")
-    p.add_argument("--backbone", metavar="NAME", help="resnet18, 34, 50, 101 or 152 (default resnet152)")
-    p.add_argument("--weights", metavar="W", help="imagenet (default), random:SEED, or a file")
-    p.add_argument("--device", default="auto", help=f"auto (default{meant}), cpu or cuda")
-    p.add_argument("--precision", default="auto", help="auto (default), fp32 or bf16")
-    p.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="triplets a forward pass (16 on a CPU, 64 on a GPU)",
+def add_extraction(p: argparse.ArgumentParser) -> None:
+    """Add the options of extraction."""
+    group = p.add_argument_group("patients")
+    group.add_argument("--depth", type=int, metavar="N", help="directory levels from SRC to a patient (default: 1)")
+    group.add_argument("--by-patient-id", action="store_true", help="group files by their PatientID, not by directory")
+    group.add_argument("--patients", metavar="FILE", help="only these ids: one per line, or a CSV with a column id")
+    group.add_argument("--limit", type=int, metavar="N", help="only the first N patients in order of id")
+    group.add_argument("--pseudonyms", metavar="KEYFILE", help="replace ids and pixel hashes by keyed hashes")
+    group = p.add_argument_group(
+        "features", "If the table exists, an option that is not given takes the table's value."
     )
-    p.add_argument("--workers", type=int, metavar="N", help="network actors (default: one a GPU, else one)")
-    p.add_argument("--shard-patients", type=int, default=8, metavar="N", help="patients a file (default 8)")
-    p.add_argument("--depth", type=int, metavar="N", help="directory levels down to a patient (default 1)")
-    p.add_argument("--by-patient-id", action="store_true", help="group files by PatientID, not by directory")
-    p.add_argument("--patients", metavar="FILE", help="only these ids: one a line, or a CSV with a column id")
-    p.add_argument("--limit", type=int, metavar="N", help="the first N patients in order of id")
-    p.add_argument("--pseudonyms", metavar="KEYFILE", help="ids and pixel hashes as hashes under this key")
-    p.add_argument("--max-errors", type=int, metavar="N", help="end after N error rows (exit 1)")
-    p.add_argument("--overwrite", action="store_true", help="remove the old table, begin anew")
-    p.add_argument("--retry-errors", action="store_true", help="do the error rows again")
-    p.add_argument(
+    group.add_argument(
+        "--preset", metavar="NAME", help="dsb2017 (default: the 2017 system's) or lung (scans of any scanner)"
+    )
+    group.add_argument("--backbone", metavar="NAME", help="resnet18, 34, 50, 101 or 152 (default: resnet152)")
+    group.add_argument("--weights", metavar="W", help="imagenet (default), random:SEED or a file")
+    group.add_argument(
+        "--device", metavar="NAME", default="auto", help="auto (default; in a job of a cluster, cuda), cpu or cuda"
+    )
+    group.add_argument("--precision", metavar="NAME", default="auto", help="auto (default), fp32 or bf16")
+    group.add_argument(
+        "--batch-size", type=int, metavar="N", help="triplets per forward pass (default: 16 on a CPU, 64 on a GPU)"
+    )
+    group = p.add_argument_group("table and workers")
+    group.add_argument("--overwrite", action="store_true", help="remove the old table and start again")
+    group.add_argument("--retry-errors", action="store_true", help="extract patients with error rows again")
+    group.add_argument("--max-errors", type=int, metavar="N", help="stop after N error rows (exit code 1)")
+    group.add_argument(
         "--take-over",
         action="store_true",
-        help="take the table from a run that holds it (a store: after a minute)",
+        help="take the table from a running extract; in object storage, after a minute",
+    )
+    group.add_argument(
+        "--shard-patients", type=int, default=8, metavar="N", help="patients per file (default: %(default)s)"
+    )
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="processes that run the network (default: one per GPU, else 1)"
     )
 
 
 def _add_train(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "train",
-        help="feature table + labels -> cross-validated model and report",
-        description="Cross-validate LightGBM on a feature table: boosters, out-of-fold scores, metrics with "
-        "intervals, and a report.",
-        epilog="example: lungct train features --labels labels.csv --out run",
+        help="cross-validate a model on a feature table and labels",
+        **described(
+            "Cross-validate LightGBM on a feature table: boosters, out-of-fold scores, metrics with intervals, and "
+            "a report.",
+            "lungct train features --labels labels.csv --out run",
+        ),
     )
     p.add_argument("dir", metavar="DIR", help="the feature table")
-    p.add_argument("--labels", metavar="CSV", required=True, help="ids and labels of 0 or 1")
-    p.add_argument("--out", metavar="RUN", required=True, help="the run's directory")
+    p.add_argument("--labels", metavar="CSV", required=True, help="ids with labels 0 or 1 (required)")
+    p.add_argument("--out", metavar="RUN", required=True, help="directory of the run (required)")
     add_training(p)
-    p.add_argument("--address", help="a Ray cluster (default: Ray in this process)")
+    p.add_argument("--address", help=ADDRESS)
     p.set_defaults(run=commands.train)
     return p
 
 
 def add_training(p: argparse.ArgumentParser) -> None:
-    """Add the options that say how to train."""
-    p.add_argument("--id-column", default="id", metavar="NAME", help="default id")
-    p.add_argument("--label-column", default="cancer", metavar="NAME", help="default cancer")
-    p.add_argument("--folds", type=int, default=5, metavar="N", help="default 5")
-    p.add_argument("--pooling", default="mean", help="mean (default), max, meanmax or meanstd, over a patient")
-    p.add_argument("--objective", default="l2", help="l2 (default: the 2017 regressor) or binary")
-    p.add_argument("--params", metavar="FILE", help="JSON of LightGBM parameters that override single ones")
-    p.add_argument("--rounds", type=int, default=5000, metavar="N", help="at most (default 5000)")
-    p.add_argument(
+    """Add the options of training."""
+    group = p.add_argument_group("labels")
+    group.add_argument("--id-column", default="id", metavar="NAME", help="column of the ids (default: %(default)s)")
+    group.add_argument(
+        "--label-column", default="cancer", metavar="NAME", help="column of the labels (default: %(default)s)"
+    )
+    group = p.add_argument_group("model")
+    group.add_argument(
+        "--pooling",
+        metavar="NAME",
+        default="mean",
+        help="of a patient's triplets: mean (default), max, meanmax or meanstd",
+    )
+    group.add_argument(
+        "--objective", metavar="NAME", default="l2", help="l2 (default: the 2017 system's regression) or binary"
+    )
+    group.add_argument("--params", metavar="FILE", help="JSON file of LightGBM parameters to override")
+    group.add_argument(
+        "--rounds", type=int, default=5000, metavar="N", help="most boosting rounds (default: %(default)s)"
+    )
+    group.add_argument(
         "--early-stopping",
         type=int,
         default=300,
         metavar="N",
-        help="rounds without gain (default 300)",
+        help="stop after N rounds without a smaller loss (default: %(default)s)",
     )
-    p.add_argument("--inner", action="store_true", help="choose the round inside the training part")
-    p.add_argument("--seed", type=int, default=42, metavar="N", help="default 42")
+    group = p.add_argument_group("cross-validation")
+    group.add_argument("--folds", type=int, default=5, metavar="N", help="folds (default: %(default)s)")
+    group.add_argument("--inner", action="store_true", help="choose the round on part of the training patients")
+    group.add_argument("--seed", type=int, default=42, metavar="N", help="seed (default: %(default)s)")
 
 
 def _add_predict(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "predict",
-        help="run + feature table -> predictions",
-        description="Predict every patient of DIR who has features. Patients that RUN was trained on are scored by "
-        "the booster that never saw them.",
-        epilog="example: lungct predict run features --out submission.csv",
+        help="predict from a run and a feature table",
+        **described(
+            "Predict every patient of DIR who has features. Patients used in training are scored only by the booster "
+            "that did not see them.",
+            "lungct predict run features --out submission.csv",
+        ),
     )
-    p.add_argument("run_dir", metavar="RUN", help="what train wrote")
+    p.add_argument("run_dir", metavar="RUN", help="the directory that train wrote")
     p.add_argument("dir", metavar="DIR", help="a feature table made with the same settings")
-    p.add_argument("--out", metavar="CSV", required=True, help="the predictions")
-    p.add_argument("--ids", metavar="CSV", help="only these ids, in their order")
+    p.add_argument("--out", metavar="CSV", required=True, help="file of the predictions (required)")
+    p.add_argument("--ids", metavar="CSV", help="only these ids, in their order (default: all)")
     p.set_defaults(run=commands.predict)
     return p
 
@@ -190,14 +225,16 @@ def _add_predict(subparsers: Any) -> argparse.ArgumentParser:
 def _add_inspect(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "inspect",
-        help="what is in a patient's directory",
-        description="Say what series a directory holds, and draw what the network sees of it.",
-        epilog="example: lungct inspect scans/0042 --png 0042.png",
+        help="show what a patient's directory contains",
+        **described(
+            "List the series in a directory, say which one is used and why, and draw what the network sees of it.",
+            "lungct inspect scans/0042 --png 0042.png",
+        ),
     )
     p.add_argument("path", metavar="PATH", help="a patient's directory")
-    p.add_argument("--png", metavar="FILE", help="three views, HU, and six triplets under each preset")
-    p.add_argument("--all", action="store_true", help="PATH is an archive: count its patients by what they are")
-    p.add_argument("--json", action="store_true", help="JSON instead of text")
+    p.add_argument("--png", metavar="FILE", help="draw three views, HU, and six triplets under each preset")
+    p.add_argument("--all", action="store_true", help="PATH is an archive: count usable patients and problems")
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
     p.set_defaults(run=commands.inspect)
     return p
 
@@ -206,10 +243,9 @@ def _add_report(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "report",
         help="write a run's report again",
-        description="Write RUN/report.html again from what is in RUN.",
-        epilog="example: lungct report run",
+        **described("Write RUN/report.html again from the other files of RUN.", "lungct report run"),
     )
-    p.add_argument("run_dir", metavar="RUN", help="what train wrote")
+    p.add_argument("run_dir", metavar="RUN", help="the directory that train wrote")
     p.set_defaults(run=commands.report)
     return p
 
@@ -218,16 +254,33 @@ def _add_phantom(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "phantom",
         help="write a synthetic cohort as real DICOM",
-        description="Write chest phantoms as CT Image Storage objects, half of them (rounded down) with nodules, and "
-        "their labels in DIR.csv. The same seed gives the same bytes.",
-        epilog="example: lungct phantom --out cohort --patients 24 --seed 7",
+        **described(
+            "Write chest phantoms as CT Image Storage objects, half of them (rounded down) with nodules, and their "
+            "labels in DIR.csv. The same seed writes the same bytes.",
+            "lungct phantom --out cohort --patients 24 --seed 7",
+        ),
     )
-    p.add_argument("--out", metavar="DIR", required=True, help="a directory that is not there yet")
-    p.add_argument("--patients", type=int, default=24, metavar="N", help="default 24")
-    p.add_argument("--slices", type=int, default=120, metavar="N", help="the most; from 0.75 N (default 120)")
-    p.add_argument("--nodules", type=int, default=1, metavar="N", help="a positive patient's (default 1)")
-    p.add_argument("--diameter", type=float, nargs=2, default=(8, 30), metavar=("MIN", "MAX"), help="mm (8 30)")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    p.add_argument("--out", metavar="DIR", required=True, help="a directory that does not exist yet (required)")
+    p.add_argument("--patients", type=int, default=24, metavar="N", help="patients (default: %(default)s)")
+    p.add_argument(
+        "--slices",
+        type=int,
+        default=120,
+        metavar="N",
+        help="most slices per patient (each gets 75–100 %% of N) (default: %(default)s)",
+    )
+    p.add_argument(
+        "--nodules", type=int, default=1, metavar="N", help="nodules per positive patient (default: %(default)s)"
+    )
+    p.add_argument(
+        "--diameter",
+        type=float,
+        nargs=2,
+        default=(8, 30),
+        metavar=("MIN", "MAX"),
+        help="diameter of the nodules in mm (default: 8 30)",
+    )
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: %(default)s)")
     p.set_defaults(run=commands.phantom)
     return p
 
@@ -235,16 +288,18 @@ def _add_phantom(subparsers: Any) -> argparse.ArgumentParser:
 def _add_doctor(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "doctor",
-        help="is everything here that a job needs",
-        description="Check packages, decoders, device, weights, room and Ray before a long job: a line each, with "
-        "the fix.",
-        epilog="example: lungct doctor --device cuda --weights imagenet",
+        help="check that a job has everything it needs",
+        **described(
+            "Check packages, decoders, device, weights, disk space and Ray before a long job. Each check is a line: "
+            "pass, warning or failure, and the fix. Exit code 1 if something fails.",
+            "lungct doctor --device cuda --weights imagenet",
+        ),
     )
-    p.add_argument("--device", default="auto", help="auto, cpu or cuda (default %(default)s)")
-    p.add_argument("--backbone", default="resnet152", metavar="NAME", help="default resnet152")
-    p.add_argument("--weights", metavar="W", help="load these too: imagenet, random:SEED or a file")
-    p.add_argument("--address", help="a Ray cluster (default: Ray in this process)")
-    p.add_argument("--json", action="store_true", help="JSON instead of text")
+    p.add_argument("--device", metavar="NAME", default="auto", help="auto (default), cpu or cuda")
+    p.add_argument("--backbone", default="resnet152", metavar="NAME", help="whose weights (default: %(default)s)")
+    p.add_argument("--weights", metavar="W", help="also load these weights: imagenet, random:SEED or a file")
+    p.add_argument("--address", help="Ray cluster to check (default: Ray on this machine)")
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
     p.set_defaults(run=commands.doctor)
     return p
 
@@ -252,15 +307,17 @@ def _add_doctor(subparsers: Any) -> argparse.ArgumentParser:
 def _add_status(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "status",
-        help="how far a feature table is",
-        description="Count a table's patients: done, failed by reason, and left where SRC is given.",
-        epilog="example: lungct status features scans --check",
+        help="count the patients of a feature table",
+        **described(
+            "Count a table's patients: done, failed by reason and, if SRC is given, left.",
+            "lungct status features scans --check",
+        ),
     )
     p.add_argument("dir", metavar="DIR", help="the feature table")
-    p.add_argument("src", metavar="SRC", nargs="?", help="the archive that it is made from")
-    p.add_argument("--check", action="store_true", help="read every file whole; exit 3 where one is wrong")
-    p.add_argument("--pseudonyms", metavar="KEYFILE", help="the table's key, to compare with SRC")
-    p.add_argument("--json", action="store_true", help="JSON instead of text")
+    p.add_argument("src", metavar="SRC", nargs="?", help="the archive that the table is made from")
+    p.add_argument("--check", action="store_true", help="also read every file; exit code 3 if one is wrong")
+    p.add_argument("--pseudonyms", metavar="KEYFILE", help="the table's key, to compare it with SRC")
+    p.add_argument("--json", action="store_true", help="print JSON instead of text")
     p.set_defaults(run=commands.status)
     return p
 
@@ -268,19 +325,17 @@ def _add_status(subparsers: Any) -> argparse.ArgumentParser:
 def _add_pseudonyms(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "pseudonyms",
-        help="labels with ids -> labels with pseudonyms",
-        description="Write a CSV again with the pseudonyms that `extract --pseudonyms KEYFILE` gives its ids. A key "
-        "is a file of 16 bytes or more that you keep secret.",
-        epilog="example: lungct pseudonyms labels.csv --key KEYFILE --out pseudonymous.csv",
+        help="replace the ids of labels by pseudonyms",
+        **described(
+            "Copy a CSV and replace its ids by the pseudonyms that `extract --pseudonyms KEYFILE` writes. A key is a "
+            "file of at least 16 bytes that you keep secret.",
+            "head -c 32 /dev/urandom > KEYFILE",
+            "lungct pseudonyms labels.csv --key KEYFILE --out pseudonymous.csv",
+        ),
     )
-    p.add_argument("labels", metavar="LABELS", help="a CSV with an id column")
-    p.add_argument(
-        "--key",
-        metavar="KEYFILE",
-        required=True,
-        help="`head -c 32 /dev/urandom > KEYFILE` makes one",
-    )
-    p.add_argument("--out", metavar="CSV", required=True, help="the CSV with pseudonyms")
-    p.add_argument("--id-column", default="id", metavar="NAME", help="default id")
+    p.add_argument("labels", metavar="LABELS", help="a CSV with a column of ids")
+    p.add_argument("--key", metavar="KEYFILE", required=True, help="file of the key (required)")
+    p.add_argument("--out", metavar="CSV", required=True, help="file to write (required)")
+    p.add_argument("--id-column", default="id", metavar="NAME", help="column of the ids (default: %(default)s)")
     p.set_defaults(run=commands.pseudonyms)
     return p

@@ -1,9 +1,9 @@
 """One process that runs one command: its streams, its signals, its exit code.
 
-stdout is for results alone, and stderr for progress, warnings and errors of ours (one line each, and an exit code:
-`lungct.errors`). Ray's native code and C libraries write to file descriptors 1 and 2 whatever they are told, so for the
-whole of a command both descriptors lead nowhere (``--debug``: to stderr), and results and messages go through
-duplicates that were taken before.
+stdout carries the result alone; stderr carries lungct's progress, warnings and errors (one line each, and an exit code:
+`lungct.errors`). Ray's native code and C libraries write to file descriptors 1 and 2 whatever they are told, so while
+a command runs both descriptors lead nowhere (with ``--debug``, to stderr), and results and messages go through
+duplicates made before.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import json
 import os
 import signal
 import sys
@@ -21,13 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
 from lungct.arguments import command_line
-from lungct.cli.options import Printed
+from lungct.cli.commands import Result
+from lungct.cli.options import PrintAndExit
 from lungct.errors import LungCTError, LungCTWarning
 from lungct.progress import say
 
-# `ray job stop` kills three seconds after SIGTERM.
+# `ray job stop` sends SIGKILL three seconds after SIGTERM.
 CLEAN_END_SECONDS = 2.5
-STOPPED = "stopped by a signal; what is finished is kept, and the same command goes on from there"
+STOPPED = "stopped by a signal; finished work is kept, and the same command continues from there"
 
 # stdout is full, or nobody reads it.
 _UNPRINTED = (errno.ENOSPC, errno.EPIPE, errno.EIO)
@@ -36,7 +38,7 @@ Parse = Callable[[Sequence[str]], argparse.Namespace]
 
 
 class _Interrupted(BaseException):
-    """SIGTERM or SIGINT came: unwind, keep what is finished, end."""
+    """SIGTERM or SIGINT has arrived: unwind, keep finished work, exit."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -44,12 +46,12 @@ class _Interrupted(BaseException):
 
 
 def run(parse: Parse, line: Sequence[str]) -> int:
-    """Run one command and give its exit code.
+    """Run one command, print its result, and return its exit code.
 
     Parameters
     ----------
     parse
-        Command line -> options, whose ``run(options, results)`` is the command.
+        Command line -> options, whose ``run(options)`` is the command and returns a `Result`.
     line
         The command line without the program's name.
 
@@ -57,18 +59,16 @@ def run(parse: Parse, line: Sequence[str]) -> int:
     debug = "--debug" in line
     if debug:
         os.environ["LUNGCT_DEBUG"] = "1"
-    with _own_streams(debug=debug) as results, _interruptible(), command_line():
+    with _own_streams(debug=debug) as stdout, _interruptible(), command_line():
         try:
             options = parse(line)
             with _plain_warnings():
-                code = options.run(options, results)
-            results.flush()
-        except LungCTError as error:
-            if debug:
-                raise
-            return _say_error(str(error), error.exit_code)
-        except Printed as text:
-            print(text, file=results, flush=True)
+                result: Result = options.run(options)
+            print(_text(result), file=stdout, flush=True)
+            if result.error is not None:
+                raise result.error
+        except PrintAndExit as text:
+            print(text, file=stdout, flush=True)
             return 0
         except _Interrupted as interrupt:
             say(STOPPED)
@@ -76,45 +76,58 @@ def run(parse: Parse, line: Sequence[str]) -> int:
         except Exception as error:
             if debug:
                 raise
-            if isinstance(error, OSError) and error.filename is None and error.errno in _UNPRINTED:
-                return _say_error(f"the result could not be printed on stdout: {error.strerror}", 3)
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            return _say_error(
-                f"a fault of lungct, not yours ({reason}); run again with --debug for the whole of it",
-                3,
-            )
-        return int(code)
+            return _report(error)
+        return result.code
+
+
+def _text(result: Result) -> str:
+    """Return what a command prints: its text, or one line of JSON."""
+    return json.dumps(result.values, allow_nan=False) if result.text is None else result.text
+
+
+def _report(error: Exception) -> int:
+    """Report an error in one line on stderr, and return its exit code."""
+    code = error.exit_code if isinstance(error, LungCTError) else LungCTError.exit_code
+    if isinstance(error, LungCTError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.filename is None and error.errno in _UNPRINTED:
+        text = f"the result could not be printed on stdout: {error.strerror}"
+    else:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        text = f"internal error ({reason}); please report it with the output of --debug"
+    say(f"error: {' '.join(text.split())}")
+    return code
 
 
 def exit_with(parse: Parse) -> NoReturn:
-    """Run as a program: the command line is the process's, and so is the exit code."""
+    """Run the process's command line as a program, and exit with its exit code."""
     for fd in (0, 1, 2):
         _reopen(fd)
     code = run(parse, sys.argv[1:])
     sys.stderr.flush()
     if code > 128:
-        # Whoever sent the signal waits: nothing that libraries do at exit may take longer.
+        # The sender of the signal is waiting: skip what libraries do at exit.
         os._exit(code)
     sys.exit(code)
 
 
 def _reopen(fd: int) -> None:
-    """Put /dev/null where the caller closed a standard stream, or the next file opened would take its number."""
+    """Open /dev/null in place of a closed standard stream; else the next file opened would take its number."""
     try:
         os.fstat(fd)
     except OSError:
         os.open(os.devnull, os.O_RDWR)
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process lives
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 @contextlib.contextmanager
 def _own_streams(*, debug: bool) -> Iterator[TextIO]:
-    """Keep stdout for the result and stderr for our messages, and hide what native code writes to either.
+    """Keep stdout for the result and stderr for lungct's messages, and hide what native code writes to either.
 
-    Gives the stream for results; ``sys.stderr`` is ours meanwhile.
+    Yields the stream for the result. While the context lasts, ``sys.stderr`` carries only messages written by Python.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -142,18 +155,18 @@ def _own_streams(*, debug: bool) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into an unwinding that ends in time, whatever hangs on the way."""
+    """Turn SIGTERM and SIGINT into an exception, and end the process in time even if unwinding hangs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, _: object) -> None:
-        for ours in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(ours, signal.SIG_IGN)
+        for further in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(further, signal.SIG_IGN)
         raise _Interrupted(number)
 
     def lost(failure: Any) -> None:
-        # Where Python cannot raise (a callback of an import, a destructor), the interruption ends the process here.
+        # If Python cannot raise (in a callback of an import, in a destructor), the process ends here.
         if isinstance(failure.exc_value, _Interrupted):
             say(STOPPED)
             os._exit(failure.exc_value.exit_code)
@@ -172,36 +185,36 @@ def _interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _end_in_time() -> Iterator[None]:
-    """End the process `CLEAN_END_SECONDS` after a signal, also where Python's handler waits for native code."""
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
+    """End the process `CLEAN_END_SECONDS` after a signal, even if Python's handler has to wait for native code."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
 
     def watch() -> None:
-        while number := os.read(heard, 1):
+        while number := os.read(readable, 1):
             if number[0] in (signal.SIGTERM, signal.SIGINT):
                 time.sleep(CLEAN_END_SECONDS)
                 if not over.is_set():
                     say(STOPPED)
                     os._exit(128 + number[0])
-        os.close(heard)
+        os.close(readable)
 
     over = threading.Event()
-    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     threading.Thread(target=watch, name="lungct signals", daemon=True).start()
     try:
         yield
     finally:
         over.set()
         signal.set_wakeup_fd(before)
-        os.close(told)
+        os.close(writable)
 
 
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Print lungct's own warnings as one line each, and keep libraries' to --debug."""
+    """Print lungct's own warnings as one line each, and those of libraries only with --debug."""
     show: Callable[..., None] = warnings.showwarning
 
-    def show_ours(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+    def show_plainly(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, LungCTWarning):
             say(f"warning: {message}")
         elif os.environ.get("LUNGCT_DEBUG"):
@@ -209,10 +222,5 @@ def _plain_warnings() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", LungCTWarning)
-        warnings.showwarning = show_ours
+        warnings.showwarning = show_plainly
         yield
-
-
-def _say_error(text: str, code: int) -> int:
-    say(f"error: {' '.join(text.split())}")
-    return code

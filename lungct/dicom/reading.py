@@ -16,7 +16,7 @@ from lungct.dicom.discovery import FileListing
 from lungct.dicom.scan import Scan
 from lungct.dicom.series import Series
 from lungct.dicom.surveying import survey
-from lungct.storage import is_remote, kept_copy
+from lungct.storage import fetch_copy, is_remote
 
 
 def read_series(patient_dir: str | os.PathLike[str]) -> Series:
@@ -46,7 +46,7 @@ def read_series(patient_dir: str | os.PathLike[str]) -> Series:
     location = os.fspath(patient_dir)
     if not is_remote(location):
         return _read(discovery.find_files(location))
-    copy, remove = kept_copy(location)
+    copy, remove = fetch_copy(location)
     assert isinstance(copy, str)
     try:
         series = _read(discovery.find_files(copy))

@@ -18,7 +18,7 @@ from lungct.arguments import counted, spelled
 from lungct.dicom.persons import Identity, persons_by_identity
 from lungct.errors import LungCTWarning, SeriesError, UsageError
 from lungct.patients import Patient, check_src, check_unique
-from lungct.storage import ObjectPath, Place, lies_in, local_copy, storage_faults
+from lungct.storage import ObjectPath, Place, depth_below, local_copy, storage_faults
 
 FILES_PER_TASK = 512
 # Tasks that may be submitted and not yet collected: the driver holds the paths and results of as many chunks.
@@ -140,7 +140,7 @@ def _chunks(src: Place, without: Place) -> Iterator[list[str]]:
 def _objects(src: ObjectPath, without: Place) -> Iterator[str]:
     """Yield every visible object below SRC that is not the table's."""
     for place, _ in src.visible():
-        if place.name.upper() != "DICOMDIR" and not lies_in(place, without):
+        if place.name.upper() != "DICOMDIR" and not depth_below(place, without):
             yield str(place)
 
 

@@ -10,7 +10,7 @@ from lungct.backbone import DEVICES, PRECISIONS, check_backbone, parse_weights
 from lungct.errors import UsageError
 from lungct.preprocess import PRESETS
 from lungct.pseudonyms import Key
-from lungct.storage import Place, lies_in, same_place
+from lungct.storage import Place, depth_below, same_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class ExtractRequest:
             )
         if same_place(self.src, self.out):
             raise UsageError(f"{spelled('out')} {self.out} is {spelled('SRC')} itself", fix="give another directory")
-        if not self.by_patient_id and (lies_in(self.out, self.src) or 0) > (self.depth or 1):
+        if not self.by_patient_id and (depth_below(self.out, self.src) or 0) > (self.depth or 1):
             raise UsageError(
                 f"{spelled('out')} {self.out} lies inside a patient of {spelled('SRC')}", fix="give another directory"
             )

@@ -18,7 +18,7 @@ from lungct.errors import StorageError
 from lungct.features.contents import DIGESTS_KEY, SETTINGS_KEY, check_contents, column_digest
 from lungct.features.rows import Row, rows_to_table
 from lungct.features.settings import Settings
-from lungct.storage import Place, locate, new_run_id, open_parquet, stage, storage_faults
+from lungct.storage import Place, locate, open_parquet, stage, storage_faults, unique_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +63,7 @@ def stage_rows(rows: Iterable[Row], settings: Settings, staging: str) -> StagedS
 
 def stage_table(table: pa.Table, settings: Settings, staging: Place) -> StagedShard:
     """Write a table of rows as one whole file into an owner's staging directory."""
-    path = staging / f"{new_run_id()}.parquet"
+    path = staging / f"{unique_name()}.parquet"
     stage(path, shard_bytes(table, settings))
     ids, codes = (table.column(name).to_pylist() for name in ("patient_id", "error_code"))
     failed = [name for name, code in zip(ids, codes, strict=True) if code is not None]

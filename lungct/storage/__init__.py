@@ -1,30 +1,31 @@
-"""Where bytes are kept: list, read, put whole or not at all, own a table; on local disks and in object stores.
+"""Where bytes are kept: list, read, write whole or not at all, own a table; on local disks and in object stores.
 
-    places.py      what a user typed -> a place: a `pathlib.Path`, or an `ObjectPath` that is used like one
-    local.py       local disks: a file is written beside its place, synced, renamed, its directory synced
-    objects.py     object stores (``s3://``, ``gs://``, ``abfs://``): one put or one server-side copy makes a file
-    ownership.py   the right to change one table: a lock on a disk, a record with a sign of life in a store
-    fetching.py    a patient's objects -> files on this machine's disk, many requests at once
-    volumefiles.py which files are volumes, by the ends of their names
+    places.py       what a user typed -> a place: a `pathlib.Path`, or an `ObjectPath` that is used like one
+    local.py        local disks: a file is written beside its final place, synced and renamed
+    exchange.py     two directories of a local disk, exchanged in one step
+    client.py       opening an object store (``s3://``, ``gs://``, ``abfs://``), and the translation of its errors
+    objects.py      objects used like files: one put or one copy within the store makes a file
+    ownership/      the right to change one table: a lock on a disk, a record with a heartbeat in a store
+    fetching.py     a patient's objects -> files on this machine's disk, fetched by many requests at once
+    volumefiles.py  which files are volumes, by the endings of their names
 
 Everything written through this package appears in one step or not at all. What does not exist is a
-`FileNotFoundError`; whatever else storage refuses is a `lungct.errors.StorageError`, whose sentence names the place and
-never a credential.
+`FileNotFoundError`. Every other failure of storage is a `lungct.errors.StorageError`, which names the place and never a
+credential.
 """
 
-from lungct.storage.fetching import is_remote, kept_copy, local_copies, local_copy
+from lungct.storage.fetching import fetch_copy, is_remote, local_copies, local_copy
 from lungct.storage.local import storage_faults
 from lungct.storage.objects import ObjectPath
 from lungct.storage.ownership import Owner, check_free, own
 from lungct.storage.places import (
     Place,
     check_directory,
+    depth_below,
     discard,
-    lies_in,
     local_path,
     locate,
     make_directory,
-    new_run_id,
     open_parquet,
     output_file,
     publish,
@@ -33,6 +34,7 @@ from lungct.storage.places import (
     same_place,
     stage,
     subdirectories,
+    unique_name,
     write_atomically,
 )
 
@@ -42,16 +44,15 @@ __all__ = [
     "Place",
     "check_directory",
     "check_free",
+    "depth_below",
     "discard",
+    "fetch_copy",
     "is_remote",
-    "kept_copy",
-    "lies_in",
     "local_copies",
     "local_copy",
     "local_path",
     "locate",
     "make_directory",
-    "new_run_id",
     "open_parquet",
     "output_file",
     "own",
@@ -62,5 +63,6 @@ __all__ = [
     "stage",
     "storage_faults",
     "subdirectories",
+    "unique_name",
     "write_atomically",
 ]

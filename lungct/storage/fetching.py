@@ -1,7 +1,7 @@
-"""A patient's objects -> files on this machine's disk, many requests at once, gone again afterwards.
+"""A patient's objects -> files on this machine's disk, fetched by many requests at once and removed afterwards.
 
-Readers of strangers' bytes get files and nothing else: they need no credentials and no network. A patient on a disk is
-read where it is. Memory holds `REQUESTS` parts of `PART_BYTES` at the most, whatever an object's length.
+Code that decodes strangers' bytes is given files and nothing else, so it needs no credentials and no network. A patient
+on a disk is read in place. Memory holds at most `REQUESTS` parts of `PART_BYTES`, however long the objects are.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 
 from lungct.errors import LungCTError, SeriesError, StorageError
+from lungct.storage.client import SCHEMES, StoreError
 from lungct.storage.local import storage_faults
-from lungct.storage.objects import SCHEMES, ObjectPath, StoreError
+from lungct.storage.objects import ObjectPath
 from lungct.storage.volumefiles import is_header
 
 # At 50 ms a request, 150 slices of half a megabyte take a quarter of a second.
@@ -34,99 +35,106 @@ Location = str | Sequence[str]
 
 @contextmanager
 def local_copy(location: Location) -> Iterator[str | list[str]]:
-    """Give a patient's location on this machine's disk; what was fetched for it is removed at the end.
+    """Hold a patient's files on this machine's disk while the context lasts.
+
+    Yields the location of the copy; of a patient who is on a disk already, the location itself.
 
     Raises
     ------
     StorageError
-        If the store or the disk refuses.
+        If the store or the disk fails.
     SeriesError
-        ``limits``: if there are more bytes or objects than one patient may have.
+        ``limits``, if there are more bytes or objects than one patient may have.
 
     """
-    if not is_remote(location):
-        yield location if isinstance(location, str) else list(location)
-        return
-    _sweep()
-    with storage_faults("the patient's files cannot be put on this machine's disk"):
-        directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    copy, remove = fetch_copy(location)
     try:
-        try:
-            copy = _fetch(location, directory)
-        except FileNotFoundError:
-            raise StorageError("the patient's files are not there any more") from None
-        except StoreError as error:
-            # Never an object's key: it holds the directory's name, which may be a person's.
-            raise StorageError(f"an object of the patient's cannot be read: {error.reason}") from None
         yield copy
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove()
 
 
-def local_copies(
-    locations: Sequence[Location],
-) -> Iterator[str | list[str] | LungCTError]:
-    """Give one patient after another as `local_copy` does, the next being fetched while one is read.
+def local_copies(locations: Sequence[Location]) -> Iterator[str | list[str] | LungCTError]:
+    """Yield one patient after another as `local_copy` does, and fetch the next while one is read.
 
-    A patient that cannot be had is its error, in its place.
+    A patient who cannot be fetched yields the error instead. A copy is removed as soon as the next one is asked for.
     """
     if not any(is_remote(location) for location in locations):
         yield from (item if isinstance(item, str) else list(item) for item in locations)
         return
     with ThreadPoolExecutor(1) as pool:
-        waiting: list[tuple[Future[str | list[str]], object]] = []
-
-        def begin(location: Location) -> None:
-            context = local_copy(location)
-            waiting.append((pool.submit(context.__enter__), context))
-
-        for i, location in enumerate(locations):
-            if i == 0:
-                begin(location)
-            (future, context) = waiting.pop()
-            try:
-                copy: str | list[str] | LungCTError = future.result()
-            except LungCTError as error:
-                copy = error
-            if i + 1 < len(locations):
-                begin(locations[i + 1])
+        fetch = pool.submit(_fetch_or_error, locations[0])
+        for following in (*locations[1:], None):
+            copy, remove = fetch.result()
+            if following is not None:
+                fetch = pool.submit(_fetch_or_error, following)
             try:
                 yield copy
+            except GeneratorExit:
+                if following is not None:  # fetched ahead, and now nobody asks for it
+                    _, remove_following = fetch.result()
+                    remove_following()
+                raise
             finally:
-                if not isinstance(copy, LungCTError):
-                    context.__exit__(None, None, None)  # type: ignore[attr-defined]
+                remove()
 
 
-def kept_copy(location: Location) -> tuple[str | list[str], Callable[[], None]]:
-    """Give a patient's location on this machine's disk, and what removes it again."""
-    stack = ExitStack()
-    return stack.enter_context(local_copy(location)), stack.close
+def fetch_copy(location: Location) -> tuple[str | list[str], Callable[[], None]]:
+    """Fetch a patient as `local_copy` does; return the copy's location and a function that removes the copy."""
+    if not is_remote(location):
+        return location if isinstance(location, str) else list(location), _nothing
+    _remove_leftovers()
+    with storage_faults("the patient's files cannot be written to this machine's disk"):
+        directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    remove = partial(shutil.rmtree, directory, ignore_errors=True)
+    try:
+        with _nameless_errors():
+            return _fetch(location, directory), remove
+    except BaseException:
+        remove()
+        raise
 
 
 def is_remote(location: Location) -> bool:
-    """Whether a patient lies in an object store."""
+    """Return whether a patient is in an object store."""
     first = location if isinstance(location, str) else next(iter(location), "")
     return first.partition("://")[0] in SCHEMES and "://" in first
 
 
+@contextmanager
+def _nameless_errors() -> Iterator[None]:
+    """Raise a store's errors without an object's key: it contains the directory's name, which may be a person's."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise StorageError("the patient's files do not exist any more") from None
+    except StoreError as error:
+        raise StorageError(f"one of the patient's objects cannot be read: {error.reason}", fix=error.fix) from None
+
+
+def _fetch_or_error(location: Location) -> tuple[str | list[str] | LungCTError, Callable[[], None]]:
+    try:
+        return fetch_copy(location)
+    except LungCTError as error:
+        return error, _nothing
+
+
+def _nothing() -> None:
+    """Remove nothing: there is no copy."""
+
+
 def _fetch(location: Location, directory: Path) -> str | list[str]:
-    """Fetch a patient below ``directory``, under the names that its objects have."""
+    """Fetch a patient into ``directory``, under the names that the objects have."""
     if not isinstance(location, str):
         objects = [ObjectPath.from_url(url) for url in location]
-        sizes = [(place, place.size()) for place in objects]
-        # Files of one person from anywhere: names may be equal, and mean nothing.
+        # One person's files from several places: names may be equal, and mean nothing.
         names = [f"{number:06d}" for number in range(len(objects))]
-        return [os.fspath(path) for path in _download(sizes, names, directory)]
+        paths = _download([(place, place.size()) for place in objects], names, directory)
+        return [os.fspath(path) for path in paths]
     place = ObjectPath.from_url(location)
     found = sorted(place.visible())
     if not found and place.is_file():
-        # One volume file; where it is only a header, also what lies beside it under the same name.
-        beside = [place]
-        if is_header(place.name):
-            stem = place.name.rpartition(".")[0]
-            beside = [o for o in place.parent.entries()[1] if o.name.startswith(f"{stem}.")]
-        _download([(o, o.size()) for o in beside], [o.name for o in beside], directory)
-        return os.fspath(directory / place.name)
+        return _fetch_volume(place, directory)
     if not found and not (place.is_dir() or place.is_marker()):
         raise FileNotFoundError(location)
     target = directory / (place.name or "patient")
@@ -135,8 +143,18 @@ def _fetch(location: Location, directory: Path) -> str | list[str]:
     return os.fspath(target)
 
 
+def _fetch_volume(place: ObjectPath, directory: Path) -> str:
+    """Fetch one volume file; if it is only a header, also the files of the same name beside it."""
+    files = [place]
+    if is_header(place.name):
+        stem = place.name.rpartition(".")[0]
+        files = [o for o in place.parent.entries()[1] if o.name.startswith(f"{stem}.")]
+    _download([(o, o.size()) for o in files], [o.name for o in files], directory)
+    return os.fspath(directory / place.name)
+
+
 def _safe(name: str) -> str:
-    """Give a name that leads nowhere but below, and that a disk takes."""
+    """Return a name that leads nowhere but below its directory and that a file system accepts."""
     parts = name.split("/")
     if ".." in parts or any(len(part.encode()) > 200 for part in parts) or len(parts) > 32:
         return hashlib.sha256(name.encode()).hexdigest()
@@ -147,13 +165,14 @@ def _download(objects: Sequence[tuple[ObjectPath, int]], names: Sequence[str], d
     total = sum(size for _, size in objects)
     if total > MOST_BYTES or len(objects) > MOST_OBJECTS:
         raise SeriesError(
-            f"there are {len(objects)} objects of {total / 2**30:.1f} GiB in all, more than one patient may have "
-            f"({MOST_OBJECTS} of {MOST_BYTES >> 30} GiB)",
+            f"there are {len(objects)} objects of {total / 2**30:.1f} GiB in total, more than one patient may have "
+            f"({MOST_OBJECTS} objects, {MOST_BYTES >> 30} GiB)",
             code="limits",
         )
-    taken = {parent for name in names for parent in map(str, Path(name).parents)}
-    paths = [directory / (f"{name}~" if name in taken else name) for name in names]
-    with storage_faults("the patient's files cannot be put on this machine's disk"):
+    # A store may have both an object "a" and an object "a/b"; a disk cannot.
+    directories = {parent for name in names for parent in map(str, Path(name).parents)}
+    paths = [directory / (f"{name}~" if name in directories else name) for name in names]
+    with storage_faults("the patient's files cannot be written to this machine's disk"):
         for parent in {path.parent for path in paths}:
             parent.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(REQUESTS) as pool:
@@ -166,7 +185,7 @@ def _download_one(source: ObjectPath, size: int, path: Path) -> None:
     try:
         _download_parts(source, size, path)
     except FileNotFoundError:
-        raise StorageError("an object of the patient's is not there any more") from None
+        raise StorageError("one of the patient's objects does not exist any more") from None
 
 
 def _download_parts(source: ObjectPath, size: int, path: Path) -> None:
@@ -177,12 +196,12 @@ def _download_parts(source: ObjectPath, size: int, path: Path) -> None:
             for start in range(0, size, PART_BYTES):
                 file.write(source.read_range(start, min(start + PART_BYTES, size)))
         if file.tell() != size:
-            raise StorageError("an object of the patient's changed while it was read")
+            raise StorageError("one of the patient's objects changed while it was read")
 
 
 @cache
-def _sweep() -> None:
-    """Remove, once a process, what processes that were killed have left."""
+def _remove_leftovers() -> None:
+    """Remove, once per process, what killed processes have left."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         owner = path.name[len(_PREFIX) :].split("-", 1)[0]
         if owner.isdigit() and not os.path.exists(f"/proc/{owner}"):

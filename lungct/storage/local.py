@@ -1,4 +1,4 @@
-"""Local disks: a file is written beside its place, synced, renamed, and its directory synced."""
+"""Local disks: a file is written beside its final place, synced and renamed, and then its directory is synced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lungct.errors import StorageError, UsageError
 
 @contextmanager
 def storage_faults(what: str) -> Iterator[None]:
-    """Say every fault of the disk below as a StorageError about ``what``."""
+    """Raise every failure of the disk within the context as a StorageError about ``what``."""
     try:
         yield
     except OSError as error:
@@ -25,7 +25,7 @@ def storage_faults(what: str) -> Iterator[None]:
 
 
 def make_directory(path: Path, *, argument: str) -> None:
-    """Create a directory for output and see that it can be written to.
+    """Create a directory for output and check that it can be written to.
 
     Raises
     ------
@@ -38,13 +38,13 @@ def make_directory(path: Path, *, argument: str) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{spelled(argument)} {path}: a file is in the way of that directory") from None
+        raise _file_in_the_way(path, argument) from None
     except OSError as error:
-        raise UsageError(f"{spelled(argument)} {path} cannot be written: {error.strerror}") from error
+        raise _unwritable(path, argument, error.strerror) from error
 
 
 def check_directory(path: Path, *, argument: str) -> None:
-    """See that a directory can be made, or be written to, without making it.
+    """Check, without creating it, that a directory can be created or written to.
 
     Raises
     ------
@@ -56,34 +56,47 @@ def check_directory(path: Path, *, argument: str) -> None:
     while not os.path.lexists(nearest):
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise UsageError(f"{spelled(argument)} {path}: a file is in the way of that directory")
+        raise _file_in_the_way(path, argument)
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"{spelled(argument)} {path} cannot be written: {nearest} refuses")
+        raise _unwritable(path, argument, f"no permission to write to {nearest}")
 
 
 def output_file(path: Path, *, argument: str) -> Path:
-    """Find the path that a file can be put at: behind a link, what it leads to.
+    """Return the path that a file can be written at; of a link, the path that it leads to.
 
     Raises
     ------
     UsageError
-        If it is anything but a file (a directory, a device, a pipe), or its own directory is not there or cannot be
+        If it is anything but a file (a directory, a device, a pipe), or its directory does not exist or cannot be
         written.
 
     """
     path = path.resolve()
     if path.is_dir():
-        raise UsageError(f"{spelled(argument)} {path} is a directory: give a file")
+        raise UsageError(f"{spelled(argument)} {path} is a directory", fix="give a file")
     if path.exists() and not path.is_file():
-        raise UsageError(f"{spelled(argument)} {path} is a device or a pipe, which a file would replace: give a file")
+        raise UsageError(
+            f"{spelled(argument)} {path} is a device or a pipe, which would be replaced", fix="give a file"
+        )
     if not path.parent.is_dir():
-        raise UsageError(f"{spelled(argument)} {path}: there is no directory {path.parent}")
+        raise UsageError(
+            f"{spelled(argument)} {path}: the directory {path.parent} does not exist", fix="create it, or give another"
+        )
     make_directory(path.parent, argument=argument)
     return path
 
 
+def _file_in_the_way(path: Path, argument: str) -> UsageError:
+    message = f"{spelled(argument)} {path}: a file is in the way of that directory"
+    return UsageError(message, fix="give another directory")
+
+
+def _unwritable(path: Path, argument: str, reason: str | None) -> UsageError:
+    return UsageError(f"{spelled(argument)} {path} cannot be written ({reason})", fix="give another directory")
+
+
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
+    """Write a directory's names to the disk, so that they survive a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -92,7 +105,7 @@ def sync_directory(path: Path) -> None:
 
 
 def write_synced(path: Path, data: bytes | memoryview) -> None:
-    """Write a new file and wait until the disk has it."""
+    """Write a new file and wait until it is on the disk."""
     with storage_faults(f"{path} cannot be written"), open(path, "xb") as file:
         file.write(data)
         file.flush()
@@ -100,12 +113,12 @@ def write_synced(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put a whole file in place in one step, or leave what was there.
+    """Write a whole file in one step, or leave what was there.
 
     Raises
     ------
     StorageError
-        If the disk refuses.
+        If the disk fails.
 
     """
     staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -118,16 +131,16 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def publish(staged: Path, final: Path) -> None:
-    """Make a finished, synced file of the same file system visible under its name, in one step."""
+    """Make a finished, synced file visible under its name, in one step; both are on the same file system."""
     with storage_faults(f"{final} cannot be written"):
         os.rename(staged, final)
         sync_directory(final.parent)
 
 
 def subdirectories(root: Path, depth: int = 1) -> list[str]:
-    """List the directories ``depth`` levels below ``root``, as paths relative to it, sorted.
+    """List the directories ``depth`` levels below ``root``, as sorted paths relative to it.
 
-    Hidden directories are passed over; links to directories count as directories.
+    Hidden directories are left out; links to directories count as directories.
     """
     found: list[str] = []
 
@@ -148,7 +161,7 @@ def subdirectories(root: Path, depth: int = 1) -> list[str]:
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a directory, or a link to one; a link that leads in a circle is none."""
+    """Return whether an entry is a directory or a link to one; a link that leads in a circle is neither."""
     try:
         return entry.is_dir()
     except OSError as error:

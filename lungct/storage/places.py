@@ -1,4 +1,4 @@
-"""What a user typed -> a place, and what is done to places whatever they are."""
+"""What a user typed -> a place, and what can be done to places of any kind."""
 
 from __future__ import annotations
 
@@ -12,44 +12,45 @@ from typing import Any
 from lungct.arguments import spelled
 from lungct.errors import UsageError
 from lungct.storage import local
-from lungct.storage.objects import SCHEMES, ObjectPath, remove_objects, removed_at_once
+from lungct.storage.client import SCHEMES
+from lungct.storage.objects import ObjectPath, remove_objects, removed_at_once
 
 Place = Path | ObjectPath
 """A file or directory on a disk, or an object or prefix in a store."""
 
-# Directories listed at the same time, where each listing is a request.
+# Directories listed at the same time if each listing is a request.
 LISTINGS = 16
 
 
 def locate(location: str | os.PathLike[str] | ObjectPath, *, argument: str) -> Place:
-    """Turn what the user typed into a place.
+    """Return the place that the user typed.
 
     Raises
     ------
     UsageError
-        If it is empty, or of a kind that is not opened here.
+        If it is empty, or of a kind that lungct cannot open.
 
     """
     if isinstance(location, ObjectPath):
         return location
     text = os.fspath(location)
     if not text:
-        raise UsageError(f"{spelled(argument)} is empty: give a directory")
+        raise UsageError(f"{spelled(argument)} is empty", fix="give a directory")
     scheme, sign, rest = text.partition("://")
     if not sign:
         return Path(text).absolute()
     if scheme not in SCHEMES:
         raise UsageError(
-            f"{spelled(argument)} {text}: {scheme}:// is no storage that lungct opens: give a local path, or "
-            + ", ".join(f"{known}://" for known in SCHEMES)
+            f"{spelled(argument)} {text}: lungct cannot open {scheme}://",
+            fix="give a local path, or " + ", ".join(f"{known}://" for known in SCHEMES),
         )
     if not rest.split("/", 1)[0]:
-        raise UsageError(f"{spelled(argument)} {text} names no bucket: {scheme}://BUCKET/…")
+        raise UsageError(f"{spelled(argument)} {text} names no bucket", fix=f"give {scheme}://BUCKET/…")
     return ObjectPath.from_url(text)
 
 
 def local_path(location: str | os.PathLike[str], *, argument: str) -> Path:
-    """Turn what the user typed into a path of this machine, where nothing else will do.
+    """Return the path on this machine that the user typed, for what cannot be in an object store.
 
     Raises
     ------
@@ -59,22 +60,22 @@ def local_path(location: str | os.PathLike[str], *, argument: str) -> Path:
     """
     place = locate(location, argument=argument)
     if isinstance(place, ObjectPath):
-        raise UsageError(f"{spelled(argument)} {place} must be on this machine: give a local path")
+        raise UsageError(f"{spelled(argument)} {place} is not on this machine", fix="give a local path")
     return place
 
 
-def new_run_id() -> str:
-    """Draw a name for one run of a command, that no other run has."""
+def unique_name() -> str:
+    """Return a random name that no process has had before: 16 hex digits."""
     return secrets.token_hex(8)
 
 
 def same_place(one: Place, other: Place) -> bool:
-    """Whether two places are the same, through links too."""
+    """Return whether two places are the same, also through links."""
     return _real(one) == _real(other)
 
 
-def lies_in(inner: Place, outer: Place) -> int | None:
-    """Say how many levels one place lies below another; None where it does not."""
+def depth_below(inner: Place, outer: Place) -> int | None:
+    """Return how many levels one place is below another; None if it is not below it."""
     a, b = _real(inner), _real(outer)
     return len(a) - len(b) if a[: len(b)] == b and len(a) > len(b) else None
 
@@ -86,7 +87,7 @@ def _real(place: Place) -> tuple[str, ...]:
 
 
 def subdirectories(root: Place, depth: int = 1) -> list[str]:
-    """List the directories ``depth`` levels below ``root``, as paths relative to it, sorted; hidden ones are not."""
+    """List the directories ``depth`` levels below ``root`` that are not hidden, as sorted paths relative to it."""
     if isinstance(root, Path):
         return local.subdirectories(root, depth)
     level = [root]
@@ -98,29 +99,29 @@ def subdirectories(root: Place, depth: int = 1) -> list[str]:
 
 
 def check_directory(place: Place, *, argument: str) -> None:
-    """See that a directory can be made, or be written to, without making it (UsageError).
+    """Check, without creating it, that a directory can be created or written to (UsageError).
 
-    In a store nothing is tried: what may be written there only a write can tell.
+    In a store nothing is tried: only a write can show what may be written there.
     """
     if isinstance(place, Path):
         local.check_directory(place, argument=argument)
     elif place.key and place.is_file():
-        raise UsageError(f"{spelled(argument)} {place}: an object is in the way of that directory")
+        raise UsageError(f"{spelled(argument)} {place} is an object, not a directory", fix="give another directory")
 
 
 def make_directory(place: Place, *, argument: str) -> None:
-    """Create a directory for output, where there are directories, and see that it can be written to (UsageError)."""
+    """Create a directory for output and check that it can be written to (UsageError); a store needs no directories."""
     if isinstance(place, Path):
         local.make_directory(place, argument=argument)
 
 
 def output_file(location: str | os.PathLike[str], *, argument: str) -> Place:
-    """Turn what the user typed into a place that a file can be put at.
+    """Return the place that the user typed, after checking that a file can be written there.
 
     Raises
     ------
     UsageError
-        If it is anything but a file (a directory, a device, a pipe), or its own directory is not there or cannot be
+        If it is anything but a file (a directory, a device, a pipe), or its directory does not exist or cannot be
         written.
 
     """
@@ -128,12 +129,12 @@ def output_file(location: str | os.PathLike[str], *, argument: str) -> Place:
     if isinstance(place, Path):
         return local.output_file(place, argument=argument)
     if not place.key:
-        raise UsageError(f"{spelled(argument)} {place} is a bucket: give a file in it")
+        raise UsageError(f"{spelled(argument)} {place} is a bucket", fix="give a file in it")
     return place
 
 
 def write_atomically(place: Place, data: bytes) -> None:
-    """Put a whole file in place in one step, or leave what was there (StorageError)."""
+    """Write a whole file in one step, or leave what was there (StorageError)."""
     if isinstance(place, Path):
         local.write_atomically(place, data)
     else:
@@ -141,7 +142,7 @@ def write_atomically(place: Place, data: bytes) -> None:
 
 
 def stage(place: Place, data: bytes) -> None:
-    """Write a new file that nobody reads yet, and wait until the storage has it (StorageError)."""
+    """Write a new file that nobody reads yet, and wait until it is stored (StorageError)."""
     if isinstance(place, Path):
         local.write_synced(place, data)
     else:
@@ -149,9 +150,9 @@ def stage(place: Place, data: bytes) -> None:
 
 
 def publish(staged: Place, final: Place) -> None:
-    """Make a finished file of the same storage visible under its name, in one step (StorageError).
+    """Make a staged file of the same storage visible under its name, in one step (StorageError).
 
-    In a store the staged object stays, for the owner to remove with all its staging: a request less a commit.
+    In a store the staged object stays until its owner removes all its staging: one request less per commit.
     """
     if isinstance(staged, Path) and isinstance(final, Path):
         local.publish(staged, final)
@@ -162,13 +163,13 @@ def publish(staged: Place, final: Place) -> None:
 
 
 def discard(staged: Place) -> None:
-    """Remove a staged file that is of no more use; in a store its owner removes it with all its staging."""
+    """Remove a staged file that is no longer needed; in a store its owner removes it with all its staging."""
     if isinstance(staged, Path):
         staged.unlink(missing_ok=True)
 
 
 def removals(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
-    """Divide files of one storage into parts that `remove` needs one round of requests for."""
+    """Divide files of one storage into parts that `remove` can remove in one round of requests each."""
     first = next(iter(places), None)
     at_once = removed_at_once(first) if isinstance(first, ObjectPath) else 500
     for start in range(0, len(places), at_once):
@@ -176,7 +177,7 @@ def removals(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
 
 
 def remove(places: Sequence[Place]) -> None:
-    """Remove files of one storage; what is gone already is no fault (StorageError)."""
+    """Remove files of one storage, whether or not they still exist (StorageError)."""
     objects = [place for place in places if isinstance(place, ObjectPath)]
     if objects:
         remove_objects(objects)
@@ -187,5 +188,5 @@ def remove(places: Sequence[Place]) -> None:
 
 
 def open_parquet(place: Place) -> Any:
-    """Give what pyarrow opens: a path, or a file that is read in ranges."""
+    """Return what pyarrow can open: a path, or a file that is read in ranges."""
     return place if isinstance(place, Path) else place.open()

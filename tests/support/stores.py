@@ -81,10 +81,10 @@ def free_port() -> int:
 
 @contextmanager
 def moto(bucket: str = "scans") -> Iterator[dict[str, str]]:
-    """moto's server with an empty bucket; gives the environment that leads a client to it."""
+    """moto's server with an empty bucket; yields the environment that leads a client to it."""
     port = free_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-P", str(ROOT / "tests/support/s3_server.py"), "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -354,18 +354,18 @@ def proxy(port: int, faults: Faults, passing: Passing | None = None) -> Iterator
 @contextmanager
 def environment(values: dict[str, str]) -> Iterator[None]:
     """Set variables for this process and what it starts, and open no store with the ones before."""
-    from lungct.storage.objects import _open_store
+    from lungct.storage.client import open_store
 
     names = set(values) | {name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))}
     before = {name: os.environ.get(name) for name in names}
-    _open_store.cache_clear()
+    open_store.cache_clear()
     for name in names:
         os.environ.pop(name, None)
     os.environ.update(values)
     try:
         yield
     finally:
-        _open_store.cache_clear()
+        open_store.cache_clear()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
