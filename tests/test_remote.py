@@ -20,7 +20,7 @@ from support.tables import row_list, write_cohort
 import lungct
 from lungct.storage import ObjectPath
 
-pytestmark = [pytest.mark.faults, pytest.mark.ray]
+pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.stores]
 PATIENTS = 12
 FLAGS = ("--backbone", "resnet18", "--weights", "random:3", "--shard-patients", 2, "--quiet")
 

@@ -74,6 +74,7 @@ def test_a_death_is_tried_again_and_two_are_the_patients(patient: Path) -> None:
         assert len(sandbox.prepare(str(patient), "dsb2017").pixels) == 3
 
 
+@pytest.mark.slow
 def test_time_and_memory_have_limits(patient: Path) -> None:
     with Sandbox(base_seconds=0.0, seconds_per_file=0.0001) as sandbox:
         with pytest.raises(SeriesError, match="ran past its time") as late:

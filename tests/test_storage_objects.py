@@ -36,6 +36,8 @@ from lungct.storage import (
     subdirectories,
 )
 
+pytestmark = pytest.mark.stores
+
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, str]]:
