@@ -25,7 +25,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def release(checkout: Path, version: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, checkout / "scripts" / "release.py", version]
+    command: list[str | Path] = [sys.executable, checkout / "scripts" / "release.py", version]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
