@@ -13,8 +13,9 @@ demo: .venv/installed  ## run everything on a synthetic cohort, from DICOM to a 
 test: .venv/installed-dev  ## run the test suite: under 8 minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-fast: .venv/installed-dev  ## run what needs neither Ray nor an emulator of a store: under a minute, for while you edit
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not ray and not stores and not slow and not faults and not cluster'
+test-fast: .venv/installed-dev  ## run the tests without Ray and stores, while you edit: under a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
+		-m 'not ray and not stores and not slow and not faults and not cluster'
 
 test-faults: .venv/installed-dev .venv/azurite/installed  ## kill processes, fill disks, refuse requests: 30 to 45 minutes
 	$(BIN)/python -m pytest -m faults
