@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share: Ray, and emulators of object stores."""
+"""What several tests share: one Ray for those that need it, object stores, and real data where it is there."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lungct.cluster import Session, connect
 
 @pytest.fixture(scope="module", params=stores.every_kind())
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stores.Store]:
-    """Each kind of object store in turn, with an empty bucket."""
-    with stores.store(request.param, tmp_path_factory.mktemp("store")) as emulator:
-        yield emulator
+    """An emulator of each kind of object store, with an empty bucket."""
+    with stores.store(request.param, tmp_path_factory.mktemp("store")) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[Session]:
-    """One Ray for all tests of this process that need it."""
+    """Ray in this process, for every test that asks for it."""
     with connect() as session:
         yield session
