@@ -1,9 +1,10 @@
-"""How fast a patient's many small objects come, when each request takes 50 ms.
+"""Measure how fast a patient's many small objects are fetched where every request takes 50 ms.
 
-usage: python bench/objects.py [OBJECTS] [DELAY_MS]     (default 600 objects of 0.5 MB, 50 ms)
+usage: python bench/objects.py [OBJECTS] [DELAY_MS]     (default: 600 objects of 0.5 MB, 50 ms)
 
-A server of its own process speaks as much S3 as reading needs, from memory, and waits before each answer: an emulator
-would be what is measured. One request after another is timed beside, with a tenth of the objects.
+The server answers from memory, in a process of its own, and knows only as much of S3 as reading needs: an emulator
+would be slower than the client, and its speed would be measured. For comparison, a tenth of the objects are fetched
+one request after another.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -25,8 +26,8 @@ from lungct.storage import ObjectPath, local_copy
 BODY = bytes(range(256)) * 2048
 
 
-def serve(pipe: Any, objects: int, delay_s: float) -> None:
-    """Answer a listing of ``patient/`` and the objects in it, each after a while."""
+def serve(connection: Connection, objects: int, delay_s: float) -> None:
+    """Serve a listing of ``patient/`` and the objects in it, each answer delayed; send the port first."""
     entry = (
         "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
         "<ETag>x</ETag><Size>{}</Size></Contents>"
@@ -55,30 +56,31 @@ def serve(pipe: Any, objects: int, delay_s: float) -> None:
         request_queue_size = 256
 
     server = Server(("127.0.0.1", 0), Handler)
-    pipe.send(server.server_address[1])
+    connection.send(server.server_address[1])
     server.serve_forever()
 
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 600
-    delay = float(sys.argv[2]) / 1000 if len(sys.argv) > 2 else 0.05
-    ours, theirs = get_context("spawn").Pipe()
-    server = get_context("spawn").Process(target=serve, args=(theirs, count, delay), daemon=True)
+    delay_s = float(sys.argv[2]) / 1000 if len(sys.argv) > 2 else 0.05
+    spawn = get_context("spawn")
+    receiver, sender = spawn.Pipe()
+    server = spawn.Process(target=serve, args=(sender, count, delay_s), daemon=True)
     server.start()
     patient = ObjectPath("s3://scans", "patient")
-    with stores.environment(stores.s3_environment(ours.recv())):
+    with stores.environment(stores.s3_environment(receiver.recv())):
         few = max(1, count // 10)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         for i in range(few):
             (patient / f"{i:04d}").read_bytes()
-        alone = few / (time.perf_counter() - begun)
-        begun = time.perf_counter()
+        one_by_one = few / (time.perf_counter() - start)
+        start = time.perf_counter()
         with local_copy(str(patient)):
-            together = count / (time.perf_counter() - begun)
+            together = count / (time.perf_counter() - start)
     server.kill()
-    print(f"{count} objects of {len(BODY) >> 10} KiB, {delay * 1000:g} ms a request, one process")
-    print(f"one after another  {alone:8.1f} objects/s")
-    print(f"lungct             {together:8.1f} objects/s   ({together / alone:.1f} times)")
+    print(f"{count} objects of {len(BODY) >> 10} KiB, {delay_s * 1000:g} ms per request, one process")
+    print(f"one after another  {one_by_one:8.1f} objects/s")
+    print(f"lungct             {together:8.1f} objects/s   ({together / one_by_one:.1f} times)")
 
 
 if __name__ == "__main__":

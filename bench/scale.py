@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 GIB = 1 << 30
@@ -57,16 +58,16 @@ def main() -> None:
             },
         },
     )
-    preparation.find_device = lambda *_, **__: placement.Device("cuda", "bf16", "a simulated GPU")
+    patched: Any = preparation
+    patched.find_device = lambda *_, **__: placement.Device("cuda", "bf16", "a simulated GPU")
     begun = time.perf_counter()
     found = list_patients(src, depth=1, without=out)
     listing = time.perf_counter() - begun
     assert len(found) == options.patients
 
     watch = Watch(out)
-    network = {"backbone": "resnet18", "weights": "random:1", "device": "cuda"}
     begun = time.perf_counter()
-    summary = lungct.extract(src, out, quiet=False, **network)
+    summary = lungct.extract(src, out, backbone="resnet18", weights="random:1", device="cuda", quiet=False)
     extraction = time.perf_counter() - begun
     watch.stop()
     assert summary.extracted == options.patients

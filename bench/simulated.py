@@ -48,6 +48,6 @@ def hook() -> None:
 
     worker.prepare_patient = prepare
     backbone.Backbone = Backbone  # type: ignore[assignment,misc]
-    backbone.resolve_device = lambda device="auto": device  # type: ignore[assignment]
-    backbone.resolve_precision = lambda precision, device: "bf16"  # type: ignore[assignment]
-    backbone.device_name = lambda device: "a simulated GPU"  # type: ignore[assignment]
+    backbone.resolve_device = lambda device="auto": device
+    backbone.resolve_precision = lambda precision, device: "bf16"
+    backbone.device_name = lambda device: "a simulated GPU"

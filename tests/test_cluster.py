@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -385,12 +386,12 @@ def test_ray_down_ends_ray_everywhere(cluster: Cluster) -> None:
     down = cluster.operate("ray", "down", "--yes", FILE, timeout=240)
     assert down.returncode == 0, down.stdout
     for host in cluster.network.hosts:
-        took = wait_until(lambda host=host: not ray_runs(host), 240, f"no Ray on {host.name}")
+        took = wait_until(partial(no_ray_runs, host), 240, f"no Ray on {host.name}")
         print(f"{host.name}: no Ray {took:.0f} s later")
 
 
-def ray_runs(host: Host) -> bool:
-    return any("raylet" in name or "gcs_server" in name for name in host.processes())
+def no_ray_runs(host: Host) -> bool:
+    return not any("raylet" in name or "gcs_server" in name for name in host.processes())
 
 
 def test_processes_end_with_their_host(network: Network, tmp_path: Path) -> None:

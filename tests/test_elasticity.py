@@ -169,15 +169,15 @@ def test_a_node_that_sees_neither_src_nor_dir_is_named(cluster: Cluster, cohort:
 
     add_gpu(cluster)
     blind = ray.nodes()[-1]["NodeManagerAddress"]
-    sight = checks.look(str(tmp_path / "nowhere"), str(tmp_path / "out/.lungct/staging/x/y"))
-    assert sight.unseen == (f"SRC {tmp_path / 'nowhere'}", f"--out {tmp_path / 'out'}")
+    report = checks.report_node(str(tmp_path / "nowhere"), str(tmp_path / "out/.lungct/staging/x/y"))
+    assert report.unseen == ("SRC", "out")
     # The directory exists when the driver looks, and is gone when the nodes do.
     gone = tmp_path / "gone"
     write_series(gone / "p", slices=4, rows=32, columns=32)
     owner = lungct.storage.own(tmp_path / "out")
     (gone / "p").rename(tmp_path / "p")
     gone.rmdir()
-    with pytest.raises(UsageError, match=f"node {blind} does not see SRC {gone}"):
+    with pytest.raises(UsageError, match=f"node {blind} does not see src={str(gone)!r}"):
         checks.check_nodes(gone, owner)
     owner.release()
 

@@ -13,6 +13,7 @@ from support.commands import lungct as run
 from support.commands import refused, start
 from support.tables import rows, state, write_cohort
 
+pytestmark = pytest.mark.ray
 FLAGS = ("--backbone", "resnet18", "--weights", "random:3")
 
 

@@ -1,8 +1,8 @@
-"""Things really killed, filled up and refused at seeded moments: the table must come out as the undisturbed one.
+"""Kills, full disks and refusing stores at seeded moments: the table comes out as if nothing had happened.
 
-Whatever is disturbed, the run finishes, or finishes after the same command again, and every row is equal, feature
-bytes included. The moments are drawn from the seed between the first file of the table and the time that the
-undisturbed run took for the rest.
+Whatever is disturbed, the extraction finishes, or finishes when the same command is run again, and every row is equal
+to the undisturbed one, feature bytes included. Each moment is drawn from a seed, between the first shard and the time
+by which an undisturbed extraction has written the last.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ray.cluster_utils import Cluster
 from support import stores
 from support.commands import lungct as run
 from support.commands import start
+from support.hosts import wait_until
 from support.tables import row_list, write_cohort
 
 import lungct
@@ -33,32 +35,33 @@ FLAGS = ("--backbone", "resnet18", "--weights", "random:3", "--shard-patients", 
 NETWORK: dict[str, Any] = {"backbone": "resnet18", "weights": "random:3", "shard_patients": 1}
 PATIENTS = 16
 SEEDS = (1, 2, 3)
-# The undisturbed run's time from its first file to its last, on two cores: faults fall within it.
+# Time from the first shard to the last of an undisturbed extraction on two cores: the span in which faults happen.
 SPAN_SECONDS = 4.0
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen patients, one of them (p04) with nothing but text."""
-    src = tmp_path_factory.mktemp("cohort")
-    return write_cohort(src, PATIENTS, slices=lambda i: 40, digits=2)
+    return write_cohort(tmp_path_factory.mktemp("cohort"), PATIENTS, slices=lambda i: 40, digits=2)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The rows of an extraction that nothing disturbs."""
     out = tmp_path_factory.mktemp("undisturbed")
     ran = run("extract", cohort, "--out", out, *FLAGS)
     assert ran.code == 0, ran
     return row_list(out)
 
 
-def whole(table: str | Path) -> None:
+def check_table(table: str | Path) -> None:
+    """Check that every file of a table is whole."""
     ran = run("status", table, "--check")
     assert ran.code == 0, ran
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """The processes below one: their numbers and command lines."""
+    """Return the process's descendants: pid -> command line."""
     parents: dict[int, int] = {}
     lines: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
@@ -78,15 +81,12 @@ def descendants(pid: int) -> dict[int, str]:
         below |= more
 
 
-def await_files(count: Callable[[], int], least: int = 1, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while count() < least:
-        assert time.monotonic() < deadline, "no file of the table in time"
-        time.sleep(0.05)
-
-
-def shards(table: Path) -> int:
+def count_shards(table: Path) -> int:
     return len(list(table.glob("features/part-*.parquet")))
+
+
+def grown(table: Path, shards: int) -> bool:
+    return count_shards(table) > shards
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -96,7 +96,7 @@ def test_a_killed_worker_changes_nothing(
 ) -> None:
     draw = random.Random(f"{victim} {seed}")
     process = start("extract", cohort, "--out", tmp_path, *FLAGS)
-    await_files(lambda: shards(tmp_path))
+    wait_until(lambda: count_shards(tmp_path), 180, "the first shard")
     killed = 0
     end = time.monotonic() + 60
     time.sleep(draw.uniform(0, SPAN_SECONDS / 2))
@@ -109,74 +109,73 @@ def test_a_killed_worker_changes_nothing(
         time.sleep(0.01)
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, (stdout, stderr)
-    assert killed or shards(tmp_path) == PATIENTS
+    assert killed or count_shards(tmp_path) == PATIENTS
     assert row_list(tmp_path) == undisturbed
-    whole(tmp_path)
+    check_table(tmp_path)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_killed_driver_goes_on(seed: int, cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_killed_driver_is_resumed(seed: int, cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
     draw = random.Random(f"driver {seed}")
     for _ in range(2):
-        have = shards(tmp_path)
         process = start("extract", cohort, "--out", tmp_path, *FLAGS)
-        await_files(lambda before=have: shards(tmp_path) - before)  # type: ignore[misc]
+        wait_until(partial(grown, tmp_path, count_shards(tmp_path)), 180, "one more shard")
         time.sleep(draw.uniform(0, SPAN_SECONDS / 4))
         process.kill()
         process.communicate()
     ran = run("extract", cohort, "--out", tmp_path, *FLAGS)
     assert ran.code == 0, ran
     assert row_list(tmp_path) == undisturbed
-    whole(tmp_path)
+    check_table(tmp_path)
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head without work and two nodes of one core."""
+    """A head that takes no work, and two nodes of one core each."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 200 << 20})
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 200 << 20})
     for _ in range(2):
-        found.add_node(num_cpus=1, object_store_memory=200 << 20)
-    ray.init(address=found.address, log_to_driver=False)
+        nodes.add_node(num_cpus=1, object_store_memory=200 << 20)
+    ray.init(address=nodes.address, log_to_driver=False)
     try:
-        yield found
+        yield nodes
     finally:
         ray.shutdown()
-        found.shutdown()
+        nodes.shutdown()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("what", ["raylet", "node"])
+@pytest.mark.parametrize("lost", ["raylet", "node"])
 def test_a_lost_node_changes_nothing(
-    what: str,
+    lost: str,
     seed: int,
     cluster: Cluster,
     cohort: Path,
     undisturbed: list[dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    draw = random.Random(f"{what} {seed}")
-    outcome: list[Any] = []
-    work = threading.Thread(target=lambda: outcome.append(lungct.extract(cohort, tmp_path, **NETWORK)), daemon=True)
+    draw = random.Random(f"{lost} {seed}")
+    summaries: list[lungct.ExtractSummary] = []
+    work = threading.Thread(target=lambda: summaries.append(lungct.extract(cohort, tmp_path, **NETWORK)), daemon=True)
     work.start()
-    await_files(lambda: shards(tmp_path))
+    wait_until(lambda: count_shards(tmp_path), 180, "the first shard")
     time.sleep(draw.uniform(0, SPAN_SECONDS / 2))
     victim = draw.choice(sorted(cluster.worker_nodes, key=lambda node: node.node_id))
-    if what == "raylet":
+    if lost == "raylet":
         victim.kill_raylet()
     else:
         cluster.remove_node(victim, allow_graceful=False)
     cluster.add_node(num_cpus=1, object_store_memory=200 << 20)
     work.join(300)
-    assert outcome, "the extraction has not ended"
-    assert (outcome[0].extracted, outcome[0].failed) == (PATIENTS - 1, 1)
+    assert summaries, "the extraction has not ended, or has failed"
+    assert (summaries[0].extracted, summaries[0].failed) == (PATIENTS - 1, 1)
     assert row_list(tmp_path) == undisturbed
-    whole(tmp_path)
+    check_table(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-def test_a_full_disk_ends_the_run_and_is_nobodys_error_row(
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_ends_the_extraction_without_an_error_row(
     cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
@@ -194,23 +193,25 @@ def test_a_full_disk_ends_the_run_and_is_nobodys_error_row(
         assert again.code == 0, again
         assert again.line["skipped"] == len(done)
         assert row_list(disk / "out") == undisturbed
-        whole(disk / "out")
+        check_table(disk / "out")
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_store_that_begins_to_refuse(
-    seed: int, cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
+def test_a_store_that_begins_to_refuse_requests_changes_nothing(
+    seed: int, cohort: Path, undisturbed: list[dict[str, Any]]
 ) -> None:
     draw = random.Random(f"store {seed}")
     lock = threading.Lock()
-    left = [draw.randrange(200, 500)]
+    answered = 0
+    most = draw.randrange(200, 500)
 
     def refuse(method: str, path: str) -> bool:
+        nonlocal answered
         with lock:
-            left[0] -= 1
-            return left[0] < 0
+            answered += 1
+            return answered > most
 
     with stores.moto() as direct, stores.environment(direct):
         stores.upload(cohort, ObjectPath("s3://scans", "cohort"))
@@ -227,4 +228,4 @@ def test_a_store_that_begins_to_refuse(
         again = run(*command, "--take-over", **(direct | {"LUNGCT_RENEW_SECONDS": "1"}))
         assert again.code == 0, again
         assert row_list(str(out)) == undisturbed
-        whole(str(out))
+        check_table(str(out))

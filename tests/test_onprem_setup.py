@@ -21,6 +21,7 @@ import pytest
 import yaml
 from support import ROOT
 
+pytestmark = pytest.mark.slow
 TOOLS = ["bash", "chmod", "cut", "dirname", "flock", "grep", "hostname", "ln", "paste", "readlink"]
 TOOLS += ["rm", "sh"]
 PACKAGES = {"ray": "2.60.0", "numpy": "2.1.0", "aiohttp-cors": "0.8.1"}

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from support.commands import lungct as run
 from support.ct_files import noise, write_series
 
+pytestmark = pytest.mark.ray
 TEXT = "CANARY"
 UID = "1.2.826.0.1.3680043.10.99.4242"
 DATE = "19010203"

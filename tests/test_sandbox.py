@@ -85,6 +85,7 @@ def test_a_patient_is_tried_again_after_one_death_of_the_child_and_refused_after
         assert len(sandbox.prepare(str(patient), "dsb2017").pixels) == 3
 
 
+@pytest.mark.slow
 def test_a_patient_has_limits_of_time_and_memory(patient: Path) -> None:
     with Sandbox(base_seconds=0.0, seconds_per_file=0.0001) as sandbox:
         with pytest.raises(SeriesError, match="exceeded its time") as late:

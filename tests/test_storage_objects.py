@@ -38,6 +38,8 @@ from lungct.storage import (
     subdirectories,
 )
 
+pytestmark = pytest.mark.stores
+
 # moto lets nobody but a signed request touch an object, and does not check the signature.
 SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=AKIATESTONLY/20260101/us-east-1/s3/aws4_request"}
 

@@ -1,13 +1,14 @@
-"""Hosts for tests, all on this one machine: each with an address, processes, files and an sshd of its own.
+"""Hosts for tests, all on this one machine, each with its own address, processes, files and sshd.
 
 A host is a set of Linux namespaces (network, processes, mounts, name, IPC) around a first process. It has one address
-on a network that leads nowhere else, its own /tmp, /dev/shm, /run and home directories, and one account, `ACCOUNT`,
-without rights. Of this machine's files it sees the system's, and, read-only and at their own paths, the running Python
-with its packages and a checkout; `SHARED` is one directory that all hosts see and may write.
+on a network that leads nowhere else, its own /tmp, /dev/shm, /run and home directories, and one unprivileged account,
+`ACCOUNT`. Of this machine's files it sees those of the system and, read-only and at their usual paths, the running
+Python with its packages and a checkout. `SHARED` is one directory that all hosts can see and write to.
 
-The operator is one more host, without sshd: people's commands run there. The bridge between all is in its network, so
-nothing appears in this machine's own network, process table or mounts. Hosts end when their first process ends, which
-the kernel sees to even when the test is killed: all processes, mounts and network devices of the host end with it.
+The operator is one more host, without sshd: commands that a person would type run there. The bridge that connects all
+hosts is in the operator's network, so nothing appears in this machine's own network, process table or mounts. A host
+ends when its first process ends, and the kernel ends that process even when the test is killed; all processes, mounts
+and network devices of the host end with it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import site
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ NETWORK = "10.77.0"
 SHM_BYTES = 600 << 20
 TMP_BYTES = 2 << 30
 PROGRAMS = ("ip", "nsenter", "ps", "rsync", "setpriv", "ssh", "/usr/sbin/sshd", "unshare")
-# Top directories that are the system's, and seen as they are; any other is hidden but for what is shown in it.
+# Top-level directories that hosts see as they are. Any other is hidden, except for what is mounted in it.
 SYSTEM = ("bin", "etc", "lib", "lib64", "nix", "opt", "sbin", "usr")
 SSHD_CONFIG = """\
 HostKey /etc/ssh/host_key
@@ -48,7 +49,7 @@ MaxStartups 100
 
 @dataclass
 class Host:
-    """One host: its name and address, its home directory as this machine sees it, and the pid of its first process."""
+    """A host: its name, its address, its home directory and the pid of its first process, both as seen from outside."""
 
     name: str
     address: str
@@ -57,7 +58,7 @@ class Host:
     environment: dict[str, str] = field(default_factory=dict)
 
     def enter(self, *command: object, cwd: str = HOME, **environment: str) -> list[str]:
-        """Give the command line that runs a command on the host, as the account."""
+        """Return the command line that runs a command on the host, as the account."""
         values = {
             "HOME": HOME,
             "USER": ACCOUNT,
@@ -76,7 +77,7 @@ class Host:
     def run(
         self, *command: object, cwd: str = HOME, timeout: float = 120, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the host, as the account; stderr comes with stdout."""
+        """Run a command on the host, as the account, with stderr in stdout."""
         return subprocess.run(
             self.enter(*command, cwd=cwd, **environment),
             stdin=subprocess.DEVNULL,
@@ -88,7 +89,7 @@ class Host:
         )
 
     def start(self, *command: object, cwd: str = HOME, **environment: str) -> subprocess.Popen[str]:
-        """Start a command on the host, as the account; it ends with the host at the latest."""
+        """Start a command on the host, as the account, and return at once; it ends with the host at the latest."""
         return subprocess.Popen(
             self.enter(*command, cwd=cwd, **environment),
             stdin=subprocess.DEVNULL,
@@ -98,13 +99,13 @@ class Host:
         )
 
     def processes(self) -> list[str]:
-        """Tell the host's processes by what they call themselves."""
+        """Return the command line of every process on the host."""
         return self.run("ps", "-eo", "args").stdout.splitlines()[1:]
 
 
 @dataclass
 class Network:
-    """The operator, the hosts, and the one directory that they all see, as this machine sees it."""
+    """The operator, the hosts and, as seen from outside, the directory that they share and the checkout."""
 
     operator: Host
     hosts: list[Host]
@@ -112,57 +113,57 @@ class Network:
     checkout: Path
 
     def plug(self, host: Host, *, connected: bool) -> None:
-        """Cut a host off from all others, or connect it again."""
+        """Connect a host to all others, or cut it off."""
         state = "up" if connected else "down"
         _in_network(self.operator, "ip", "link", "set", f"to-{host.name}", state)
 
 
 def missing() -> list[str]:
-    """Tell what this machine lacks for having hosts."""
+    """Return the names of what this machine lacks to run hosts: root, programs."""
     lacking = [program for program in PROGRAMS if shutil.which(program) is None]
     return lacking if os.geteuid() == 0 else ["root", *lacking]
 
 
 @contextmanager
 def network(directory: Path, names: Sequence[str]) -> Iterator[Network]:
-    """Have hosts of these names while the context lasts, and an operator who may log in to them.
+    """Run hosts with these names, and an operator who may log in to them.
 
     Parameters
     ----------
     directory
-        An empty directory of this machine: homes, the shared directory and a copy of the checkout are made in it.
+        An empty directory, for the homes, the shared directory and a copy of the checkout.
 
     """
     checkout = copy_checkout(directory / "checkout")
     shared = directory / "shared"
     shared.mkdir()
-    _own(shared)
+    _chown(shared)
     addresses = {name: f"{NETWORK}.{i + 1}" for i, name in enumerate(names)}
-    key = _files(directory, {**addresses, "operator": f"{NETWORK}.254"})
+    key = _prepare_files(directory, {**addresses, "operator": f"{NETWORK}.254"})
     with ExitStack() as stack:
-        operator = stack.enter_context(_host(directory, "operator", f"{NETWORK}.254", "sleep"))
+        operator = stack.enter_context(_host(directory, "operator", f"{NETWORK}.254", sshd=False))
         shutil.copy(key, operator.home / ".ssh" / "lungct_cluster")
-        _own(operator.home / ".ssh" / "lungct_cluster")
+        _chown(operator.home / ".ssh" / "lungct_cluster")
         _in_network(operator, "ip", "link", "add", "bridge", "type", "bridge")
         _set_address(operator, "bridge")
         hosts = []
         for name, address in addresses.items():
-            host = stack.enter_context(_host(directory, name, address, "sshd"))
+            host = stack.enter_context(_host(directory, name, address, sshd=True))
             _connect(operator, host)
             hosts.append(host)
         yield Network(operator, hosts, shared, checkout)
 
 
 def copy_checkout(to: Path) -> Path:
-    """Copy the checkout without what git ignores, so that nobody changes it meanwhile."""
+    """Copy the checkout, without what git ignores, so that later changes to it do not reach the hosts."""
     ignored = (ROOT / ".gitignore").read_text().split()
     names = [name.strip("/") for name in ignored]
     shutil.copytree(ROOT, to, ignore=shutil.ignore_patterns(".git", *names), symlinks=True)
     return to
 
 
-def _files(directory: Path, addresses: dict[str, str]) -> Path:
-    """Make every host's home and system files, and give the key that logs in to all of them."""
+def _prepare_files(directory: Path, addresses: dict[str, str]) -> Path:
+    """Write every host's home and system files, and return the path of the key that opens all of them."""
     key = directory / "key"
     _ssh_key(key)
     for name in addresses:
@@ -170,15 +171,15 @@ def _files(directory: Path, addresses: dict[str, str]) -> Path:
         etc = directory / name / "etc"
         (home / ".ssh").mkdir(parents=True, mode=0o700)
         shutil.copy(f"{key}.pub", home / ".ssh" / "authorized_keys")
-        # A prepared Python, as an account finds it; the network leads to no index that one could be installed from.
+        # The account finds a prepared Python, because no package index can be reached from the network.
         (home / ".bashrc").write_text(f"export PATH={shlex.quote(sys.prefix)}/bin:$PATH\n")
-        _own(home, *home.rglob("*"))
-        _etc(etc, addresses)
+        _chown(home, *home.rglob("*"))
+        _prepare_etc(etc, addresses)
     return key
 
 
-def _etc(etc: Path, addresses: dict[str, str]) -> None:
-    """Make the files of /etc in which hosts differ from this machine."""
+def _prepare_etc(etc: Path, addresses: dict[str, str]) -> None:
+    """Write the files of /etc in which a host differs from this machine."""
     (etc / "ssh").mkdir(parents=True)
     _ssh_key(etc / "ssh" / "host_key")
     (etc / "ssh" / "sshd_config").write_text(SSHD_CONFIG)
@@ -190,27 +191,27 @@ def _etc(etc: Path, addresses: dict[str, str]) -> None:
         (etc / name).write_text("\n".join([*others, line, ""]))
     (etc / "shadow").write_text(f"root:*:19000::::::\n{ACCOUNT}:*:19000::::::\n")
     (etc / "shadow").chmod(0o600)
-    named = [f"{address} {name}" for name, address in addresses.items()]
-    (etc / "hosts").write_text("\n".join(["127.0.0.1 localhost", *named, ""]))
+    lines = [f"{address} {name}" for name, address in addresses.items()]
+    (etc / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
 
 
 def _ssh_key(path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
 
 
-def _own(*paths: Path) -> None:
-    """Give paths to the account of the hosts."""
+def _chown(*paths: Path) -> None:
+    """Make the hosts' account the owner of paths."""
     for path in paths:
         os.chown(path, UID, UID, follow_symlinks=False)
 
 
 @contextmanager
-def _host(directory: Path, name: str, address: str, serve: str) -> Iterator[Host]:
-    """Have one host while the context lasts; its network is not connected yet."""
+def _host(directory: Path, name: str, address: str, *, sshd: bool) -> Iterator[Host]:
+    """Run one host, not yet connected to the network."""
     files = directory / name
-    script = "\n".join(_begin(directory, name, serve))
+    script = "\n".join(_setup_commands(directory, name, sshd=sshd))
     with (files / "log").open("w") as log:
-        # The host's first process is killed when unshare ends, and unshare when this process does.
+        # unshare is killed when this process ends, and the host's first process when unshare ends.
         outer = subprocess.Popen(
             [
                 *("setpriv", "--pdeathsig", "KILL"),
@@ -232,27 +233,27 @@ def _host(directory: Path, name: str, address: str, serve: str) -> Iterator[Host
         outer.wait()
 
 
-def _begin(directory: Path, name: str, serve: str) -> Iterator[str]:
-    """Say, in commands of a shell, how a host's first process sets its files up, and what it does then."""
+def _setup_commands(directory: Path, name: str, *, sshd: bool) -> Iterator[str]:
+    """Yield the shell commands of a host's first process: set up the host's files, then serve or sleep."""
     files = directory / name
-    shown = [(path, path) for path in _python_paths()]
-    shown += [(str(directory / "checkout"), str(ROOT))]
+    read_only = [(path, path) for path in _python_paths()]
+    read_only += [(str(directory / "checkout"), str(ROOT))]
     writable = [(str(files / "home"), HOME), (str(directory / "shared"), SHARED)]
     yield "set -eu"
     for file in ("ssh", "passwd", "group", "shadow", "hosts"):
         yield f"mount --bind {shlex.quote(str(files / 'etc' / file))} /etc/{file}"
     yield "mount -t tmpfs tmpfs /mnt"
-    every = sorted({target: source for source, target in shown + writable}.items())
-    for i, (_, source) in enumerate(every):
+    mounts = sorted({target: source for source, target in read_only + writable}.items())
+    for i, (_, source) in enumerate(mounts):
         yield f"mkdir /mnt/{i}; mount --bind {shlex.quote(source)} /mnt/{i}"
-    for top in sorted({"home", "root", "srv", *(target.split("/")[1] for target, _ in every)}):
+    for top in sorted({"home", "root", "srv", *(target.split("/")[1] for target, _ in mounts)}):
         if top not in (*SYSTEM, "tmp"):
             yield f"mount -t tmpfs -o mode=755 tmpfs /{shlex.quote(top)}"
     yield f"mount -t tmpfs -o mode=1777,size={TMP_BYTES} tmpfs /tmp"
-    for i, (target, _) in enumerate(every):
+    for i, (target, _) in enumerate(mounts):
         place = shlex.quote(target)
         yield f"mkdir -p {place}; mount --bind /mnt/{i} {place}"
-    for target, source in every:
+    for target, source in mounts:
         if (source, target) not in writable:
             yield f"mount -o remount,bind,ro {shlex.quote(target)}"
     yield "umount --recursive --lazy /mnt"
@@ -260,12 +261,12 @@ def _begin(directory: Path, name: str, serve: str) -> Iterator[str]:
     yield "mount -t tmpfs -o mode=755 tmpfs /run; mkdir /run/sshd"
     yield "mount -t proc proc /proc"
     yield f"hostname {name}; ip link set lo up; echo ready"
-    # The shell waits, so that processes whose parents have ended are reaped.
-    yield "/usr/sbin/sshd -D -e & wait" if serve == "sshd" else "sleep infinity & wait"
+    # The shell waits, as init does, so that it reaps processes whose parents have ended.
+    yield "/usr/sbin/sshd -D -e & wait" if sshd else "sleep infinity & wait"
 
 
 def _python_paths() -> list[str]:
-    """Tell the directories that the running Python and its packages are in."""
+    """Return the directories of the running Python and its packages that are not among the system's."""
     paths = {sys.prefix, sys.base_prefix, *site.getsitepackages()}
     paths |= {path for path in sys.path if path.endswith("-packages")}
     return [
@@ -276,7 +277,7 @@ def _python_paths() -> list[str]:
 
 
 def _connect(operator: Host, host: Host) -> None:
-    """Put a cable between a host and the bridge."""
+    """Connect a host to the bridge by a pair of virtual Ethernet devices."""
     near = f"to-{host.name}"
     far = ("peer", "name", "eth0", "netns", str(host.pid))
     _in_network(operator, "ip", "link", "add", near, "type", "veth", *far)
@@ -290,20 +291,19 @@ def _set_address(host: Host, device: str) -> None:
 
 
 def _in_network(host: Host, *command: str) -> None:
-    """Run a command as root in the host's network alone."""
+    """Run a command as root, in the host's network and otherwise outside the host."""
     subprocess.run(["nsenter", f"--target={host.pid}", "--net", *command], check=True)
 
 
 def kill_all(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """End what `Host.start` began and nobody waits for any more."""
+    """Kill processes that `Host.start` started and that are no longer needed."""
     for process in processes:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
 
-def wait_until(condition: object, seconds: float, what: str) -> float:
-    """Wait until a condition holds, and tell how long that took."""
-    assert callable(condition)
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> float:
+    """Wait until a condition holds, and return the seconds that took."""
     begun = time.monotonic()
     while not condition():
         assert time.monotonic() - begun < seconds, f"not within {seconds:g} s: {what}"

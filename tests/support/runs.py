@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ import numpy as np
 
 from lungct import metrics
 from lungct.rundir import Run, RunWriter, Scores, usable_run
-from support import planted
+from support import planted, tables
 from support.planted import DIM
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'\n\u202eevil"
@@ -80,7 +81,10 @@ def made_up_run(
         "schema": 1,
         "kind": "run",
         "lungct": "0.1.0",
-        "table": {"path": "/data/features", "settings": planted.settings(weights=weights).as_dict()},
+        "table": {
+            "path": "/data/features",
+            "settings": replace(tables.SETTINGS, dim=planted.DIM, weights=weights).as_dict(),
+        },
         "labels": {"path": "/data/labels.csv", "sha256": "cd" * 32},
         "id_column": "id",
         "label_column": "cancer",

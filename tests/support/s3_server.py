@@ -24,8 +24,9 @@ def one_at_a_time(app: Any) -> Any:
 
 
 def main() -> None:
-    run_simple = server.run_simple
-    server.run_simple = lambda host, port, app, **options: run_simple(host, port, one_at_a_time(app), **options)
+    serving: Any = server
+    run_simple = serving.run_simple
+    serving.run_simple = lambda host, port, app, **options: run_simple(host, port, one_at_a_time(app), **options)
     server.main()
 
 

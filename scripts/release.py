@@ -1,0 +1,64 @@
+"""Prepare a release: set the version, date the changelog and the citation, and print the commands that tag it.
+
+usage: python scripts/release.py VERSION     (such as 0.2.0)
+
+Three files are changed: lungct/_version.py, CHANGELOG.md and CITATION.cff. Nothing is committed and nothing is pushed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def prepare(root: Path, version: str, date: str) -> None:
+    """Write the version and the date into the files of a checkout.
+
+    Raises
+    ------
+    SystemExit
+        For a version that is not three numbers or already in the changelog, and where nothing is unreleased.
+
+    """
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise SystemExit(f"{version} is not a version: give three numbers, such as 0.2.0")
+    log = (root / "CHANGELOG.md").read_text()
+    if re.search(rf"^## {re.escape(version)}\b", log, re.MULTILINE):
+        raise SystemExit(f"CHANGELOG.md already has a section {version}: give a later version")
+    if not re.search(r"^## Unreleased\n\n- ", log, re.MULTILINE):
+        raise SystemExit("CHANGELOG.md has nothing under Unreleased: list what users will notice")
+    changed = {
+        path: _replaced(root / path, pattern, line)
+        for path, pattern, line in (
+            ("CHANGELOG.md", r"^## Unreleased$", f"## {version} ({date})"),
+            ("CITATION.cff", r"^version: .*(\ndate-released: .*)?$", f"version: {version}\ndate-released: {date}"),
+            ("lungct/_version.py", r"^__version__ = .*$", f'__version__ = "{version}"'),
+        )
+    }
+    for path, text in changed.items():
+        (root / path).write_text(text)
+
+
+def _replaced(path: Path, pattern: str, line: str) -> str:
+    """Return the text of a file with the one match of a pattern replaced."""
+    text, count = re.subn(pattern, line, path.read_text(), flags=re.MULTILINE)
+    if count != 1:
+        raise SystemExit(f"{path} should have exactly one line {pattern}, and has {count}: mend it first")
+    return text
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python scripts/release.py VERSION")
+    version = sys.argv[1]
+    prepare(ROOT, version, datetime.now(UTC).date().isoformat())
+    print(f"git commit -m 'Release {version}' CHANGELOG.md CITATION.cff lungct/_version.py")
+    print(f"git tag -a v{version} -m 'lungct {version}'")
+
+
+if __name__ == "__main__":
+    main()
