@@ -212,7 +212,7 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(cohort: Path, tmp_pat
         ((cohort, "--out", out, "--patients", tmp_path / "none"), "cannot be read"),
         ((cohort, "--out", out, "--unknown"), "--unknown"),
         ((cohort, "--out", cohort / "p1" / "out"), "inside a patient"),
-        ((cohort, "--out", "ftp://host/x"), "ftp:// is no storage"),
+        ((cohort, "--out", "ftp://host/x"), "cannot open ftp://"),
         ((cohort,), "--out"),
     ):
         assert sentence in refused("extract", *arguments)

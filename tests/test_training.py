@@ -114,7 +114,7 @@ def test_labels_that_cannot_be_used_are_refused_by_name(tmp_path: Path, data: by
 def test_labels_that_are_a_directory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a directory"):
         training.read_labels(tmp_path)
-    with pytest.raises(UsageError, match="ftp://"):
+    with pytest.raises(UsageError, match="cannot open ftp://"):
         training.read_labels("ftp://host/labels.csv")
 
 
