@@ -371,7 +371,7 @@ def test_parse_weights_accepts_a_seed_or_shows_how_to_write_it(text: str) -> Non
         (lambda: bb.load_weights("vgg16", "random:0"), "backbone must be one of .*, not 'vgg16'"),
         (lambda: bb.parse_weights("/nowhere/w.pth"), "no weights file /nowhere/w.pth: give imagenet, random:SEED or"),
         (lambda: bb.parse_weights(""), "weights is empty"),
-        (lambda: bb.parse_weights("s3://bucket/w.pth"), "weights s3://bucket/w.pth must be on this machine"),
+        (lambda: bb.parse_weights("s3://bucket/w.pth"), "weights s3://bucket/w.pth is not on this machine"),
         (lambda: bb.parse_weights("random"), "weights='random' has no seed"),
         (lambda: bb.parse_weights(f"random:{2**64}"), "has no seed from 0 to 2"),
         (lambda: bb.resolve_device("tpu"), "device must be one of auto, cpu, cuda, not 'tpu'"),

@@ -21,6 +21,7 @@ from lungct.extraction.preparation import PreparedTable, check_table_and_weights
 from lungct.extraction.request import ExtractRequest
 from lungct.extraction.worker import UnitReport
 from lungct.features import TableEntry, TableWriter
+from lungct.preprocess import Preset
 from lungct.progress import Progress
 from lungct.pseudonyms import read_key
 from lungct.storage import Owner, Place, locate
@@ -113,7 +114,7 @@ def extract(
     src: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    preset: str | None = None,
+    preset: Preset | None = None,
     backbone: str | None = None,
     weights: str | None = None,
     device: str = "auto",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lungct.arguments import at_least, one_of, spelled
 from lungct.backbone import DEVICES, PRECISIONS, check_backbone, parse_weights
 from lungct.errors import UsageError
-from lungct.preprocess import PRESETS
+from lungct.preprocess import PRESETS, Preset
 from lungct.pseudonyms import Key
 from lungct.storage import Place, depth_below, same_place
 
@@ -29,7 +29,7 @@ class ExtractRequest:
 
     src: Place
     out: Place
-    preset: str | None
+    preset: Preset | None
     backbone: str | None
     weights: str | None
     device: str
