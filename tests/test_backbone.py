@@ -68,7 +68,13 @@ def full_state() -> dict[str, torch.Tensor]:
     return state
 
 
-@pytest.mark.parametrize("name", bb.BACKBONES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("resnet101", "resnet152") else name
+        for name in bb.BACKBONES
+    ],
+)
 def test_features_are_torchvisions_input_to_fc_and_threads_do_not_change_a_byte(name: str) -> None:
     x = pixels(2)
     weights = bb.load_weights(name, "random:7")
@@ -152,6 +158,7 @@ print(hashlib.sha256(results[0].tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("omp", ["1", "4"])
 def test_process_environment_and_calling_thread_do_not_change_a_byte(resnet18: bb.Weights, omp: str) -> None:
     here = bb.Backbone("resnet18", resnet18, batch_size=2).features(pixels(3))

@@ -55,6 +55,7 @@ def test_unknown_names_are_refused(options: dict[str, str]) -> None:
         examine(**options)
 
 
+@pytest.mark.ray
 def test_the_command_prints_a_line_per_check_or_json() -> None:
     ran = run("doctor", "--device", "cpu", "--backbone", "resnet18", "--weights", "random:1")
     assert ran.code == 0, ran

@@ -200,6 +200,7 @@ def test_ids_reasons_and_settings_are_text_whatever_they_hold(tmp_path: Path) ->
     assert not {tag for tag, _ in page.tags} & {"script", "img"}
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_each_time_and_under_a_megabyte_for_a_large_cohort(
     tmp_path: Path,
 ) -> None:

@@ -321,6 +321,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("table") / "features", cohort(6, prefix="new")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["beside", "inside", "new"])
 def test_wherever_a_training_is_killed_run_is_whole_and_the_next_training_tidies_up(
     tmp_path: Path, table: Path, layout: str, monkeypatch: pytest.MonkeyPatch
