@@ -2,10 +2,6 @@
 
 This module lists the public names of the Python interface. Each is imported from its own module when it is first used,
 so that ``import lungct`` takes a few milliseconds.
-
->>> import lungct
->>> lungct.__version__
-'0.1.0'
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 usage: python scripts/release.py VERSION     (such as 0.2.0)
 
-Three files are changed: lungct/_version.py, CHANGELOG.md and CITATION.cff. Nothing is committed and nothing is pushed.
+Changed are lungct/_version.py, CHANGELOG.md, CITATION.cff, and the image's tag in the cluster files and their
+documentation. Nothing is committed and nothing is pushed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+IMAGE_FILES = ("cluster.yaml", "deploy/Dockerfile", "deploy/azure.yaml", "docs/cluster.md")
 
 
 def prepare(root: Path, version: str, date: str) -> None:
@@ -39,6 +41,11 @@ def prepare(root: Path, version: str, date: str) -> None:
             ("lungct/_version.py", r"^__version__ = .*$", f'__version__ = "{version}"'),
         )
     }
+    for path in IMAGE_FILES:
+        text, count = re.subn(r"/lungct:\d[\w.]*", f"/lungct:{version}", (root / path).read_text())
+        if count == 0:
+            raise SystemExit(f"{root / path} names no image /lungct:VERSION: mend it first")
+        changed[path] = text
     for path, text in changed.items():
         (root / path).write_text(text)
 
@@ -56,7 +63,7 @@ def main() -> None:
         raise SystemExit("usage: python scripts/release.py VERSION")
     version = sys.argv[1]
     prepare(ROOT, version, datetime.now(UTC).date().isoformat())
-    print(f"git commit -m 'Release {version}' CHANGELOG.md CITATION.cff lungct/_version.py")
+    print(f"git commit --all --message 'Release {version}'")
     print(f"git tag -a v{version} -m 'lungct {version}'")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-FILES = ("CHANGELOG.md", "CITATION.cff", "lungct/_version.py", "scripts/release.py")
+IMAGE_FILES = ("cluster.yaml", "deploy/Dockerfile", "deploy/azure.yaml", "docs/cluster.md")
+FILES = ("CHANGELOG.md", "CITATION.cff", "lungct/_version.py", "scripts/release.py", *IMAGE_FILES)
 
 
 @pytest.fixture
@@ -40,6 +42,8 @@ def test_the_version_is_set_and_dated_in_every_file(checkout: Path) -> None:
         assert citation.count(f"version: {version}\ndate-released: 20") == 1
         assert citation.count("date-released:") == 1
         assert f'__version__ = "{version}"\n' in (checkout / "lungct" / "_version.py").read_text()
+        for name in IMAGE_FILES:
+            assert set(re.findall(r"/lungct:(\S+)", (checkout / name).read_text())) == {version}
         (checkout / "CHANGELOG.md").write_text(
             changelog.replace("# Changelog\n", "# Changelog\n\n## Unreleased\n\n- More.\n")
         )
