@@ -15,7 +15,7 @@ import numpy as np
 from lungct.arguments import counted
 from lungct.dicom.geometry import SAME_POSITION_MM, slice_spacing
 from lungct.dicom.scan import Scan
-from lungct.dicom.selection import Candidate, choose
+from lungct.dicom.selection import Candidate, choose, most_common
 from lungct.dicom.series import DicomPixels, Series, instance_order, position_order
 from lungct.dicom.slices import Slice
 from lungct.dicom.surveying import Survey, check_survey
@@ -50,7 +50,7 @@ def assemble(found: Survey) -> Series:
             spacing_mm=_spacing(slices),
             thickness_mm=_median_thickness(slices),
             manufacturer=candidate.manufacturer,
-            model=candidate.model,
+            model=most_common(image.model for image in slices),
             kernel=candidate.kernel,
             series_reason=reason,
         ),

@@ -95,17 +95,12 @@ class Candidate:
     @cached_property
     def manufacturer(self) -> str | None:
         """Manufacturer of most files."""
-        return _most(image.manufacturer for image in self.slices)
-
-    @cached_property
-    def model(self) -> str | None:
-        """ManufacturerModelName of most files."""
-        return _most(image.model for image in self.slices)
+        return most_common(image.manufacturer for image in self.slices)
 
     @cached_property
     def kernel(self) -> str | None:
         """ConvolutionKernel of most files."""
-        return _most(image.kernel for image in self.slices)
+        return most_common(image.kernel for image in self.slices)
 
     @cached_property
     def original(self) -> str:
@@ -272,6 +267,7 @@ def _repeats(group: list[Slice]) -> bool:
     return count_distinct(list(images.values())) < len(images)
 
 
-def _most(values: Iterable[str | None]) -> str | None:
+def most_common(values: Iterable[str | None]) -> str | None:
+    """Return the value that most have, the first in order on a tie; None if none has one."""
     known = [value for value in values if value]
     return max(sorted(set(known)), key=known.count) if known else None

@@ -93,7 +93,7 @@ class Person:
         return self.patient_id, self.issuer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
     """One CT image: a file, or a frame of one.
 
@@ -109,6 +109,8 @@ class Slice:
         Hounsfield units are stored x slope + intercept; 1 and 0 if the file has neither.
     pixel_spacing_mm
         Between rows, between columns; NaN if unknown.
+    manufacturer, model, kernel
+        Manufacturer, ManufacturerModelName and ConvolutionKernel as in the file; None if it has none.
     fault
         Why its pixels cannot be used, or None.
 
@@ -126,16 +128,16 @@ class Slice:
     image_position: Vector | None
     orientation: Orientation | None
     pixel_spacing_mm: tuple[float, float]
-    slice_thickness_mm: float
-    image_type: tuple[str, ...]
-    manufacturer: str | None
-    model: str | None
-    kernel: str | None
-    study_uid: str
-    series_uid: str
-    sop_instance_uid: str
-    acquisition_number: int | None
-    fault: Fault | None
+    slice_thickness_mm: float = math.nan
+    image_type: tuple[str, ...] = ()
+    manufacturer: str | None = None
+    model: str | None = None
+    kernel: str | None = None
+    study_uid: str = ""
+    series_uid: str = ""
+    sop_instance_uid: str = ""
+    acquisition_number: int | None = None
+    fault: Fault | None = None
 
     def __repr__(self) -> str:
         number = "" if self.instance_number is None else f"InstanceNumber {self.instance_number}, "

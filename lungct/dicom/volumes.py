@@ -184,16 +184,6 @@ def _as_slices(
                 image_position=place,
                 orientation=orientation,
                 pixel_spacing_mm=(float(spacing[1]), float(spacing[0])),
-                slice_thickness_mm=math.nan,
-                image_type=(),
-                manufacturer=None,
-                model=None,
-                kernel=None,
-                study_uid="",
-                series_uid="",
-                sop_instance_uid="",
-                acquisition_number=None,
-                fault=None,
             )
         )
     return Volume(kept, tuple(slices), (float(spacing[2]), float(spacing[1]), float(spacing[0])))
