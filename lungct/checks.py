@@ -176,7 +176,7 @@ def check_nodes(src: Place, owner: Owner) -> None:
 
 
 def check_decoders() -> None:
-    """Check, before any work, that every decoder works on this machine (UsageError)."""
+    """Raise UsageError, before any work, if a decoder does not work on this machine."""
     check = _decoders()
     if check.state == "failure":
         raise UsageError(check.found, fix=check.fix)

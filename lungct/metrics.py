@@ -18,8 +18,8 @@ interval
     The 2.5 and 97.5 percentiles over 2,000 seeded resamples of patients within fold and class. It describes these
     boosters and this cohort; it does not cover the variation that another training set would bring.
 
-An undefined number (the AUC of a fold with one class) is None, never NaN, and has no weight in a mean.
-This module knows neither boosters nor files.
+An undefined number (the AUC of a fold with one class) is None, never NaN, and has no weight in a mean. This module
+depends on neither boosters nor files.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
     if not found:
         level = "directly below it" if depth == 1 else f"{depth} levels below it"
         raise UsageError(
-            f"{spelled('SRC')} {src} has no patient: it has no directory {level}, and no file that could be one",
+            f"{spelled('SRC')} {src} has no patients (no directory {level}, and no file that could be a patient)",
             fix=f"give the directory that contains the patients, or another {spelled('depth')}",
         )
     check_unique(found)

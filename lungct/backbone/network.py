@@ -210,7 +210,7 @@ def exact_convolutions() -> Iterator[None]:
 
 
 def _compute_on_this_thread() -> None:
-    """Keep torch and its libraries on the calling thread; each thread has a setting of its own."""
+    """Keep torch and its libraries on the calling thread; each thread has its own setting."""
     torch = torch_module()
     torch.set_num_threads(1)
     if torch.get_num_threads() != 1:

@@ -43,7 +43,7 @@ PARAMETERS_2017: Mapping[str, Any] = {
     "verbosity": -1,
 }
 
-# Parameters that an argument of lungct's own decides.
+# Parameters that one of lungct's own arguments decides.
 _DECIDED_BY: Mapping[str, str] = {
     "objective": "objective",
     "metric": "objective",
@@ -202,7 +202,9 @@ def _try_out(params: Mapping[str, Any], columns: int, overridden: Mapping[str, A
             lightgbm.train({**params, "verbosity": -1, "num_threads": 1}, train, num_boost_round=1)
     except (lightgbm.basic.LightGBMError, TypeError, ValueError, IndexError) as error:
         given = ", ".join(f"{name}={value!r}" for name, value in overridden.items())
-        raise UsageError(f"LightGBM rejects {spelled('params')} ({given}): {_first_line(error)}") from error
+        raise UsageError(
+            f"LightGBM rejects {spelled('params')} {given} ({_first_line(error)})", fix="give other values"
+        ) from error
 
 
 @cache
@@ -223,17 +225,17 @@ def _alike(name: str) -> str:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def lightgbm_errors() -> Iterator[None]:
     """Raise LightGBM's errors as UsageErrors."""
     try:
         yield
     except lightgbm.basic.LightGBMError as error:
-        raise UsageError(f"LightGBM rejects this: {_first_line(error)}") from error
+        raise UsageError(f"LightGBM failed ({_first_line(error)})") from error
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep LightGBM's C code from printing on stderr what it also raises, which it does whatever its verbosity."""
+    """Keep LightGBM's C code from printing on stderr what it also raises, which it does at every verbosity."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -128,9 +128,9 @@ class Series:
         Raises
         ------
         SeriesError
-            ``undecodable`` or ``limits``.
+            ``undecodable`` or ``limits``, if the pixels cannot be decoded.
         StorageError
-            The file cannot be read.
+            If the file cannot be read.
 
         """
         return self.pixels.stored(self.slices[i])
@@ -141,9 +141,9 @@ class Series:
         Raises
         ------
         SeriesError
-            ``undecodable`` or ``limits``.
+            ``undecodable`` or ``limits``, if the pixels cannot be decoded.
         StorageError
-            The file cannot be read.
+            If the file cannot be read.
 
         """
         return self.pixels.hu(self.slices[i])
@@ -165,7 +165,7 @@ class Series:
         Raises
         ------
         SeriesError
-            ``geometry``: a slice has no position.
+            ``geometry``, if a slice has no position.
 
         """
         missing = sum(math.isnan(image.position_mm) for image in self.slices)
@@ -181,7 +181,7 @@ class Series:
         Raises
         ------
         SeriesError
-            ``geometry``: the slices have neither. ``volume``: a volume file, which has no InstanceNumber at all.
+            ``geometry``, if the slices have neither; ``volume`` for a volume file, which has no InstanceNumber at all.
 
         """
         if not self.pixels.has_instances:

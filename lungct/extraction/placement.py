@@ -53,7 +53,7 @@ def find_device(device: str, precision: str, session: Session, *, quiet: bool = 
     Parameters
     ----------
     device, precision
-        As the user gave them. On a cluster, ``auto`` is ``cuda`` if it has a GPU now.
+        As the user gave them. On a cluster, ``auto`` means ``cuda`` if the cluster has a GPU now.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def actor_pool(device: str, session: Session, workers: int | None, units: int) -
     workers
         The user's number of actors, or None.
     units
-        Units of work: actors beyond as many would have nothing to do.
+        Number of units: more actors would have nothing to do.
 
     """
     from ray.data import ActorPoolStrategy

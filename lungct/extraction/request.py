@@ -50,7 +50,7 @@ class ExtractRequest:
     quiet: bool
 
     def check(self) -> None:
-        """Raise UsageError if an argument has no meaning, or two of them contradict each other."""
+        """Raise UsageError if an argument is invalid, or two of them contradict each other."""
         self._check_values()
         if self.by_patient_id and self.depth is not None:
             raise UsageError(

@@ -72,9 +72,9 @@ class TableWriter:
     directory
         DIR.
     owner
-        The ownership of it.
+        This process's ownership of the table.
     settings
-        What every row is made with.
+        The table's settings.
 
     Attributes
     ----------

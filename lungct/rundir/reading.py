@@ -79,7 +79,7 @@ def usable_run(out: str | os.PathLike[str] | ObjectPath) -> Place:
         foreign = [name for name in names if name != ".lungct" and not _is_unfinished(name)]
         refused = bool(foreign) and not _is_run(place)
     except OSError as error:
-        raise UsageError(f"{spelled('out')} {out} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{spelled('out')} {out} cannot be read ({error.strerror})") from error
     if refused:
         raise UsageError(
             f"{spelled('out')} {out} is a directory that does not hold a run ({listed(sorted(foreign))})",
@@ -181,7 +181,7 @@ def _read(place: Place, directory: Place, name: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(name) from None
     except OSError as error:
-        raise UsageError(f"{_named(place)}: {name} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{_named(place)}: {name} cannot be read ({error.strerror})") from error
 
 
 def _is_run(place: Place) -> bool:

@@ -120,7 +120,7 @@ def read_answer(text: Mapping[str, Any], arrays: bytes | bytearray) -> Prepared:
     Raises
     ------
     LungCTError
-        The child sent a `Failure`.
+        If the child sent a `Failure`.
 
     """
     if "failure" in text:
