@@ -150,7 +150,7 @@ def check_nodes(src: Place, owner: Owner) -> None:
     Raises
     ------
     UsageError
-        If one does not; the sentence names the node.
+        If one does not; the error names the node.
 
     """
     mark = owner.staging / "seen-from-every-node"

@@ -227,4 +227,4 @@ def _from_ray(error: Exception) -> LungCTError:
             return cause
         cause = inner
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return ClusterError(f"Ray failed: {type(error).__name__}: {lines[-1].strip() if lines else ''}")
+    return ClusterError(f"Ray failed ({type(error).__name__}: {lines[-1].strip() if lines else 'no message'})")

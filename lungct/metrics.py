@@ -35,12 +35,12 @@ CLIP = 1e-6
 RESAMPLES = 2000
 PERCENTILES = (2.5, 97.5)
 BLOCK = 4_000_000
-"""Resample counts held in memory at once (8 bytes each), whatever the cohort's size."""
+"""Most resample counts in memory at once (8 bytes each), for cohorts of any size."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its interval; all None where the number is undefined."""
+    """A number and its interval; all None if the number is undefined."""
 
     value: float | None
     low: float | None

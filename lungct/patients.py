@@ -31,7 +31,7 @@ class Patient:
     location
         Where the files are: a directory, a file, or a list of files; on a disk or in a store.
     person
-        Whose scan it is; None where the id is the person.
+        Whose scan it is; None if the id is the person.
 
     """
 
@@ -48,7 +48,7 @@ class NamingError(UsageError):
     message, fix
         As for `UsageError`.
     nameless
-        The message without names, for where ids are pseudonyms.
+        The message without names, for tables whose ids are pseudonyms.
 
     """
 

@@ -167,7 +167,7 @@ def _load_models(run: Run) -> list[Model]:
 
 
 def own_folds(run: Run, patients: Sequence[Mapping[str, str | None]]) -> list[frozenset[int] | None]:
-    """Find the folds whose boosters may score each patient; None where all of them may.
+    """Find the folds whose boosters may score each patient; None if all of them may.
 
     Parameters
     ----------

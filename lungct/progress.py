@@ -26,7 +26,7 @@ class Progress:
     quiet
         Show nothing at all.
     line_every_s
-        Seconds between two lines where stderr is not a terminal.
+        Seconds between two lines if stderr is not a terminal.
 
     """
 

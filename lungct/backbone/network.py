@@ -77,7 +77,9 @@ class Backbone:
         threads: int = 1,
     ) -> None:
         if weights.backbone != check_backbone(name):
-            raise UsageError(f"these are weights of {weights.backbone}, not of {name}")
+            raise UsageError(
+                f"these are weights of {weights.backbone}, not of {name}", fix=f"load the weights of {name}"
+            )
         if batch_size is not None:
             at_least(batch_size, 1, "batch_size")
         at_least(threads, 1, "threads")

@@ -188,7 +188,7 @@ def _read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"weights {path} cannot be read ({_reason(error)})") from error
+        raise UsageError(f"weights {path} cannot be read ({_reason(error)})", fix="give another file") from error
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -186,9 +186,11 @@ def _refuse_value(name: str, value: Any) -> None:
     nested = value if isinstance(value, list | tuple) else [value]
     flat = [v for item in nested for v in (item if isinstance(item, list | tuple) else [item])]
     if not all(isinstance(v, single) for v in flat):
-        raise UsageError(f"{spelled('params')}: the value of {name!r} is not a number, text or list: {value!r}")
+        raise UsageError(
+            f"{spelled('params')}: the value of {name!r} is {value!r}", fix="give a number, a text or a list"
+        )
     if any(isinstance(v, float) and not math.isfinite(v) for v in flat):
-        raise UsageError(f"{spelled('params')}: the value of {name!r} is not finite: {value!r}")
+        raise UsageError(f"{spelled('params')}: the value of {name!r} is {value!r}", fix="give a finite number")
 
 
 def _try_out(params: Mapping[str, Any], columns: int, overridden: Mapping[str, Any]) -> None:

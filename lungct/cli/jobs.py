@@ -66,7 +66,7 @@ def pipeline_parser() -> Parser:
 
 
 def extract(options: argparse.Namespace) -> Result:
-    """Extract features as a job does: on a GPU, unless told otherwise by ``--device`` or a table that exists."""
+    """Extract features as a job does: on a GPU, unless ``--device`` or an existing table decides otherwise."""
     if options.device == "auto" and (options.overwrite or not _has_table(options.out)):
         options.device = "cuda"
     return commands.extract(options)

@@ -225,7 +225,7 @@ def _decoded(data: bytes, image: Slice) -> Stored:
 
 
 def _decoder(transfer_syntax: str) -> Decoder:
-    """Return pydicom's decoder, with the plugin of ``codecs.py`` added where it is needed."""
+    """Return pydicom's decoder, with the plugin of ``codecs.py`` added if it is needed."""
     from pydicom.pixels.decoders.base import Decoder, get_decoder
     from pydicom.uid import UID
 

@@ -59,7 +59,7 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
 
 
 def person_of(path: str | os.PathLike[str]) -> Identity | None:
-    """Return a file's (PatientID, IssuerOfPatientID), empty text where it has none; None if the file is not DICOM.
+    """Return a file's (PatientID, IssuerOfPatientID), each empty if missing; None if the file is not DICOM.
 
     Raises
     ------

@@ -27,7 +27,7 @@ class Layout:
     explicit, big_endian
         Whether the data set has VRs, and its byte order.
     media_class
-        MediaStorageSOPClassUID of the file meta; empty text where there is none.
+        MediaStorageSOPClassUID of the file meta; empty if there is none.
     marked
         Whether the file has the ``DICM`` mark.
 

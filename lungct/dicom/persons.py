@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 Identity = tuple[str, str]
-"""PatientID and IssuerOfPatientID; empty text where a file has none."""
+"""PatientID and IssuerOfPatientID, each empty if a file lacks it."""
 
 
 def persons_by_identity(identities: Iterable[Identity]) -> dict[Identity, Identity]:

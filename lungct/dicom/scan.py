@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What is known of a patient's scan; None where a fact is unknown.
+    """What is known of a patient's scan; None for unknown facts.
 
     Attributes
     ----------

@@ -119,7 +119,7 @@ class Series:
 
     @property
     def positions_mm(self) -> NDArray[np.float64]:
-        """Positions along the normal in the series' order, float64 (N,); NaN where a file has none."""
+        """Positions along the normal in the series' order, float64 (N,); NaN if a file has none."""
         return np.array([image.position_mm for image in self.slices], np.float64)
 
     def stored(self, i: int) -> Stored:
@@ -151,7 +151,7 @@ class Series:
     def names_person(self, name: str) -> bool:
         """Return whether a name is the PatientID of the files, or contains a part of their PatientName.
 
-        False where the files declare that they were de-identified (PatientIdentityRemoved).
+        False if the files declare that they were de-identified (PatientIdentityRemoved).
         """
         person = identity_of(self.slices[0].path) if self.pixels.has_instances else None
         if person is None or person.removed:

@@ -38,7 +38,7 @@ class Survey:
     candidates
         The CT series found.
     damaged
-        SeriesInstanceUIDs of damaged DICOM files; empty text where it is not known.
+        SeriesInstanceUIDs of damaged DICOM files, each empty if unknown.
 
     """
 

@@ -136,8 +136,8 @@ def extract(
 ) -> ExtractSummary:
     """Extract deep features of every patient in an archive into a feature table.
 
-    Called again, it does only what is missing and rewrites no file. Options that are not given are those of the table
-    where there is one.
+    Called again, it does only what is missing and rewrites no file. Options that are not given are those of the table,
+    if there is one.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ class RowOptions:
 
 
 def choose_options(request: ExtractRequest, table: Settings | None) -> RowOptions:
-    """Fill in what the request leaves open: from the existing table, or with the defaults where there is none."""
+    """Fill in what the request leaves open: from the existing table, or with the defaults if there is none."""
     return RowOptions(
         preset=request.preset or (table.preset if table else DEFAULT_PRESET),
         backbone=request.backbone or (table.backbone if table else DEFAULT_BACKBONE),

@@ -51,7 +51,7 @@ def run_units(
     workers
         Network actors; None: one per GPU, or one.
     key
-        What pixel hashes are keyed with, where ids are pseudonyms.
+        What pixel hashes are keyed with, if ids are pseudonyms.
 
     """
     if not units:
@@ -61,7 +61,9 @@ def run_units(
     _configure_ray_data()
     on_gpu = settings.device == "cuda"
     if on_gpu and session.local and session.gpus == 0:
-        raise ClusterError("the table is made on cuda, but Ray finds no GPU here")
+        raise ClusterError(
+            "the table is made on cuda, but Ray finds no GPU here", fix="continue it on a machine that has one"
+        )
     size = fixed_size(settings.device, session, workers, len(units))
     rows = [{"patients": unit_to_json(unit)} for unit in units]
     reports = (

@@ -25,7 +25,7 @@ class ExtractPlan:
     options
         The options of the rows to be made.
     table
-        The settings of the table that exists and is kept; None where there is none.
+        The settings of the table that exists and is kept; None if there is none.
     entries
         The patients in that table.
     patients
@@ -75,7 +75,7 @@ def plan_extraction(request: ExtractRequest, start_ray: Callable[[], object]) ->
 
 
 def table_settings(directory: Place) -> Settings | None:
-    """Read the settings of an existing table; None where there is no table.
+    """Read the settings of an existing table; None if there is no table.
 
     Raises
     ------

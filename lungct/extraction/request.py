@@ -24,7 +24,7 @@ class ExtractRequest:
     key
         The key in the file that ``pseudonyms`` names.
 
-    The others are those of `lungct.extract`; None where the caller left the choice to lungct.
+    The others are those of `lungct.extract`; None if the caller left the choice to lungct.
     """
 
     src: Place

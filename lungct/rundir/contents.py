@@ -43,7 +43,7 @@ class Scores:
     patient_id
         n ids.
     person
-        n texts: whose scan it is; "" where the id is the person.
+        n texts: whose scan it is; "" if the id is the person.
     label
         int64 (n,), 0 or 1.
     repeat, fold
@@ -53,7 +53,7 @@ class Scores:
     optimistic_score
         float64 (n,); None in a run with ``inner``.
     pixel_hash
-        n hashes of the patients' triplets; "" where the table has none.
+        n hashes of the patients' triplets; "" if the table has none.
 
     """
 

@@ -176,7 +176,7 @@ def _discard(owner: Owner, place: Place) -> None:
 
 
 def _exchange(owner: Owner, place: Path, files: dict[str, bytes]) -> bool:
-    """Build a run beside RUN and exchange it with RUN; return False where that is not possible."""
+    """Build a run beside RUN and exchange it with RUN; return False if that is impossible."""
     assert isinstance(owner.table, Path)
     new = owner.table / "run"
     with storage_faults(f"{place} cannot be written"):
@@ -251,7 +251,7 @@ def _foreign_files(run: Path) -> Iterator[str]:
 
 
 def _link_foreign_files(old: Path, new: Path) -> None:
-    """Link the files that lungct did not write into the new run, where links are possible."""
+    """Link the files that lungct did not write into the new run, as far as links are possible."""
     for name in _foreign_files(old):
         with suppress(OSError):
             (new / name).parent.mkdir(parents=True, exist_ok=True)

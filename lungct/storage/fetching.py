@@ -196,7 +196,7 @@ def _download_parts(source: ObjectPath, size: int, path: Path) -> None:
             for start in range(0, size, PART_BYTES):
                 file.write(source.read_range(start, min(start + PART_BYTES, size)))
         if file.tell() != size:
-            raise StorageError("one of the patient's objects changed while it was read")
+            raise StorageError("one of the patient's objects changed while it was read", fix="repeat the command")
 
 
 @cache

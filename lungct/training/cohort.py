@@ -36,9 +36,9 @@ class Cohort:
     y
         int64 (n,) labels.
     persons
-        n persons, from the table; None where the id is the person.
+        n persons, from the table; None if the id is the person.
     pixel_hashes
-        n hashes of the patients' triplets; None where the table has none.
+        n hashes of the patients' triplets; None if the table has none.
     groups
         n persons, if ids are scans of persons (``person/scan``, or the table knows a person); else None.
     left_out
