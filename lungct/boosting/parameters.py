@@ -181,7 +181,7 @@ def _overrides(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_value(name: str, value: Any) -> None:
-    """Refuse a null or an object: LightGBM turns values into text, and these into nonsense."""
+    """Raise UsageError for a null or an object, which LightGBM would turn into meaningless text."""
     single = bool | int | float | str | np.integer | np.floating | np.bool_
     nested = value if isinstance(value, list | tuple) else [value]
     flat = [v for item in nested for v in (item if isinstance(item, list | tuple) else [item])]
