@@ -2,8 +2,8 @@
 
 usage: python bench/hostile.py
 
-Each case is a patient of its own, prepared by `lungct.sandbox` as in an extraction; a new child process decodes each,
-and its peak memory is what the kernel counted (VmHWM). The first case is an ordinary patient.
+Each case is a separate patient, prepared by `lungct.sandbox` as in an extraction; a new child process decodes each, and
+its peak memory is what the kernel counted (VmHWM). The first case is an ordinary patient.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Measure how fast a patient's many small objects are fetched where every request takes 50 ms.
+"""Measure how fast a patient's many small objects are fetched if every request takes 50 ms.
 
 usage: python bench/objects.py [OBJECTS] [DELAY_MS]     (default: 600 objects of 0.5 MB, 50 ms)
 
-The server answers from memory, in a process of its own, and knows only as much of S3 as reading needs: an emulator
-would be slower than the client, and its speed would be measured. For comparison, a tenth of the objects are fetched
-one request after another.
+The server answers from memory, in a separate process, and implements only as much of S3 as reading needs: an emulator
+would be slower than the client, and its speed would be measured. For comparison, a tenth of the objects are fetched one
+request after another.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 usage: python bench/reading.py COHORT [PATIENTS]     (COHORT: a directory of patients, such as the demo's)
 
-Each round reads every patient both ways, in turn, in one process; the ratio is computed per round, because machines
-drift.
+Each round reads every patient in both ways, one after the other, in one process; the ratio is computed per round,
+because machines drift.
 """
 
 from __future__ import annotations

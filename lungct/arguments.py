@@ -1,8 +1,8 @@
 """One wording for each kind of invalid argument, with the argument's name as its reader typed it.
 
 The same code serves the command line and Python, where an argument has two names: ``--early-stopping`` and
-``early_stopping``, or ``DIR`` and ``dir``. Sentences are built with `spelled`, so that a caller in Python never reads
-of an option, and a user of the command line never of a keyword.
+``early_stopping``, or ``DIR`` and ``dir``. Sentences are built with `spelled`, so that callers in Python read of
+keywords, and users of the command line of options.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 from lungct.errors import UsageError
 
 MOST_LISTED = 5
-"""How many values a sentence names before it only counts the rest."""
+"""How many values a sentence lists before it only counts the rest."""
 
 _for_command_line = False
 
 
 @contextmanager
 def command_line() -> Iterator[None]:
-    """Spell arguments as on the command line while the context lasts: ``--limit`` and ``SRC``."""
+    """Spell arguments as on the command line within the block: ``--limit`` and ``SRC``."""
     global _for_command_line
     before, _for_command_line = _for_command_line, True
     try:

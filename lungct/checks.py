@@ -150,7 +150,7 @@ def check_nodes(src: Place, owner: Owner) -> None:
     Raises
     ------
     UsageError
-        If one does not; the sentence names the node.
+        If one does not; the error names the node.
 
     """
     mark = owner.staging / "seen-from-every-node"
@@ -176,7 +176,7 @@ def check_nodes(src: Place, owner: Owner) -> None:
 
 
 def check_decoders() -> None:
-    """Check, before any work, that every decoder works on this machine (UsageError)."""
+    """Raise UsageError, before any work, if a decoder does not work on this machine."""
     check = _decoders()
     if check.state == "failure":
         raise UsageError(check.found, fix=check.fix)

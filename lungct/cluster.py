@@ -85,14 +85,14 @@ def connect(address: str | None = None) -> Iterator[Session]:
                 _start_ray()
             else:
                 _join_ray(address)
-    except Exception as error:  # Ray also raises bare ones
+    except Exception as error:  # Ray also raises plain Exceptions
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address:
             raise UsageError(
                 f"no Ray cluster answers at {spelled('address', address)} ({reason})",
                 fix="give the address that `ray status` works with, or none to run on this machine",
             ) from error
-        raise ClusterError(f"Ray did not start on this machine: {reason}") from error
+        raise ClusterError(f"Ray did not start on this machine ({reason})") from error
     try:
         with _own_errors():
             yield _session(local=local)
@@ -148,7 +148,7 @@ def on_each_node(function: Callable[..., Any], *arguments: Any) -> list[tuple[st
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep ray.init from replacing the handler of SIGTERM: Ray's own exits with 15, whatever was set before."""
+    """Keep ray.init from replacing the handler of SIGTERM: Ray's own always exits with 15."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -198,7 +198,7 @@ def _set_quiet_environment() -> None:
 def _set_token_environment() -> None:
     """Make Ray in this process require a token that exists only in this process and is stored in no file.
 
-    Ray's ports are open to everybody who can reach this machine, and the token keeps them out. Ray reads the mode when
+    Ray's ports are open to everyone who can reach this machine, and the token keeps them out. Ray reads the mode when
     it is imported, so if it was imported before, its mode stays.
     """
     if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
@@ -227,4 +227,4 @@ def _from_ray(error: Exception) -> LungCTError:
             return cause
         cause = inner
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return ClusterError(f"Ray failed: {type(error).__name__}: {lines[-1].strip() if lines else ''}")
+    return ClusterError(f"Ray failed ({type(error).__name__}: {lines[-1].strip() if lines else 'no message'})")

@@ -1,7 +1,7 @@
-"""CSV files, those that people supply and those that lungct writes: UTF-8, comma-separated, with a header line.
+"""CSV files, supplied by people or written by lungct: UTF-8, comma-separated, with a header line.
 
 What spreadsheets do to a CSV is accepted: a byte order mark, any line ending, blanks around values, empty rows at the
-end. Values stay text: an id ``007`` is not the number 7. Whatever is ambiguous is an error that names the argument, the
+end. Values stay text: an id ``007`` is not the number 7. Anything ambiguous is an error that names the argument, the
 file and the line.
 """
 
@@ -29,7 +29,7 @@ def read_columns(
     columns
         Names in its header line.
     argument
-        What the file was given as, for errors: "labels".
+        The argument that names the file, for errors: "labels".
 
     Returns
     -------
@@ -83,7 +83,9 @@ def read_rows(
             values += [""] * (len(header) - len(values))
             rows.append((reader.line_num, values[: len(header)]))
     except csv.Error as error:
-        raise UsageError(f"{where}, line {reader.line_num}, is not CSV: {error}") from error
+        raise UsageError(
+            f"{where}, line {reader.line_num}, is not CSV ({error})", fix="save it as CSV again"
+        ) from error
     return header, rows
 
 
@@ -108,11 +110,11 @@ def _text(path: str | os.PathLike[str] | ObjectPath, argument: str, where: str) 
     try:
         text = locate(path, argument=argument).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise UsageError(f"{where} does not exist") from None
+        raise UsageError(f"{where} does not exist", fix="give a CSV file") from None
     except IsADirectoryError:
         raise UsageError(f"{where} is a directory", fix="give a CSV file") from None
     except OSError as error:
-        raise UsageError(f"{where} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{where} cannot be read ({error.strerror})", fix="give a CSV file") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{where} is not UTF-8 text", fix="save it as CSV in UTF-8") from error
     if not text.strip():
@@ -121,12 +123,12 @@ def _text(path: str | os.PathLike[str] | ObjectPath, argument: str, where: str) 
 
 
 def place_of(header: Sequence[str], column: str, where: str) -> int:
-    """Return the index of the one column of a name.
+    """Return the index of the only column with a name.
 
     Raises
     ------
     UsageError
-        If there is none, or several; ``where`` says in which file.
+        If there is none, or several. The error begins with ``where``.
 
     """
     count = header.count(column)

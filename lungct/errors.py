@@ -2,14 +2,14 @@
 
     LungCTError                 3   lungct or the cluster failed
     ├── UsageError              2   the user must change something: an option, a file, a label
-    ├── NothingUsableError      1   the work was done, and there is nothing to use
+    ├── NothingUsableError      1   the work is done, but there is nothing to use
     ├── SeriesError             1   a patient's own files: one error row, never the end of an extraction
     ├── StorageError            3   a disk, a bucket, credentials: never the patient's files
     └── ClusterError            3   Ray, a node, a lost worker
 
 An error has a *message* (what is wrong, and where) and, if there is one, a *fix* (what to do about it); its ``str`` is
 one sentence with both. The sentence of a SeriesError is written to the feature table, so it names counts and numbers of
-the scan and nothing that identifies anybody: no file name, path, UID, date or person (``docs/intake.md`` lists the
+the scan and nothing that identifies anyone: no file name, path, UID, date or person (``docs/intake.md`` lists the
 codes).
 """
 
@@ -58,14 +58,14 @@ class UsageError(LungCTError):
 
 
 class NothingUsableError(LungCTError):
-    """The work was done and left nothing to use.
+    """The work is done, but there is nothing to use.
 
     Parameters
     ----------
     message, fix
         As for `LungCTError`.
     summary
-        What was done all the same: the summary that the command prints.
+        What was done: the summary that the command prints all the same.
 
     """
 
@@ -96,7 +96,7 @@ class SeriesError(LungCTError):
 
 
 class StorageError(LungCTError):
-    """Storage failed, vanished or filled up: no fault of the patient's files, and the patient stays missing."""
+    """Storage failed, disappeared or is full; the patient's files are not at fault, and the patient stays missing."""
 
 
 class ClusterError(LungCTError):

@@ -18,8 +18,8 @@ interval
     The 2.5 and 97.5 percentiles over 2,000 seeded resamples of patients within fold and class. It describes these
     boosters and this cohort; it does not cover the variation that another training set would bring.
 
-An undefined number (the AUC of a fold with one class) is None, never NaN, and has no weight in a mean.
-This module knows neither boosters nor files.
+An undefined number (the AUC of a fold with one class) is None, never NaN, and has no weight in a mean. This module
+depends on neither boosters nor files.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ CLIP = 1e-6
 RESAMPLES = 2000
 PERCENTILES = (2.5, 97.5)
 BLOCK = 4_000_000
-"""Resample counts held in memory at once (8 bytes each), whatever the cohort's size."""
+"""Most resample counts in memory at once (8 bytes each), for cohorts of any size."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its interval; all None where the number is undefined."""
+    """A number and its interval; all None if the number is undefined."""
 
     value: float | None
     low: float | None

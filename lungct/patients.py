@@ -31,7 +31,7 @@ class Patient:
     location
         Where the files are: a directory, a file, or a list of files; on a disk or in a store.
     person
-        Whose scan it is; None where the id is the person.
+        Whose scan it is; None if the id is the person.
 
     """
 
@@ -48,7 +48,7 @@ class NamingError(UsageError):
     message, fix
         As for `UsageError`.
     nameless
-        The message without names, for where ids are pseudonyms.
+        The message without names, for tables whose ids are pseudonyms.
 
     """
 
@@ -90,7 +90,7 @@ def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
     if not found:
         level = "directly below it" if depth == 1 else f"{depth} levels below it"
         raise UsageError(
-            f"{spelled('SRC')} {src} has no patient: it has no directory {level}, and no file that could be one",
+            f"{spelled('SRC')} {src} has no patients (no directory {level}, and no file that could be a patient)",
             fix=f"give the directory that contains the patients, or another {spelled('depth')}",
         )
     check_unique(found)

@@ -1,14 +1,14 @@
 """A run and a feature table -> a prediction for each patient: a table, or the CSV that a challenge takes.
 
-A patient whom the run does not know gets the mean of its boosters' predictions, each at its fold's ``rounds``, clipped
-to [0, 1]. No prediction comes from a booster that was fitted on that person: patients used in training are scored only
-by the booster that did not see them, that of their own fold. A patient is recognised by, in this order,
+A patient who is not in the run gets the mean of its boosters' predictions, each at its fold's ``rounds``, clipped to
+[0, 1]. No prediction comes from a booster that was fitted on that person: patients used in training are scored only by
+the booster that did not see them, that of their own fold. A patient is recognised by, in this order,
 
 1. the id, unless the pixels are those of another patient of the run;
 2. the person, whose scans are all in one fold (ids of the form ``person/scan``);
 3. the pixel_hash: the same scan under another id.
 
-Nothing here knows LightGBM's text format.
+This module does not depend on LightGBM's text format.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def predict_to_csv(
     Raises
     ------
     UsageError
-        As for `predict`; also if an id of ``ids`` has no features or is there twice, or ``out`` cannot be written.
+        As for `predict`; also if an id of ``ids`` has no features or appears twice, or ``out`` cannot be written.
 
     """
     begun = time.monotonic()
@@ -139,7 +139,8 @@ def _predict(run: Run, dir: str | os.PathLike[str], wanted: Sequence[str] | None
         if missing:
             raise UsageError(
                 f"{spelled('ids')} {ids_name} has {len(missing)} of {len(wanted)} ids without features in "
-                f"{os.fspath(dir)}: {listed(missing)}"
+                f"{os.fspath(dir)}, {listed(missing)}",
+                fix="leave them out, or extract them first",
             )
         X = X[[place[patient_id] for patient_id in wanted]]
         ids = list(wanted)
@@ -149,7 +150,7 @@ def _predict(run: Run, dir: str | os.PathLike[str], wanted: Sequence[str] | None
 
 
 def _load_models(run: Run) -> list[Model]:
-    """Return a run's boosters (UsageError where a text is not a booster)."""
+    """Return a run's boosters; raise UsageError if a text is not a booster."""
     from lungct.boosting import load_booster
 
     try:
@@ -166,7 +167,7 @@ def _load_models(run: Run) -> list[Model]:
 
 
 def own_folds(run: Run, patients: Sequence[Mapping[str, str | None]]) -> list[frozenset[int] | None]:
-    """Find the folds whose boosters may score each patient; None where all of them may.
+    """Find the folds whose boosters may score each patient; None if all of them may.
 
     Parameters
     ----------
@@ -202,7 +203,7 @@ def own_folds(run: Run, patients: Sequence[Mapping[str, str | None]]) -> list[fr
             fold, known_hash = by_id[name]
             if known_hash and pixel_hash and known_hash != pixel_hash:
                 rescanned.append(name)
-            # If these are another known patient's pixels, they are better evidence than the id of what a booster saw.
+            # The pixels of another patient of the run are better evidence than the id of what a booster has seen.
             folds.append(frozenset(own if own and fold not in own else [fold]))
             continue
         own = by_person.get(_person(name, patient["person"]), set()) or own
@@ -263,13 +264,13 @@ def _read_ids(path: str | os.PathLike[str], id_column: str) -> list[str]:
     rows = csvfile.read_columns(path, (id_column,), argument="ids")
     where = f"{spelled('ids')} {os.fspath(path)}"
     if not rows:
-        raise UsageError(f"{where} has a header and no rows")
+        raise UsageError(f"{where} has a header and no rows", fix="add a row for each id")
     seen: set[str] = set()
     for line, (patient_id,) in rows:
         if not patient_id:
-            raise UsageError(f"{where} has no id in line {line}")
+            raise UsageError(f"{where} has no id in line {line}", fix="give the row an id, or remove it")
         if patient_id in seen:
-            raise UsageError(f"{where} has the id {patient_id!r} twice (again in line {line})")
+            raise UsageError(f"{where} has the id {patient_id!r} twice (again in line {line})", fix="remove one")
         seen.add(patient_id)
     return [patient_id for _, (patient_id,) in rows]
 

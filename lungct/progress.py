@@ -1,6 +1,6 @@
 """Progress of long work on stderr: a bar on a terminal, otherwise a line every 30 s.
 
-What is counted are things a person knows (patients, folds), never Ray's tasks or blocks.
+It counts what people know (patients, folds), never Ray's tasks or blocks.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ LINE_EVERY_S = 30.0
 
 
 class Progress:
-    """A count of things done, with an estimate of the time that the rest will take.
+    """A count of finished items, with an estimate of the time that the rest will take.
 
     Parameters
     ----------
     total
-        How many things there are.
+        Number of items.
     noun
-        What they are, in the plural: "patients", "folds".
+        What the items are, in the plural: "patients", "folds".
     quiet
         Show nothing at all.
     line_every_s
-        Seconds between two lines where stderr is not a terminal.
+        Seconds between two lines if stderr is not a terminal.
 
     """
 
@@ -52,7 +52,7 @@ class Progress:
         return self
 
     def advance(self, n: int = 1, *, failed: int = 0) -> None:
-        """Count ``n`` more things as done, ``failed`` of them without a result."""
+        """Count ``n`` more items as done, ``failed`` of them without a result."""
         self.done += n
         self.failed += failed
         if self._bar is not None:

@@ -1,7 +1,7 @@
-"""Keyed ids and pixel hashes: what a table has in place of a directory's name.
+"""Keyed ids and pixel hashes, which replace the names of directories in a table.
 
 A *pseudonym* is the first 32 hex digits of HMAC-SHA-256 of the id under the key. Anyone who has the key and a list of
-ids can compute the pseudonyms again and so identify the patients; without either nobody can. The table is pseudonymous,
+ids can compute the pseudonyms again and so identify the patients; without both, nobody can. The table is pseudonymous,
 not anonymous: anyone who has a scan can still match its features.
 """
 
@@ -103,7 +103,7 @@ def pseudonymise_csv(
     for line, values in rows:
         if not values[column] or values[column] in seen:
             # Not the id itself, which may be a name.
-            problem = "has an id for the second time" if values[column] else "has no id"
+            problem = "repeats an id" if values[column] else "has no id"
             raise UsageError(f"{where}, line {line}, {problem}", fix="give each patient one row")
         seen.add(values[column])
         values[column] = key.pseudonym(values[column])

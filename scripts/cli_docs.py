@@ -29,7 +29,7 @@ progress, warnings and errors go to stderr. Every command takes `--help`, `--qui
 | code | meaning |
 |---:|---|
 | 0 | done |
-| 1 | the work was done, and there is nothing to use |
+| 1 | the work is done, but there is nothing to use |
 | 2 | you must change something; one line says what |
 | 3 | lungct, the machine or the cluster failed |
 | 130, 143 | stopped by SIGINT or SIGTERM; finished work is kept |
@@ -76,7 +76,7 @@ def section(parser: argparse.ArgumentParser, *, common_options: bool = False) ->
 
 
 def group_rows(group: argparse._ArgumentGroup, common_options: bool) -> list[str]:
-    """Return the rows of one group of options, after its title if it has one of its own."""
+    """Return the rows of one group of options, after its title if it has one."""
     rows = [row(action) for action in group._group_actions if is_shown(action, common_options)]
     if not rows or group.title in ("positional arguments", "options"):
         return rows

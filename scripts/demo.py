@@ -2,10 +2,10 @@
 
 usage: python scripts/demo.py DIRECTORY      (DIRECTORY is removed first)
 
-The cohort and the settings are the demo's own, not those of the 2017 system. A network with random weights cannot see
-nodules of 8 to 30 mm, so the positive patients have three masses of 40 to 60 mm, and a patient's 16 slices cover the
-middle 11 to 15 cm of the chest. Cohort and settings were chosen with other seeds than this one; the last three of those
-gave AUCs of 0.93, 0.86 and 0.91.
+The cohort and the settings are not those of the 2017 system. A network with random weights cannot see nodules of 8 to
+30 mm, so the positive patients have three masses of 40 to 60 mm, and a patient's 16 slices cover the middle 11 to 15 cm
+of the chest. Cohort and settings were chosen with other seeds than this one; the last three of those gave AUCs of 0.93,
+0.86 and 0.91.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def summary(extracted: dict[str, Any], trained: dict[str, Any], run: str, predic
         f"{trained['patients']} synthetic patients ({trained['positives']} with three masses of 40 to 60 mm), "
         f"{extracted['slices']} slices,",
         f"{extracted['triplets']} triplets through a ResNet-18 with random weights: no real patient, and no",
-        "trained network. Settings of the demo's own, not 2017's. Not a medical device.",
+        "trained network. The settings are not those of 2017. Not a medical device.",
         "",
         f"{'':14}{'out of fold':>12}   {'95 % interval':<18}{'constant predictor':>18}",
     ]

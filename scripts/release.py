@@ -23,7 +23,7 @@ def prepare(root: Path, version: str, date: str) -> None:
     Raises
     ------
     SystemExit
-        For a version that is not three numbers or already in the changelog, and where nothing is unreleased.
+        If the version is not three numbers or is already in the changelog, or nothing is unreleased.
 
     """
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):

@@ -256,14 +256,14 @@ def test_damaged_files_are_refused_with_the_reason(full_state: dict[str, torch.T
     torch.save(full_state, tmp_path / "good.pth")
     header = json.dumps({"x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
     cases = [
-        (b"", "neither a safetensors file nor one of torch.save"),
-        (b"not weights at all", "neither a safetensors file nor one of torch.save"),
-        (good[:4], "neither a safetensors file nor one of torch.save"),
+        (b"", "neither a safetensors file nor a file of torch.save"),
+        (b"not weights at all", "neither a safetensors file nor a file of torch.save"),
+        (good[:4], "neither a safetensors file nor a file of torch.save"),
         (good[:100], "truncated safetensors file"),
         (good[:-1], "truncated safetensors file"),
         (struct.pack("<Q", len(header)) + header, "truncated safetensors file"),
         (struct.pack("<Q", 1 << 62) + b"{", "truncated safetensors file"),
-        ((tmp_path / "good.pth").read_bytes()[:-1000], "neither a safetensors file nor one of torch.save"),
+        ((tmp_path / "good.pth").read_bytes()[:-1000], "neither a safetensors file nor a file of torch.save"),
     ]
     for content, reason in cases:
         (tmp_path / "w").write_bytes(content)
@@ -317,7 +317,7 @@ def test_imagenet_weights_without_a_network_are_refused_with_the_place_for_the_f
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
     cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
-    with pytest.raises(UsageError, match="cannot download the ImageNet weights from https") as raised:
+    with pytest.raises(UsageError, match="the ImageNet weights cannot be downloaded from https") as raised:
         bb.load_weights("resnet18", "imagenet")
     assert str(cached) in str(raised.value)
     assert "give the path of a weights file" in str(raised.value)
@@ -376,7 +376,7 @@ def test_parse_weights_accepts_a_seed_or_shows_how_to_write_it(text: str) -> Non
             "backbone must be one of resnet18, resnet34, resnet50, resnet101, resnet152",
         ),
         (lambda: bb.load_weights("vgg16", "random:0"), "backbone must be one of .*, not 'vgg16'"),
-        (lambda: bb.parse_weights("/nowhere/w.pth"), "no weights file /nowhere/w.pth: give imagenet, random:SEED or"),
+        (lambda: bb.parse_weights("/nowhere/w.pth"), "the weights file /nowhere/w.pth does not exist: give imagenet"),
         (lambda: bb.parse_weights(""), "weights is empty"),
         (lambda: bb.parse_weights("s3://bucket/w.pth"), "weights s3://bucket/w.pth is not on this machine"),
         (lambda: bb.parse_weights("random"), "weights='random' has no seed"),

@@ -62,7 +62,7 @@ def plain(
     rounds: int,
     early_stopping: int,
 ) -> tuple[list[lightgbm.Booster], list[list[float]], list[int]]:
-    """The same with plain LightGBM and NumPy: boosters, curves, chosen rounds."""
+    """Compute boosters, curves and chosen rounds with plain LightGBM and NumPy."""
     boosters, curves = [], []
     for train, valid in splits:
         history: dict[str, dict[str, list[float]]] = {}

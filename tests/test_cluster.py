@@ -2,7 +2,7 @@
 
 Only the addresses, the account and the key are changed in the file. The tests tell one story and run in order: up,
 requests without a token, jobs, a path that only one host sees, a stopped job, a killed raylet, a killed driver, a host
-cut off, a killed head, down. The operator's commands have a home directory of their own, so that no token is left where
+cut off, a killed head, down. The operator's commands have a separate home directory, so that no token is left where
 another Ray on this machine would find it. What the cluster computes is compared with what the operator's own machine
 computes without a cluster.
 """

@@ -249,7 +249,7 @@ def test_the_token_is_required_and_copied(name: str) -> None:
         before, _ = command.split("ray start", 1)
         assert re.search(r"\bexport\b[^;]*\bRAY_AUTH_MODE=token\b", before)
     for file in [*FILES.values(), DOCKERFILE]:
-        assert "RAY_AUTH_TOKEN" not in file.read_text()  # in a file of its own, and nowhere else
+        assert "RAY_AUTH_TOKEN" not in file.read_text()  # in a separate file, and nowhere else
         assert not re.search(r"RAY_AUTH_MODE=(?!token)", file.read_text())
 
 

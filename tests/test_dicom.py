@@ -477,7 +477,7 @@ def test_whom_a_file_is_about(tmp_path: Path) -> None:
 
 
 def test_a_missing_directory_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such directory"):
+    with pytest.raises(UsageError, match="does not exist"):
         read_series(tmp_path / "none")
 
 

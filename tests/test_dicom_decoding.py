@@ -182,7 +182,7 @@ def test_a_damaged_codestream_is_a_series_error(tmp_path: Path, syntax: str) -> 
 
 
 def _padded(syntax: str, source: str) -> bytes:
-    """Return a UID padded to the length of the one that it replaces, or that one if it is longer."""
+    """Return a UID padded to the length of another, which it replaces, or the other if that is longer."""
     width = len(source) + len(source) % 2
     return syntax.encode().ljust(width, b"\0") if len(syntax) <= width else source.encode().ljust(width, b"\0")
 

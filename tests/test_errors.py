@@ -54,7 +54,7 @@ def test_any_other_error_of_ray_becomes_one_line() -> None:
 
     error = _from_ray(RayTaskError("decode", "Traceback\n  ValueError: wrong", ValueError("wrong")))
     assert isinstance(error, ClusterError)
-    assert str(error) == "Ray failed: RayTaskError: ValueError: wrong"
+    assert str(error) == "Ray failed (RayTaskError: ValueError: wrong)"
 
 
 def test_the_sentence_has_message_and_fix() -> None:

@@ -237,7 +237,7 @@ def test_files_are_grouped_by_the_person_whom_they_name(tmp_path: Path, ray_sess
     mixed = lungct.extract(src, tmp_path / "mixed", **NETWORK)
     assert (mixed.extracted, mixed.failed) == (0, 1)
     assert "by PatientID" in rows(tmp_path / "mixed")["export"]["error"]
-    with pytest.warns(LungCTWarning, match="name people in the table: 2"):
+    with pytest.warns(LungCTWarning, match="2 ids name people in the table"):
         summary = lungct.extract(src, out, by_patient_id=True, **NETWORK)
     assert (summary.patients, summary.extracted) == (2, 2)
     assert {name: row["slices"] for name, row in rows(out).items()} == {"A1": 10, "B2": 10}
@@ -257,7 +257,7 @@ def test_one_warning_says_that_directories_are_named_after_people(tmp_path: Path
             columns=64,
             tags={"PatientName": "Doe^Jane", **tags},
         )
-    with pytest.warns(LungCTWarning, match="name people in the table: 1"):
+    with pytest.warns(LungCTWarning, match="1 id names a person in the table"):
         lungct.extract(tmp_path / "src", tmp_path / "out", **NETWORK)
 
 

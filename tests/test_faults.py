@@ -1,8 +1,8 @@
 """Kills, full disks and refusing stores at seeded moments: the table comes out as if nothing had happened.
 
-Whatever is disturbed, the extraction finishes, or finishes when the same command is run again, and every row is equal
-to the undisturbed one, feature bytes included. Each moment is drawn from a seed, between the first shard and the time
-by which an undisturbed extraction has written the last.
+No matter what fails, the extraction finishes, or finishes when the same command is repeated, and every row is equal to
+the undisturbed one, feature bytes included. Each moment is drawn from a seed, between the first shard and the time by
+which an undisturbed extraction has written the last.
 """
 
 from __future__ import annotations

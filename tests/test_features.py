@@ -232,7 +232,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(small_shard: Path, columns:
 
 
 def refusal(path: Path, data: bytes, undamaged: pa.Table, columns: list[str] | None) -> str | None:
-    """Read a shard with other bytes: return the error's sentence, or None where the same table was read."""
+    """Read a shard with other bytes: return the error's sentence, or None if the same table was read."""
     path.write_bytes(data)
     directory = path.parent.parent
     problems = check_table(directory, read_settings(directory))

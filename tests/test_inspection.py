@@ -70,7 +70,7 @@ def test_the_command_prints_text_json_and_a_picture(archive: Path, tmp_path: Pat
     assert picture.std() > 20
     assert run("inspect", archive / "text").code == 1
     assert "--png draws one patient" in refused("inspect", archive, "--all", "--png", png)
-    assert "no such directory" in refused("inspect", archive / "missing")
+    assert "does not exist" in refused("inspect", archive / "missing")
 
 
 def test_a_picture_depends_on_the_series_only(archive: Path, tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def test_existing_files_are_never_touched(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"c\.csv already exists: give another directory as out"):
         write_cohort(tmp_path / "c", patients=1, slices=4)
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="cannot write to"):
+    with pytest.raises(UsageError, match="cannot be written"):
         write_cohort(tmp_path / "file", patients=1, slices=4)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["c.csv", "file", "full", "notes.txt"]
 
@@ -309,7 +309,7 @@ def test_existing_files_are_never_touched(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    with pytest.raises(UsageError, match="cannot write to"):
+    with pytest.raises(UsageError, match="cannot be written"):
         write_cohort(tmp_path / "c", patients=1, slices=4)
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.ray
 TEXT = "CANARY"
 UID = "1.2.826.0.1.3680043.10.99.4242"
 DATE = "19010203"
-# A mark for each VR that holds text: every element of such a VR is planted, whatever any profile lists.
+# A mark for each VR that holds text: every element of such a VR gets one, no matter which of them a profile lists.
 MARKS = {
     **dict.fromkeys(("LO", "SH", "UC", "ST", "LT", "UT", "PN", "AE", "CS"), TEXT),
     "UI": UID,
@@ -44,7 +44,7 @@ KEPT = {
 
 
 def plant(ds: Dataset, person: str) -> None:
-    """Put a mark into every text element that DICOM knows, and into a private one."""
+    """Write a mark into every text element that DICOM knows, and into a private one."""
     for tag, (vr, vm, _, retired, keyword) in DicomDictionary.items():
         group = tag >> 16
         planted = vr in MARKS and vm in ("1", "1-n") and not retired and keyword not in KEPT

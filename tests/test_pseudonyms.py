@@ -60,5 +60,5 @@ def test_labels_are_written_with_pseudonyms(tmp_path: Path) -> None:
         "pseudonyms", labels, "--key", key, "--out", out, "--id-column", "person"
     )
     labels.write_text("id,cancer\nx,1\nx,0\n")
-    assert "line 3, has an id for the second time" in refused("pseudonyms", labels, "--key", key, "--out", out)
+    assert "line 3, repeats an id" in refused("pseudonyms", labels, "--key", key, "--out", out)
     assert "does not exist" in refused("pseudonyms", labels, "--key", key, "--out", tmp_path / "a" / "b")

@@ -1,4 +1,4 @@
-"""lungct.reporting: the page has what it must have, is readable by everybody, and trusts none of its input."""
+"""lungct.reporting: the page has what it must have, is readable by everyone, and trusts none of its input."""
 
 from __future__ import annotations
 

@@ -45,9 +45,6 @@ def seed_of(run: Run) -> int:
     return int(run.settings["seed"])
 
 
-# Reading.
-
-
 def test_what_is_written_is_read_bit_for_bit(tmp_path: Path) -> None:
     for inner in (False, True):
         written, found = made_up_run(tmp_path / "run", inner=inner), read_run(write_run(tmp_path / "run", inner=inner))
@@ -173,9 +170,6 @@ def test_a_run_that_is_replaced_while_it_is_read_is_read_whole(tmp_path: Path) -
     assert len(seen) > 1
 
 
-# Where a run may be written.
-
-
 def test_a_new_an_empty_and_an_earlier_run_are_usable_and_nothing_is_touched(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     unfinished = tmp_path / "unfinished"
@@ -212,9 +206,6 @@ def test_a_directory_that_became_something_else_meanwhile_is_left_alone(tmp_path
         with pytest.raises(UsageError, match=r"'thesis\.tex'"):
             writer.write(made_up_run(place), PAGE)
     assert listing(tmp_path) == {"run/thesis.tex": b"years of work"}
-
-
-# Replacing a run.
 
 
 def test_what_others_put_into_a_run_is_kept(tmp_path: Path) -> None:
@@ -313,9 +304,6 @@ def test_directories_that_only_look_like_a_trainings_are_not_touched(tmp_path: P
     assert beside(tmp_path / "run") == sorted(names)
 
 
-# Killed trainings.
-
-
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("table") / "features", cohort(6, prefix="new")[0])
@@ -364,9 +352,6 @@ def test_wherever_a_training_is_killed_run_is_whole_and_the_next_training_tidies
         if layout != "new":
             assert (run / "notes.txt").read_text() == "mine"
             assert (run / "models" / "deep" / "plot.png").read_bytes() == b"png"
-
-
-# Where RUN cannot be exchanged.
 
 
 def test_where_no_exchange_is_possible_metrics_json_names_the_runs_directory(

@@ -44,7 +44,7 @@ def test_a_check_names_what_is_wrong(table: Path) -> None:
     assert problems is not None
     text = "\n".join(problems)
     for sentence in (
-        "part-0000000000000000.parquet does not have the name that its patients give it",
+        "part-0000000000000000.parquet is not the name that belongs to its patients",
         f"{one.name} and part-0000000000000000.parquet have the same patient",
         f"{two.name} cannot be read",
         "stray.tmp is not a file of the table",

@@ -102,7 +102,7 @@ def test_a_write_is_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
     with (
-        pytest.raises(StorageError, match="the table cannot be written: No space left"),
+        pytest.raises(StorageError, match=r"the table cannot be written \(No space left"),
         storage_faults("the table cannot be written"),
         open("/dev/full", "wb") as file,
     ):

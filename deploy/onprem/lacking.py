@@ -1,7 +1,7 @@
 """Print what the running Python lacks to be a node of the cluster, one line each; exit code 1 if it lacks anything.
 
-A node needs pyproject.toml's dependencies and `ray[default]`, and everything that these require in turn, in the
-versions of constraints.txt. With `--other-versions` any version is accepted that the packages themselves allow. With
+A node needs pyproject.toml's dependencies and `ray[default]`, and all of their dependencies, in the versions of
+constraints.txt. With `--other-versions`, any version is accepted that the packages themselves allow. With
 `--requirements`, pyproject.toml's dependencies and `ray[default]` are printed instead, for pip. This script runs on a
 Python without any packages.
 """
@@ -32,7 +32,7 @@ def main(options: list[str]) -> int:
 
 
 def requirements() -> list[str]:
-    """Return what a node needs, without what these packages require in turn."""
+    """Return what a node needs, without the dependencies of these packages."""
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return ["ray[default]", *project["dependencies"]]
 

@@ -5,16 +5,16 @@
     network.py   `Backbone`: triplets -> features
 
 Terms. A *backbone* is one of torchvision's five ResNets, by its name. Its *weights* are torchvision's ImageNet ones,
-random ones drawn from a seed, or those of a file; the *SHA-256* of their tensors identifies them, whatever file they
-came in. The *features* of a triplet are the D numbers that the network passes to its classifier ``fc`` (512 for
-ResNet-18 and -34, 2048 for the others), float32; ``fc`` itself is never loaded. ``docs/formats.md``, "Backbone", has
-the arithmetic.
+random ones drawn from a seed, or those of a file; the *SHA-256* of their tensors identifies them, independently of the
+file that they came in. The *features* of a triplet are the D numbers that the network passes to its classifier ``fc``
+(512 for ResNet-18 and -34, 2048 for the others), float32; ``fc`` itself is never loaded. ``docs/formats.md``,
+"Backbone", has the arithmetic.
 
-A triplet's features must be the same bytes whatever else is in its batch, and however many workers, cores or threads
-computed them on that kind of device. The arithmetic of a convolution depends on the shape of its batch and on the
+On one kind of device, a triplet's features must be the same bytes, no matter what else is in its batch and how many
+workers, cores or threads computed them. The arithmetic of a convolution depends on the shape of its batch and on the
 number of threads that share it, so neither ever varies: every batch has the same size (the last one is padded with
-zeros), and on the CPU every batch runs on exactly one thread. Speed comes from running several batches at once, each
-on a thread of its own: the throughput of a network on all cores, with the bytes of one on a single core.
+zeros), and on the CPU every batch runs on exactly one thread. Speed comes from running several batches at once, each on
+its own thread: the throughput of all cores, with the same bytes as on a single core.
 
 This is the only package that imports torch, and it does so inside functions: names and options are checked without it.
 """

@@ -77,7 +77,9 @@ class Backbone:
         threads: int = 1,
     ) -> None:
         if weights.backbone != check_backbone(name):
-            raise UsageError(f"these are weights of {weights.backbone}, not of {name}")
+            raise UsageError(
+                f"these are weights of {weights.backbone}, not of {name}", fix=f"load the weights of {name}"
+            )
         if batch_size is not None:
             at_least(batch_size, 1, "batch_size")
         at_least(threads, 1, "threads")
@@ -210,7 +212,7 @@ def exact_convolutions() -> Iterator[None]:
 
 
 def _compute_on_this_thread() -> None:
-    """Keep torch and its libraries on the calling thread; each thread has a setting of its own."""
+    """Keep torch and its libraries on the calling thread; each thread has its own setting."""
     torch = torch_module()
     torch.set_num_threads(1)
     if torch.get_num_threads() != 1:

@@ -1,6 +1,6 @@
 """The names of the backbones and the options of a network: everything that can be checked without torch.
 
-`torch_module` and `construct` are the only way by which the other modules reach torch and torchvision's networks.
+The other modules reach torch and torchvision's networks only through `torch_module` and `construct`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def parse_weights(text: str | os.PathLike[str]) -> WeightsSource:
         return WeightsSource(text, seed=int(digits))
     path = local_path(text, argument="weights")
     if not path.is_file():
-        raise UsageError(f"no weights file {text}", fix="give imagenet, random:SEED or the path of a weights file")
+        raise UsageError(
+            f"the weights file {text} does not exist", fix="give imagenet, random:SEED or the path of a weights file"
+        )
     return WeightsSource(text, path=path)
 
 

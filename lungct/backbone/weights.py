@@ -1,7 +1,7 @@
 """The weights of a backbone: drawn, downloaded or read from a file, then checked and hashed.
 
-A weights file comes from strangers: nothing but tensors is ever read from it, and it is used only if its names and
-shapes are exactly those of the backbone and its numbers are finite. From here on tensors are float32 on the CPU.
+A weights file is not trusted: nothing but tensors is ever read from it, and it is used only if its names and shapes are
+exactly those of the backbone and its numbers are finite. From here on tensors are float32 on the CPU.
 
 Errors of this module are also raised on the nodes of a cluster, which cannot know how the reader spells an option, so
 they name none.
@@ -151,7 +151,7 @@ def _imagenet_file(backbone: str, *, quiet: bool) -> Path:
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=digits, progress=False)
         except (OSError, RuntimeError) as error:
             raise UsageError(
-                f"cannot download the ImageNet weights from {url} ({_reason(error)})",
+                f"the ImageNet weights cannot be downloaded from {url} ({_reason(error)})",
                 fix=f"put that file at {path}, or give the path of a weights file",
             ) from error
     with _read_errors(path), path.open("rb") as file:
@@ -188,7 +188,7 @@ def _read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"weights {path} cannot be read ({_reason(error)})") from error
+        raise UsageError(f"weights {path} cannot be read ({_reason(error)})", fix="give another file") from error
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -222,8 +222,8 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         # torch raises it both for bytes that are no pickle and for a pickle that would run code.
         raise UsageError(
-            f"weights {path}: neither a safetensors file nor one of torch.save with nothing but tensors, the only "
-            "pickle that is ever opened",
+            f"weights {path}: neither a safetensors file nor a file of torch.save with tensors alone, the only pickle "
+            "that is ever opened",
             fix=_SAVE_STATE_DICT,
         ) from error
     except OSError:
@@ -231,7 +231,7 @@ def _read_torch(path: Path) -> Any:
     except Exception as error:
         # A damaged archive can make torch's reader raise anything: EOFError, RuntimeError, KeyError, UnicodeDecodeError
         raise UsageError(
-            f"weights {path}: neither a safetensors file nor one of torch.save ({_reason(error)})",
+            f"weights {path}: neither a safetensors file nor a file of torch.save ({_reason(error)})",
             fix=_SAVE_STATE_DICT,
         ) from error
 

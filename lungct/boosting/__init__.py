@@ -16,7 +16,7 @@ uses the best iteration of the very fold that is then scored: the way of 2017, a
 of rounds chosen without that fold: where the mean of the *other* folds' curves, weighted by their patients, is least.
 With ``inner`` the number of rounds is chosen on a fifth of the training part instead.
 
-Arrays in, arrays out: nothing here knows files or Ray. A caller with machines to spread the folds over passes
+Arrays in, arrays out: nothing here depends on files or Ray. A caller with machines to spread the folds over passes
 `fit_and_score` a ``fit_folds``. Boosters cross processes as LightGBM's text, which keeps every bit of a prediction.
 
     folds.py        labels -> folds; curves -> rounds
@@ -258,5 +258,5 @@ def _checked(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float
     if y.shape != (len(X),):
         raise UsageError(f"y must have one label for each of the {len(X)} rows of X, but has shape {y.shape}")
     if y.dtype.kind not in "fiub" or not np.isin(y, (0, 1)).all():
-        raise UsageError("y must hold only the labels 0 and 1")
+        raise UsageError("y has values other than the labels 0 and 1", fix="give only 0 and 1")
     return X, y.astype(np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungct.boosting.folds import Fold
-from lungct.boosting.parameters import Learner, refusals
+from lungct.boosting.parameters import Learner, lightgbm_errors
 from lungct.errors import UsageError
 
 
@@ -61,7 +61,7 @@ def fit_fold(
     fits, chooses = part.train, part.valid
     if part.inner_train is not None and part.inner_valid is not None:
         fits, chooses = part.inner_train, part.inner_valid
-    with refusals():
+    with lightgbm_errors():
         booster, curve = _stop_early(X, y, fits, chooses, params, learner)
         best = booster.best_iteration
         if part.inner_train is not None:
@@ -114,8 +114,8 @@ def load_booster(model: str) -> lightgbm.Booster:
         If the text is not in that format.
 
     """
-    with refusals():
-        # Without this first line LightGBM prints a message of its own and aborts.
+    with lightgbm_errors():
+        # Without this first line LightGBM prints its own message and aborts.
         if not model.startswith("tree\n"):
             raise UsageError("not a booster in LightGBM's text format")
         return lightgbm.Booster(model_str=model)

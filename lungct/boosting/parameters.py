@@ -43,7 +43,7 @@ PARAMETERS_2017: Mapping[str, Any] = {
     "verbosity": -1,
 }
 
-# Parameters that an argument of lungct's own decides.
+# Parameters that one of lungct's own arguments decides.
 _DECIDED_BY: Mapping[str, str] = {
     "objective": "objective",
     "metric": "objective",
@@ -181,14 +181,16 @@ def _overrides(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_value(name: str, value: Any) -> None:
-    """Refuse a null or an object: LightGBM turns values into text, and these into nonsense."""
+    """Raise UsageError for a null or an object, which LightGBM would turn into meaningless text."""
     single = bool | int | float | str | np.integer | np.floating | np.bool_
     nested = value if isinstance(value, list | tuple) else [value]
     flat = [v for item in nested for v in (item if isinstance(item, list | tuple) else [item])]
     if not all(isinstance(v, single) for v in flat):
-        raise UsageError(f"{spelled('params')}: the value of {name!r} is not a number, text or list: {value!r}")
+        raise UsageError(
+            f"{spelled('params')}: the value of {name!r} is {value!r}", fix="give a number, a text or a list"
+        )
     if any(isinstance(v, float) and not math.isfinite(v) for v in flat):
-        raise UsageError(f"{spelled('params')}: the value of {name!r} is not finite: {value!r}")
+        raise UsageError(f"{spelled('params')}: the value of {name!r} is {value!r}", fix="give a finite number")
 
 
 def _try_out(params: Mapping[str, Any], columns: int, overridden: Mapping[str, Any]) -> None:
@@ -202,7 +204,9 @@ def _try_out(params: Mapping[str, Any], columns: int, overridden: Mapping[str, A
             lightgbm.train({**params, "verbosity": -1, "num_threads": 1}, train, num_boost_round=1)
     except (lightgbm.basic.LightGBMError, TypeError, ValueError, IndexError) as error:
         given = ", ".join(f"{name}={value!r}" for name, value in overridden.items())
-        raise UsageError(f"LightGBM rejects {spelled('params')} ({given}): {_first_line(error)}") from error
+        raise UsageError(
+            f"LightGBM rejects {spelled('params')} {given} ({_first_line(error)})", fix="give other values"
+        ) from error
 
 
 @cache
@@ -223,17 +227,17 @@ def _alike(name: str) -> str:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def lightgbm_errors() -> Iterator[None]:
     """Raise LightGBM's errors as UsageErrors."""
     try:
         yield
     except lightgbm.basic.LightGBMError as error:
-        raise UsageError(f"LightGBM rejects this: {_first_line(error)}") from error
+        raise UsageError(f"LightGBM failed ({_first_line(error)})") from error
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep LightGBM's C code from printing on stderr what it also raises, which it does whatever its verbosity."""
+    """Keep LightGBM's C code from printing on stderr what it also raises, which it does at every verbosity."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

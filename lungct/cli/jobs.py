@@ -1,8 +1,8 @@
 """The commands as jobs of a Ray cluster: what `ray job submit -- python jobs/extract.py …` runs.
 
 A job takes the options of its command. Unless ``--device`` is given, a new table is made on a GPU: a cluster whose GPU
-nodes have not started yet has no GPU to show, so ``auto`` would choose the CPU. Ray tells a job its cluster
-(``RAY_ADDRESS``). stderr gets a line of progress every 30 s, and the last line of stdout is the result.
+nodes have not started yet has no GPU, so ``auto`` would choose the CPU. Ray tells a job its cluster (``RAY_ADDRESS``).
+stderr gets a line of progress every 30 s, and the last line of stdout is the result.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def pipeline_parser() -> Parser:
         ),
     )
     parser.add_argument("src", metavar="SRC", help="directory or prefix that contains the patient folders")
-    parser.add_argument("--labels", metavar="CSV", required=True, help="ids with labels 0 or 1 (required)")
+    parser.add_argument("--labels", metavar="CSV", required=True, help="ids and their labels, 0 or 1 (required)")
     parser.add_argument("--out", metavar="OUT", required=True, help="directory of all results (required)")
     add_extraction(parser)
     add_training(parser)
@@ -66,7 +66,7 @@ def pipeline_parser() -> Parser:
 
 
 def extract(options: argparse.Namespace) -> Result:
-    """Extract features as a job does: on a GPU, unless told otherwise by ``--device`` or a table that exists."""
+    """Extract features as a job does: on a GPU, unless ``--device`` or an existing table decides otherwise."""
     if options.device == "auto" and (options.overwrite or not _has_table(options.out)):
         options.device = "cuda"
     return commands.extract(options)

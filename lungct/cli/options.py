@@ -87,7 +87,7 @@ def described(description: str, *examples: str) -> dict[str, str]:
 def add_common(parser: argparse.ArgumentParser, *, default: Any = False) -> None:
     """Add the options that every command takes."""
     for flag, what in (
-        ("--quiet", "no progress on stderr"),
+        ("--quiet", "show no progress on stderr"),
         ("--debug", "print tracebacks and Ray's messages"),
     ):
         parser.add_argument(flag, action="store_true", default=default, help=what)
@@ -119,16 +119,17 @@ def add_extraction(p: argparse.ArgumentParser) -> None:
     group.add_argument("--patients", metavar="FILE", help="only these ids: one per line, or a CSV with a column id")
     group.add_argument("--limit", type=int, metavar="N", help="only the first N patients in order of id")
     group.add_argument("--pseudonyms", metavar="KEYFILE", help="replace ids and pixel hashes by keyed hashes")
-    group = p.add_argument_group(
-        "features", "If the table exists, an option that is not given takes the table's value."
-    )
+    group = p.add_argument_group("features", "If the table exists, options that are not given take its values.")
     group.add_argument(
         "--preset", metavar="NAME", help="dsb2017 (default: the 2017 system's) or lung (scans of any scanner)"
     )
     group.add_argument("--backbone", metavar="NAME", help="resnet18, 34, 50, 101 or 152 (default: resnet152)")
     group.add_argument("--weights", metavar="W", help="imagenet (default), random:SEED or a file")
     group.add_argument(
-        "--device", metavar="NAME", default="auto", help="auto (default; in a job of a cluster, cuda), cpu or cuda"
+        "--device",
+        metavar="NAME",
+        default="auto",
+        help="auto (default; for a new table in a cluster job, cuda), cpu or cuda",
     )
     group.add_argument("--precision", metavar="NAME", default="auto", help="auto (default), fp32 or bf16")
     group.add_argument(
@@ -141,7 +142,7 @@ def add_extraction(p: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--take-over",
         action="store_true",
-        help="take the table from a running extract; in object storage, after a minute",
+        help="take the table from a running extract (in object storage, after a minute)",
     )
     group.add_argument(
         "--shard-patients", type=int, default=8, metavar="N", help="patients per file (default: %(default)s)"
@@ -162,7 +163,7 @@ def _add_train(subparsers: Any) -> argparse.ArgumentParser:
         ),
     )
     p.add_argument("dir", metavar="DIR", help="the feature table")
-    p.add_argument("--labels", metavar="CSV", required=True, help="ids with labels 0 or 1 (required)")
+    p.add_argument("--labels", metavar="CSV", required=True, help="ids and their labels, 0 or 1 (required)")
     p.add_argument("--out", metavar="RUN", required=True, help="directory of the run (required)")
     add_training(p)
     p.add_argument("--address", help=ADDRESS)
@@ -182,14 +183,14 @@ def add_training(p: argparse.ArgumentParser) -> None:
         "--pooling",
         metavar="NAME",
         default="mean",
-        help="of a patient's triplets: mean (default), max, meanmax or meanstd",
+        help="how to pool a patient's triplets: mean (default), max, meanmax or meanstd",
     )
     group.add_argument(
         "--objective", metavar="NAME", default="l2", help="l2 (default: the 2017 system's regression) or binary"
     )
     group.add_argument("--params", metavar="FILE", help="JSON file of LightGBM parameters to override")
     group.add_argument(
-        "--rounds", type=int, default=5000, metavar="N", help="most boosting rounds (default: %(default)s)"
+        "--rounds", type=int, default=5000, metavar="N", help="maximum number of boosting rounds (default: %(default)s)"
     )
     group.add_argument(
         "--early-stopping",
@@ -199,9 +200,11 @@ def add_training(p: argparse.ArgumentParser) -> None:
         help="stop after N rounds without a smaller loss (default: %(default)s)",
     )
     group = p.add_argument_group("cross-validation")
-    group.add_argument("--folds", type=int, default=5, metavar="N", help="folds (default: %(default)s)")
-    group.add_argument("--inner", action="store_true", help="choose the round on part of the training patients")
-    group.add_argument("--seed", type=int, default=42, metavar="N", help="seed (default: %(default)s)")
+    group.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
+    group.add_argument(
+        "--inner", action="store_true", help="choose the number of rounds on part of the training patients"
+    )
+    group.add_argument("--seed", type=int, default=42, metavar="N", help="random seed (default: %(default)s)")
 
 
 def _add_predict(subparsers: Any) -> argparse.ArgumentParser:
@@ -227,7 +230,7 @@ def _add_inspect(subparsers: Any) -> argparse.ArgumentParser:
         "inspect",
         help="show what a patient's directory contains",
         **described(
-            "List the series in a directory, say which one is used and why, and draw what the network sees of it.",
+            "List the series in a directory, show which one is used and why, and draw what the network sees.",
             "lungct inspect scans/0042 --png 0042.png",
         ),
     )
@@ -261,7 +264,7 @@ def _add_phantom(subparsers: Any) -> argparse.ArgumentParser:
         ),
     )
     p.add_argument("--out", metavar="DIR", required=True, help="a directory that does not exist yet (required)")
-    p.add_argument("--patients", type=int, default=24, metavar="N", help="patients (default: %(default)s)")
+    p.add_argument("--patients", type=int, default=24, metavar="N", help="number of patients (default: %(default)s)")
     p.add_argument(
         "--slices",
         type=int,
@@ -280,7 +283,7 @@ def _add_phantom(subparsers: Any) -> argparse.ArgumentParser:
         metavar=("MIN", "MAX"),
         help="diameter of the nodules in mm (default: 8 30)",
     )
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)")
     p.set_defaults(run=commands.phantom)
     return p
 
@@ -296,7 +299,9 @@ def _add_doctor(subparsers: Any) -> argparse.ArgumentParser:
         ),
     )
     p.add_argument("--device", metavar="NAME", default="auto", help="auto (default), cpu or cuda")
-    p.add_argument("--backbone", default="resnet152", metavar="NAME", help="whose weights (default: %(default)s)")
+    p.add_argument(
+        "--backbone", default="resnet152", metavar="NAME", help="backbone of the weights (default: %(default)s)"
+    )
     p.add_argument("--weights", metavar="W", help="also load these weights: imagenet, random:SEED or a file")
     p.add_argument("--address", help="Ray cluster to check (default: Ray on this machine)")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -309,14 +314,14 @@ def _add_status(subparsers: Any) -> argparse.ArgumentParser:
         "status",
         help="count the patients of a feature table",
         **described(
-            "Count a table's patients: done, failed by reason and, if SRC is given, left.",
+            "Count a table's patients: done, failed (by reason) and, if SRC is given, left.",
             "lungct status features scans --check",
         ),
     )
     p.add_argument("dir", metavar="DIR", help="the feature table")
     p.add_argument("src", metavar="SRC", nargs="?", help="the archive that the table is made from")
-    p.add_argument("--check", action="store_true", help="also read every file; exit code 3 if one is wrong")
-    p.add_argument("--pseudonyms", metavar="KEYFILE", help="the table's key, to compare it with SRC")
+    p.add_argument("--check", action="store_true", help="also read and check every file; exit code 3 if one is wrong")
+    p.add_argument("--pseudonyms", metavar="KEYFILE", help="the table's key, needed to compare it with SRC")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
     p.set_defaults(run=commands.status)
     return p

@@ -1,8 +1,8 @@
 """One process that runs one command: its streams, its signals, its exit code.
 
 stdout carries the result alone; stderr carries lungct's progress, warnings and errors (one line each, and an exit code:
-`lungct.errors`). Ray's native code and C libraries write to file descriptors 1 and 2 whatever they are told, so while
-a command runs both descriptors lead nowhere (with ``--debug``, to stderr), and results and messages go through
+`lungct.errors`). Ray's native code and C libraries write to file descriptors 1 and 2, which no setting prevents, so
+while a command runs both descriptors lead nowhere (with ``--debug``, to stderr), and results and messages go through
 duplicates made before.
 """
 
@@ -91,7 +91,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, LungCTError):
         text = str(error)
     elif isinstance(error, OSError) and error.filename is None and error.errno in _UNPRINTED:
-        text = f"the result could not be printed on stdout: {error.strerror}"
+        text = f"the result could not be printed on stdout ({error.strerror})"
     else:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         text = f"internal error ({reason}); please report it with the output of --debug"

@@ -4,7 +4,7 @@
     elements.py     bytes -> raw data elements, and where the pixels are
     layout.py       the first bytes of a file -> where its data set begins, and how it is written
     values.py       raw data elements -> text and numbers
-    slices.py       `Slice` and `Header`: what is known of an image, of a file
+    slices.py       `Slice` and `Header`: what is known of an image and of a file
     headers.py      a file -> its header and slices, no pixels
     frames.py       an enhanced multi-frame object -> a slice for each frame
     geometry.py     positions, orientation, spacing: the conventions
@@ -15,13 +15,13 @@
     series.py       `Series`: ordered slices, and their pixels on request
     selection.py    all CT images -> the series that is the scan, and why
     surveying.py    all of a patient's files -> the CT series, damaged files and persons in them
-    assembling.py   that -> the chosen series, checked and in order
+    assembling.py   what was found -> the chosen series, checked and in order
     volumes.py      NIfTI, NRRD and MetaImage files as slices (optional extra)
     reading.py      `read_series`: all of the above
 
 The rules in words, and every error code with what to do about it, are in ``docs/intake.md``. The functions exported
-here raise nothing but `LungCTError`. The sentence of a `SeriesError` or `StorageError` contains no name of a file, no
-UID, no date and no person.
+here raise only `LungCTError`. The sentence of a `SeriesError` or `StorageError` contains no name of a file, no UID, no
+date and no person.
 """
 
 from lungct.dicom.headers import identity_of, person_of

@@ -1,7 +1,7 @@
 """What a patient's files are -> the series that is the scan, its slices in order.
 
-One series is chosen (``selection.py``), then what only the chosen series must fulfil is checked: axial, one size, every
-image whole, one image at each position.
+One series is chosen (``selection.py``). Then it alone is checked: it must be axial and of one size, with every image
+whole and one image at each position.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def assemble(found: Survey) -> Series:
     Raises
     ------
     SeriesError
-        There is none, or it cannot be used.
+        If there is none, or it cannot be used.
     StorageError
-        A file cannot be read.
+        If a file cannot be read.
 
     """
     check_survey(found)
     candidate, reason = choose(found.candidates)
     _refuse_damage(candidate, found.damaged)
     _refuse_unusable(candidate)
-    slices = _one_image_a_position(candidate.slices)
+    slices = _one_image_per_position(candidate.slices)
     left_out = len(candidate.slices) - len(slices)
     if left_out:
         reason += f"; {left_out} repeated {'images' if left_out > 1 else 'image'} left out"
@@ -84,8 +84,8 @@ def _refuse_unusable(candidate: Candidate) -> None:
         )
 
 
-def _one_image_a_position(slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
-    """Return one image of each position, where all its images are equal to the last pixel; refuse other repeats."""
+def _one_image_per_position(slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
+    """Return one image per position; raise SeriesError if images at one position differ in any pixel."""
     kept: list[Slice] = []
     conflicts = 0
     for group in _by_place(slices):

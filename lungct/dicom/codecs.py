@@ -1,6 +1,6 @@
 """Compressed transfer syntaxes: which imagecodecs codec decodes each, and how pydicom calls it.
 
-imagecodecs brings libjpeg-turbo, CharLS, OpenJPEG and its own RLE. This module is a decoding plugin of pydicom's:
+imagecodecs includes libjpeg-turbo, CharLS, OpenJPEG and its own RLE. This module is a decoding plugin for pydicom:
 `DECODER_DEPENDENCIES`, `is_available` and `decode_frame` have the names and signatures that pydicom's guide "Pixel data
 decoder plugins" prescribes. What a codestream claims about its size is compared with Rows and Columns before its
 decoder may allocate anything. `broken_decoders` is the self-check of ``lungct doctor``.

@@ -4,7 +4,7 @@ Uncompressed little-endian pixels are read straight from their place in the file
 decoders, each with a single plugin: pydicom's own code for big-endian and deflated data, and ``codecs.py`` for
 compressed ones. So the pixels do not depend on what else is installed: decoders may differ in a lossy image.
 
-`stored_values` raises nothing but `LungCTError`.
+`stored_values` raises only `LungCTError`.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def stored_values(image: Slice) -> Stored:
     Raises
     ------
     SeriesError
-        ``undecodable`` or ``limits``.
+        ``undecodable`` or ``limits``, if the pixels cannot be decoded.
     StorageError
-        The file cannot be read.
+        If the file cannot be read.
 
     """
     if image.fault is not None:
@@ -225,7 +225,7 @@ def _decoded(data: bytes, image: Slice) -> Stored:
 
 
 def _decoder(transfer_syntax: str) -> Decoder:
-    """Return pydicom's decoder, with the plugin of ``codecs.py`` added where it is needed."""
+    """Return pydicom's decoder, with the plugin of ``codecs.py`` added if it is needed."""
     from pydicom.pixels.decoders.base import Decoder, get_decoder
     from pydicom.uid import UID
 

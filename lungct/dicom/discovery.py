@@ -1,9 +1,9 @@
 """A patient's directory -> the files in it that may be DICOM, in an order that depends on their names only.
 
-Everything below the directory belongs to the patient. What a file is, is decided later, by its content
-(``headers.py``); only what no reader should open is passed over here and counted: hidden files, DICOMDIR (an index
-that may point anywhere, so it is never followed), pipes, sockets and devices, and dangling links. Each directory is
-read once, so links may form loops.
+Everything below the directory belongs to the patient. The kind of a file is decided later, by its content
+(``headers.py``). Only what no reader should open is passed over and counted here: hidden files, DICOMDIR (an index that
+may point anywhere, so it is never followed), pipes, sockets and devices, and dangling links. Each directory is read
+once, so links may form loops.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def find_files(patient_dir: str | os.PathLike[str]) -> FileListing:
     Raises
     ------
     UsageError
-        The directory does not exist.
+        If the directory does not exist.
     SeriesError
-        ``limits``: more than `MAX_FILES` files, or directories nested too deep.
+        ``limits``, if there are more than `MAX_FILES` files, or directories nested too deep.
     StorageError
-        A directory cannot be listed.
+        If a directory cannot be listed.
 
     """
     root = Path(patient_dir)
@@ -67,13 +67,13 @@ def find_files(patient_dir: str | os.PathLike[str]) -> FileListing:
         if not root.is_dir():
             if root.is_file():
                 return FileListing((os.fspath(root),), {})
-            raise UsageError(f"{root}: no such directory", fix="give a directory with one patient's files")
+            raise UsageError(f"{root} does not exist", fix="give a directory with one patient's files")
         files: list[str] = []
         passed: Counter[str] = Counter()
         status = root.stat()
         _descend(os.fspath(root), files, passed, {(status.st_dev, status.st_ino)}, above, 0)
     except OSError as error:
-        raise StorageError(f"a directory of the patient cannot be listed: {_reason(error)}") from error
+        raise StorageError(f"a directory of the patient cannot be listed ({_reason(error)})") from error
     return FileListing(tuple(sorted(files)), dict(passed))
 
 
@@ -84,7 +84,7 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[int]:
     Raises
     ------
     StorageError
-        The file cannot be opened, or reading it in the ``with`` block failed; the sentence does not name it.
+        If the file cannot be opened or read within the block; the error does not name it.
 
     """
     try:
@@ -95,7 +95,7 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[int]:
         finally:
             os.close(fd)
     except OSError as error:
-        raise StorageError(f"a file of the patient cannot be read: {_reason(error)}") from error
+        raise StorageError(f"a file of the patient cannot be read ({_reason(error)})") from error
 
 
 def _reason(error: OSError) -> str:

@@ -120,7 +120,7 @@ def inflate(source: Source, start: int, limit: int) -> bytes:
     Raises
     ------
     zlib.error
-        The stream is damaged.
+        If the stream is damaged.
 
     """
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -196,9 +196,9 @@ class _ElementReader:
         Raises
         ------
         _EndOfDataError
-            The data end before the value would begin.
+            If the data end before the value would begin.
         HeaderTooLargeError
-            More than `MAX_STEPS` elements were read.
+            If more than `MAX_STEPS` elements were read.
 
         """
         self._steps += 1
@@ -266,7 +266,7 @@ def walk(
     Raises
     ------
     HeaderTooLargeError
-        The header is longer or deeper than any real one.
+        If the header is longer or deeper than any real one.
 
     """
     found = Elements(end=start)

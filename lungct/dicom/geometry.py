@@ -1,11 +1,11 @@
 """Where a slice lies in the patient: conventions, positions along the normal, spacing, and what counts as axial.
 
-Terms. Coordinates are DICOM's patient coordinates in mm (*LPS*: x grows to the patient's left, y to the
-back, z to the head). ImageOrientationPatient is six numbers: the direction in which a *row* runs (along it the column
-index grows), then the direction in which a *column* runs (PS3.3 C.7.6.2.1.1). The *normal* is row x column, turned so
-that its largest component is positive: for axial slices it points towards the head, whether the patient lay head first
-or feet first, supine or prone. A slice's *position* is ImagePositionPatient . normal. *Spacing* is (between slices,
-between rows, between columns) in mm; PixelSpacing's first number is the one between rows (PS3.3 10.7.1.3).
+Terms. Coordinates are DICOM's patient coordinates in mm (*LPS*: x grows to the patient's left, y to the back, z to the
+head). ImageOrientationPatient is six numbers: the direction of a *row* (along it the column index grows), then the
+direction of a *column* (PS3.3 C.7.6.2.1.1). The *normal* is row x column, turned so that its largest component is
+positive: for axial slices it points towards the head, whether the patient lay head first or feet first, supine or
+prone. A slice's *position* is ImagePositionPatient . normal. *Spacing* is (between slices, between rows, between
+columns) in mm; PixelSpacing's first number is the one between rows (PS3.3 10.7.1.3).
 
 What is unknown is NaN (numbers) or None (directions), never a guess: SliceLocation, whose origin and sign depend on the
 manufacturer, and SliceThickness, which is not a distance between slices, are not used for positions.

@@ -1,11 +1,11 @@
 """One file -> its `Header`, with a `Slice` for each image in it, without reading a pixel.
 
-CT is: SOP Class CT, enhanced CT or legacy converted enhanced CT, with Modality CT or none; Modality CT without a SOP
-Class; or neither, if a grey image has a rescale and a position as CT does. Localizers and everything else are
-recognised here and never become slices.
+A file counts as CT if its SOP Class is CT, enhanced CT or legacy converted enhanced CT and its Modality is CT or
+missing; if its Modality is CT and it has no SOP Class; or if it has neither, but is a grey image with a rescale and a
+position, as CT has. Localizers and everything else are recognised here and never become slices.
 
 An image that cannot be used (cut off, absurd size) still becomes a slice, with a `Fault`, which matters only if the
-image belongs to the chosen series. Sentences of faults contain no text but numbers of the file.
+image belongs to the chosen series. Sentences of faults contain numbers of the file, but no text.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
     Raises
     ------
     StorageError
-        The file cannot be read.
+        If the file cannot be read.
 
     """
     with open_file(path) as fd:
@@ -59,12 +59,12 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
 
 
 def person_of(path: str | os.PathLike[str]) -> Identity | None:
-    """Return a file's (PatientID, IssuerOfPatientID), empty text where it has none; None if the file is not DICOM.
+    """Return a file's (PatientID, IssuerOfPatientID), each empty if missing; None if the file is not DICOM.
 
     Raises
     ------
     StorageError
-        The file cannot be read.
+        If the file cannot be read.
 
     """
     person = identity_of(path)
@@ -77,7 +77,7 @@ def identity_of(path: str | os.PathLike[str]) -> Person | None:
     Raises
     ------
     StorageError
-        The file cannot be read.
+        If the file cannot be read.
 
     """
     header = read_header(path)
@@ -107,7 +107,7 @@ def _read(source: Source, path: str) -> Header | None:
     if not layout.marked and not any(
         TAGS[k] in found.values for k in ("SOPClassUID", "Modality", "SeriesInstanceUID", "Rows")
     ):
-        return None  # its first bytes look like a data set, but it is none
+        return None  # its first bytes look like a data set, but it is not one
     return _interpret(body, path, layout, start, found)
 
 
@@ -161,7 +161,8 @@ def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
     if found.broken:
         return Kind.DAMAGED
     if not found.pixel_tag:
-        # A CT image without pixel data was cut off between two elements; a file without class and modality is no image.
+        # A CT image without pixel data was cut off between two elements; a file without class and modality is not an
+        # image.
         return Kind.DAMAGED if ct_class or modality else Kind.OTHER
     if not ct_class and not modality:
         like_ct = values.has("RescaleIntercept") and values.has("ImagePositionPatient")

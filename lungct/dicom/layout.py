@@ -1,8 +1,7 @@
 """The first bytes of a file -> whether it is DICOM, where its data set begins, and how that is written.
 
 A file is recognised by the ``DICM`` mark after a preamble, or by a data set that begins at once (PS3.10 files without
-preamble or file meta exist in every archive). If file meta and bytes disagree about
-explicit VRs, the bytes are right.
+preamble or file meta exist in every archive). If file meta and bytes disagree about explicit VRs, the bytes are right.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Layout:
     explicit, big_endian
         Whether the data set has VRs, and its byte order.
     media_class
-        MediaStorageSOPClassUID of the file meta; empty text where there is none.
+        MediaStorageSOPClassUID of the file meta; empty if there is none.
     marked
         Whether the file has the ``DICM`` mark.
 
@@ -48,7 +47,7 @@ def find_layout(source: Source) -> Layout | None:
     Raises
     ------
     HeaderTooLargeError
-        The file meta has too many elements.
+        If the file meta has too many elements.
 
     """
     head = source.read(0, 144)
@@ -63,7 +62,7 @@ def find_layout(source: Source) -> Layout | None:
         return None
     transfer_syntax = media_class = ""
     if source.read(start, 2) == b"\2\0":
-        # File meta is explicit little endian, whatever follows (PS3.10 7.1); a few writers make it implicit.
+        # File meta is always explicit little endian (PS3.10 7.1), but a few writers make it implicit.
         explicit = elements.is_vr(source.read(start + 4, 2))
         meta = elements.walk(source, start, _META, explicit=explicit, stop=lambda tag: tag >> 16 != 2)
         values = meta.values

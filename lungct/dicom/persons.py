@@ -1,6 +1,6 @@
-"""Who is the same person: the rule that tells the people of a set of files apart.
+"""Who is the same person: the rule that distinguishes the persons in a set of files.
 
-A person is named by PatientID and, because two institutions may give out the same PatientID, by IssuerOfPatientID.
+A person is named by PatientID and, because two institutions may assign the same PatientID, by IssuerOfPatientID.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 Identity = tuple[str, str]
-"""PatientID and IssuerOfPatientID; empty text where a file has none."""
+"""PatientID and IssuerOfPatientID, each empty if a file lacks it."""
 
 
 def persons_by_identity(identities: Iterable[Identity]) -> dict[Identity, Identity]:
     """Return, for each identity found in files, the person whom it names.
 
-    A PatientID without issuer belongs to the only issuer that the other files name for it; where they name none, or
-    several, it is a person of its own. An identity without PatientID names nobody and is left out.
+    A PatientID without issuer belongs to the only issuer that the other files name for it; if they name none, or
+    several, it is a separate person. An identity without PatientID names nobody and is left out.
 
     >>> persons_by_identity([("7", ""), ("7", "clinic")])
     {('7', ''): ('7', 'clinic'), ('7', 'clinic'): ('7', 'clinic')}

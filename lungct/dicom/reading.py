@@ -36,11 +36,11 @@ def read_series(patient_dir: str | os.PathLike[str]) -> Series:
     Raises
     ------
     SeriesError
-        The files contain no usable series; ``docs/intake.md`` lists the codes.
+        If the files contain no usable series; ``docs/intake.md`` lists the codes.
     UsageError
-        The directory does not exist.
+        If the directory does not exist.
     StorageError
-        The files cannot be read.
+        If the files cannot be read.
 
     """
     location = os.fspath(patient_dir)
@@ -64,9 +64,9 @@ def read_series_files(files: Sequence[str | os.PathLike[str]]) -> Series:
     Raises
     ------
     SeriesError
-        The files contain no usable series.
+        If the files contain no usable series.
     StorageError
-        A file cannot be read.
+        If a file cannot be read.
 
     """
     return _read(FileListing(tuple(sorted(os.fspath(file) for file in files)), {}))
@@ -78,11 +78,11 @@ def read_volume(path: str) -> Series:
     Raises
     ------
     SeriesError
-        ``undecodable``, ``geometry`` or ``limits``.
+        ``undecodable``, ``geometry`` or ``limits``, as for `lungct.dicom.volumes.read`.
     UsageError
-        The optional extra ``lungct[volumes]`` is not installed.
+        If the optional extra ``lungct[volumes]`` is not installed.
     StorageError
-        The file cannot be read.
+        If the file cannot be read.
 
     """
     volume = volumes.read(path)

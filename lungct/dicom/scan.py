@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What is known of a patient's scan; None where a fact is unknown.
+    """What is known of a patient's scan; None for unknown facts.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Scan:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scan:
-        """Return the record that `as_dict` made a dictionary of, even if that was written as JSON and read again."""
+        """Return the record that `as_dict` turned into a dictionary, even after a round trip through JSON."""
         known: dict[str, Any] = {  # JSON has no tuples
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }

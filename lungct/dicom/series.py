@@ -119,7 +119,7 @@ class Series:
 
     @property
     def positions_mm(self) -> NDArray[np.float64]:
-        """Positions along the normal in the series' order, float64 (N,); NaN where a file has none."""
+        """Positions along the normal in the series' order, float64 (N,); NaN if a file has none."""
         return np.array([image.position_mm for image in self.slices], np.float64)
 
     def stored(self, i: int) -> Stored:
@@ -128,9 +128,9 @@ class Series:
         Raises
         ------
         SeriesError
-            ``undecodable`` or ``limits``.
+            ``undecodable`` or ``limits``, if the pixels cannot be decoded.
         StorageError
-            The file cannot be read.
+            If the file cannot be read.
 
         """
         return self.pixels.stored(self.slices[i])
@@ -141,9 +141,9 @@ class Series:
         Raises
         ------
         SeriesError
-            ``undecodable`` or ``limits``.
+            ``undecodable`` or ``limits``, if the pixels cannot be decoded.
         StorageError
-            The file cannot be read.
+            If the file cannot be read.
 
         """
         return self.pixels.hu(self.slices[i])
@@ -151,7 +151,7 @@ class Series:
     def names_person(self, name: str) -> bool:
         """Return whether a name is the PatientID of the files, or contains a part of their PatientName.
 
-        False where the files declare that they were de-identified (PatientIdentityRemoved).
+        False if the files declare that they were de-identified (PatientIdentityRemoved).
         """
         person = identity_of(self.slices[0].path) if self.pixels.has_instances else None
         if person is None or person.removed:
@@ -165,7 +165,7 @@ class Series:
         Raises
         ------
         SeriesError
-            ``geometry``: a slice has no position.
+            ``geometry``, if a slice has no position.
 
         """
         missing = sum(math.isnan(image.position_mm) for image in self.slices)
@@ -181,7 +181,7 @@ class Series:
         Raises
         ------
         SeriesError
-            ``geometry``: the slices have neither. ``volume``: a volume file, which has no InstanceNumber at all.
+            ``geometry``, if the slices have neither; ``volume`` for a volume file, which has no InstanceNumber at all.
 
         """
         if not self.pixels.has_instances:

@@ -69,7 +69,7 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The person whom a file is about; empty text where the file has none.
+    """The person whom a file is about; each text is empty if the file lacks it.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """All of a patient's files -> what they are: the CT series found, the damaged files, the number of persons.
 
-Every header is read, and no pixel. What a patient's files cannot be, whichever series is chosen, is refused here: files
-of several persons, and files without CT.
+Every header is read, and no pixel. Errors that do not depend on the choice of series are raised here: files of several
+persons, and files without CT.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Survey:
     candidates
         The CT series found.
     damaged
-        SeriesInstanceUIDs of damaged DICOM files; empty text where it is not known.
+        SeriesInstanceUIDs of damaged DICOM files, each empty if unknown.
 
     """
 
@@ -56,9 +56,9 @@ def survey(listing: discovery.FileListing) -> Survey:
     Raises
     ------
     SeriesError
-        ``limits``: more than `MAX_IMAGES` images.
+        ``limits``, if there are more than `MAX_IMAGES` images.
     StorageError
-        A file cannot be read.
+        If a file cannot be read.
 
     """
     passed, headers, images = Counter(listing.passed_over), list[Header](), 0
@@ -84,7 +84,7 @@ def survey(listing: discovery.FileListing) -> Survey:
 
 
 def check_survey(found: Survey) -> None:
-    """Refuse files of several persons, and files without CT.
+    """Raise SeriesError if the files are of several persons or contain no CT.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def check_survey(found: Survey) -> None:
         raise SeriesError(
             f"the files name {found.persons} persons",
             code="several_persons",
-            fix="group the archive's files by PatientID, or move each person's files into a directory of their own",
+            fix="group the archive's files by PatientID, or move each person's files into a separate directory",
         )
     if dicom == 0:
         raise SeriesError(_no_dicom(found), code="no_images")

@@ -110,7 +110,7 @@ class Values:
         Raises
         ------
         NotANumberError
-            There is a value, and it is not a number.
+            If there is a value that is not a number.
 
         """
         if not self.has(keyword):

@@ -88,9 +88,9 @@ def read(path: str) -> Volume:
     SeriesError
         ``undecodable`` (damaged, or not one grey volume), ``geometry`` (oblique to the body's axes) or ``limits``.
     UsageError
-        SimpleITK is not installed.
+        If SimpleITK is not installed.
     StorageError
-        The file cannot be read.
+        If the file cannot be read.
 
     """
     if importlib.util.find_spec("SimpleITK") is None:

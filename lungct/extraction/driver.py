@@ -26,7 +26,7 @@ from lungct.progress import Progress
 from lungct.pseudonyms import read_key
 from lungct.storage import Owner, Place, locate
 
-# A patient whom the storage does not deliver is left for the next time; with this many, the storage itself is down.
+# Patients whose files the storage fails to deliver are left for the next time; this many mean that it is down.
 MOST_FAULTS = 10
 
 
@@ -66,7 +66,7 @@ class ExtractSummary:
 
 @dataclass
 class ExtractCounts:
-    """What an extraction has committed so far, and what the storage did not deliver.
+    """What an extraction has committed so far, and which patients could not be read.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class ExtractCounts:
     rows, failed
         Rows committed, and how many of them are error rows.
     faults
-        Patients whom the storage did not deliver, each with the sentence.
+        Patients whose files could not be read from the storage, each with the error.
 
     """
 
@@ -136,8 +136,8 @@ def extract(
 ) -> ExtractSummary:
     """Extract deep features of every patient in an archive into a feature table.
 
-    Called again, it does only what is missing and rewrites no file. Options that are not given are those of the table
-    where there is one.
+    Called again, it does only what is missing and rewrites no file. Options that are not given are those of the table,
+    if there is one.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def extract(
     depth
         Directory levels from SRC down to a patient (default 1).
     by_patient_id
-        Group the files of SRC by (PatientID, IssuerOfPatientID) in their headers, whatever their directories are.
+        Group the files of SRC by (PatientID, IssuerOfPatientID) in their headers, not by directory.
     patients
         A file of ids: only these patients.
     limit
@@ -189,9 +189,9 @@ def extract(
     Raises
     ------
     UsageError
-        If an option, SRC, OUT, the weights or the existing table do not fit.
+        If an option, SRC, OUT, the weights or the existing table cannot be used, or contradict each other.
     NothingUsableError
-        After ``max_errors`` error rows.
+        If there were ``max_errors`` error rows.
     StorageError, ClusterError
         If storage or Ray failed for good; what is finished is kept.
 
@@ -268,7 +268,7 @@ def _write_rows(
 
 @contextmanager
 def _unless_taken_over(owner: Owner) -> Iterator[None]:
-    """If the work fails because another process took the table over (and removed its staging), raise that instead."""
+    """Raise StorageError instead if work fails because another process took the table (and removed its staging)."""
     try:
         yield
     except NothingUsableError:
@@ -279,7 +279,7 @@ def _unless_taken_over(owner: Owner) -> Iterator[None]:
 
 
 def _commit(report: UnitReport, counts: ExtractCounts, writer: TableWriter, progress: Progress) -> None:
-    """Commit and count one unit; raise StorageError where the storage itself is down."""
+    """Commit and count one unit; raise StorageError if the storage itself is down."""
     if report.staged is not None:
         writer.commit(report.staged)
     counts.add(report)
@@ -296,15 +296,15 @@ def _warn_of_names(request: ExtractRequest, plan: ExtractPlan, counts: ExtractCo
     if named:
         warnings.warn(
             LungCTWarning(
-                f"ids that name people in the table: {named} (a name or PatientID, as in the files); give "
-                f"{spelled('pseudonyms')} and a new table if nobody may read them there"
+                f"{counted(named, 'id names a person', 'ids name people')} in the table (a name or PatientID, as in "
+                f"the files); if they must not be readable there, extract into a new table with {spelled('pseudonyms')}"
             ),
             stacklevel=3,
         )
 
 
 def _raise_faults(counts: ExtractCounts, directory: Place) -> None:
-    """Raise StorageError if the storage did not deliver every patient."""
+    """Raise StorageError if patients could not be read from the storage."""
     if counts.faults:
         patient_id, sentence = counts.faults[0]
         raise StorageError(

@@ -1,8 +1,8 @@
 """An archive whose directories mean nothing -> its patients, by (PatientID, IssuerOfPatientID) in the files' headers.
 
-Headers are read by Ray tasks, a chunk of files each. The id is PatientID; where several issuers use the same
-PatientID, the issuer follows it in brackets. Files that are not DICOM are ignored. DICOM files that name no patient
-are left out with a warning that counts them, because nobody can know which patients they belong to.
+Headers are read by Ray tasks, a chunk of files each. The id is PatientID; where several issuers use the same PatientID,
+the issuer follows it in brackets. Files that are not DICOM are ignored. DICOM files that name no patient are left out
+with a warning that counts them, because it is unknown which patients they belong to.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lungct.patients import Patient, check_src, check_unique
 from lungct.storage import ObjectPath, Place, depth_below, local_copy, storage_faults
 
 FILES_PER_TASK = 512
-# Tasks that may be submitted and not yet collected: the driver holds the paths and results of as many chunks.
+# Tasks that may be submitted and not yet collected: the driver holds the paths and results of that many chunks.
 TASKS_IN_FLIGHT = 256
 
 
@@ -91,7 +91,7 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
 
 
 def _joined(people: dict[Identity, list[str]]) -> dict[Identity, list[str]]:
-    """Return the files of each person, those of all their identities together."""
+    """Return the files of each person, under all of the person's identities."""
     files: dict[Identity, list[str]] = {}
     for identity, person in persons_by_identity(people).items():
         files.setdefault(person, []).extend(people[identity])
@@ -99,7 +99,7 @@ def _joined(people: dict[Identity, list[str]]) -> dict[Identity, list[str]]:
 
 
 def identify(files: list[str]) -> list[Identity | None]:
-    """Read whom each file is about: None where it is not DICOM, an empty PatientID where it names nobody."""
+    """Read the identity in each file: None if it is not DICOM, an empty PatientID if it names nobody."""
     from lungct.dicom import person_of
 
     found: list[Identity | None] = []

@@ -21,7 +21,7 @@ BY_PATIENT_ID = "patient-id"
 
 @dataclass(frozen=True, kw_only=True)
 class RowOptions:
-    """What rows are to be made with, as far as it can be known before the device is.
+    """The options of the rows to be made, as far as they are known before the device is.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class RowOptions:
 
 
 def choose_options(request: ExtractRequest, table: Settings | None) -> RowOptions:
-    """Fill in what the request leaves open: from the existing table, or with the defaults where there is none."""
+    """Fill in what the request leaves open: from the existing table, or with the defaults if there is none."""
     return RowOptions(
         preset=request.preset or (table.preset if table else DEFAULT_PRESET),
         backbone=request.backbone or (table.backbone if table else DEFAULT_BACKBONE),
@@ -77,7 +77,7 @@ def choose_options(request: ExtractRequest, table: Settings | None) -> RowOption
 def may_contradict(request: ExtractRequest, table: Settings) -> bool:
     """Return whether an option was given that the table may not have been made with.
 
-    Weights always may: what a name or a file stands for is known only once they are loaded.
+    Weights always may: what a name or a file contains is known only once they are loaded.
     """
     given = {
         "preset": request.preset,

@@ -1,7 +1,6 @@
 """The driver's side of Ray Data: units of patients through decoding tasks of one core, then through network actors.
 
-Units are never split (`lungct.extraction.worker` says what a unit is). Ray repeats what was lost with a node or a
-worker.
+Units are never split (`lungct.extraction.worker` defines them). Ray repeats what was lost with a node or a worker.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def run_units(
     workers: int | None,
     key: Key | None = None,
 ) -> Generator[UnitReport]:
-    """Extract units, in whatever order they finish.
+    """Extract units, and yield their reports in the order in which they finish.
 
     Parameters
     ----------
@@ -48,11 +47,11 @@ def run_units(
     staging
         The directory that actors write their files to.
     session
-        The Ray to work on.
+        The cluster to work on.
     workers
         Network actors; None: one per GPU, or one.
     key
-        What pixel hashes are keyed with, where ids are pseudonyms.
+        What pixel hashes are keyed with, if ids are pseudonyms.
 
     """
     if not units:
@@ -62,7 +61,9 @@ def run_units(
     _configure_ray_data()
     on_gpu = settings.device == "cuda"
     if on_gpu and session.local and session.gpus == 0:
-        raise ClusterError("the table is made on cuda, and Ray finds no GPU here")
+        raise ClusterError(
+            "the table is made on cuda, but Ray finds no GPU here", fix="continue it on a machine that has one"
+        )
     size = fixed_size(settings.device, session, workers, len(units))
     rows = [{"patients": unit_to_json(unit)} for unit in units]
     reports = (
@@ -108,5 +109,5 @@ def _configure_ray_data() -> None:
     context.raise_original_map_exception = True
     if not os.environ.get("LUNGCT_DEBUG"):
         for name in ("ray.data", "ray"):
-            # Whatever fails is raised here as well, and printed by lungct in one line.
+            # Every failure is also raised here, and lungct prints it in one line.
             logging.getLogger(name).setLevel(logging.CRITICAL)

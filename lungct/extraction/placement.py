@@ -1,9 +1,9 @@
 """Where the parts of an extraction run: on which device, on which nodes, with how many actors.
 
-On a cluster the driver's own machine says nothing about the GPUs, and the nodes that have them may not have started
-yet. So a probe task that asks for a GPU finds out device, precision and GPU model before a table's settings are
-written. Actors then follow the GPUs as nodes join and leave. Decoding goes to the CPUs of the GPU nodes first, because
-then pixels need not cross the network; other nodes' CPUs take what those cannot.
+On a cluster, the driver's own machine shows nothing of the GPUs, and the nodes that have them may not have started yet.
+So a probe task that asks for a GPU finds out device, precision and GPU model before a table's settings are written.
+Actors then follow the GPUs as nodes join and leave. Decoding goes to the CPUs of the GPU nodes first, because then
+pixels need not cross the network; other nodes' CPUs take what those cannot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lungct.cluster import Session
 from lungct.errors import ClusterError
 from lungct.progress import say
 
-# A cloud takes minutes to start a node, and longer where a quota or an empty spot market delays it.
+# A cloud takes minutes to start a node, and longer if a quota or an empty spot market delays it.
 GPU_WAIT_SECONDS = float(os.environ.get("LUNGCT_GPU_WAIT_SECONDS", "1800"))
 REPORT_SECONDS = 30.0
 # How old the list of GPU nodes may be when a decoding task is placed.
@@ -53,7 +53,7 @@ def find_device(device: str, precision: str, session: Session, *, quiet: bool = 
     Parameters
     ----------
     device, precision
-        As the user gave them. On a cluster, ``auto`` is ``cuda`` if it has a GPU now.
+        As the user gave them. On a cluster, ``auto`` means ``cuda`` if the cluster has a GPU now.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def actor_pool(device: str, session: Session, workers: int | None, units: int) -
     workers
         The user's number of actors, or None.
     units
-        Units of work: actors beyond as many would have nothing to do.
+        Number of units: more actors would have nothing to do.
 
     """
     from ray.data import ActorPoolStrategy

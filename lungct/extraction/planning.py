@@ -23,9 +23,9 @@ class ExtractPlan:
     Attributes
     ----------
     options
-        What rows are to be made with.
+        The options of the rows to be made.
     table
-        The settings of the table that exists and is kept; None where there is none.
+        The settings of the table that exists and is kept; None if there is none.
     entries
         The patients in that table.
     patients
@@ -55,7 +55,7 @@ def plan_extraction(request: ExtractRequest, start_ray: Callable[[], object]) ->
     Raises
     ------
     UsageError
-        If SRC or OUT do not fit, or the key is not the table's.
+        If SRC or OUT cannot be used, or the key is not the table's.
 
     """
     table = None if request.overwrite else table_settings(request.out)
@@ -75,7 +75,7 @@ def plan_extraction(request: ExtractRequest, start_ray: Callable[[], object]) ->
 
 
 def table_settings(directory: Place) -> Settings | None:
-    """Read the settings of an existing table; None where there is no table.
+    """Read the settings of an existing table; None if there is no table.
 
     Raises
     ------
@@ -139,9 +139,9 @@ def _is_missing(patient: Patient, entries: Mapping[str, TableEntry], *, retry: b
 def cut_units(
     patients: Sequence[Patient], entries: Mapping[str, TableEntry], shard_patients: int, *, retry: bool
 ) -> list[list[Patient]]:
-    """Cut patients into runs of ``shard_patients``; those of a run who have no row yet are one unit, and one file.
+    """Divide patients into groups of ``shard_patients``; those of a group without a row are one unit, and one file.
 
-    With ``retry``, patients with error rows follow, a unit for each file that has some.
+    With ``retry``, patients with error rows follow, one unit for each file that has some.
     """
     units = [
         [p for p in patients[i : i + shard_patients] if p.id not in entries]

@@ -1,4 +1,4 @@
-"""The table of an extraction: everything checked that can be, then owned and ready for rows."""
+"""The table of an extraction: checked as far as possible, then owned and ready for rows."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def prepare_table(
     weights_sha256
         What `check_table_and_weights` returned.
     stack
-        Gives the table up when it is closed.
+        Releases the table when it is closed.
 
     Raises
     ------
     UsageError
         If there is no such device, the settings are not the table's, or a node cannot take part.
     ClusterError
-        If no GPU comes.
+        If no GPU becomes available.
 
     """
     options = plan.options

@@ -24,7 +24,7 @@ class ExtractRequest:
     key
         The key in the file that ``pseudonyms`` names.
 
-    The others are those of `lungct.extract`; None where the caller left the choice to lungct.
+    The others are those of `lungct.extract`; None if the caller left the choice to lungct.
     """
 
     src: Place
@@ -50,7 +50,7 @@ class ExtractRequest:
     quiet: bool
 
     def check(self) -> None:
-        """Raise UsageError if an argument has no meaning, or two of them contradict each other."""
+        """Raise UsageError if an argument is invalid, or two of them contradict each other."""
         self._check_values()
         if self.by_patient_id and self.depth is not None:
             raise UsageError(

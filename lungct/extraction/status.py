@@ -93,7 +93,7 @@ def status(
     Raises
     ------
     UsageError
-        If DIR is not a table, or SRC or the key do not fit.
+        If DIR is not a table, SRC cannot be read, or the key is not the table's.
     StorageError
         If a file of the table cannot be read; with ``check`` that is a problem instead.
 

@@ -1,14 +1,14 @@
 """What a Ray worker does with a unit of patients: decode and preprocess them, then compute and stage their features.
 
-A *unit* is the patients of one file of the table. It is one row of one block all the way through Ray Data, so an
-actor's call is a unit, whatever its size:
+A *unit* is the patients of one file of the table. It is one row of one block all the way through Ray Data, so each call
+of an actor is one unit, of any size:
 
     patients                      JSON, from the driver
     patients, positions, pixels   from `decode_unit`: JSON, and the arrays of all patients one after another
     report                        from `NetworkActor`: JSON, for the driver
 
-A patient's own bytes cannot make a task fail (`lungct.sandbox`): they give an error row. A failure of the storage is
-tried again here and then reported, and the patient stays missing.
+A patient's own bytes cannot make a task fail (`lungct.sandbox`): they result in an error row. A failure of the storage
+is tried again here and then reported, and the patient stays missing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-# Before a patient whom the storage did not deliver is read for the second and the third time, the last.
+# Pauses before the second and the third (and last) attempt to read a patient whom the storage failed to deliver.
 STORAGE_PAUSES_S = (1.0, 2.0)
 
 
@@ -45,15 +45,15 @@ class UnitReport:
     Attributes
     ----------
     staged
-        The file to commit; None where no patient gave a row.
+        The file to commit; None if there are no rows.
     identified
         How many patients' directories are named after the person whom their files name.
     slices, triplets
         Counted over the rows with features.
     faults
-        Patients whom the storage did not deliver, each with the sentence.
+        Patients whose files could not be read from the storage, each with the error.
     other_device
-        The kind of device that computed the features, where it is another than the extraction began on.
+        The kind of device that computed the features, if it differs from the one that the extraction began on.
 
     """
 
@@ -90,9 +90,9 @@ class DecodedPatient:
     scan
         What is known of the scan.
     error, error_code
-        Why there is an error row, where there is one.
+        Why there is an error row, if there is one.
     fault
-        Why the storage did not deliver the patient, who then gets no row.
+        Why the files could not be read from the storage; the patient then gets no row.
 
     """
 
@@ -153,16 +153,16 @@ def prepare_patient(copy: str | list[str] | LungCTError, preset: str) -> Prepare
     Parameters
     ----------
     copy
-        Where the patient's files are on this machine, or why they are not.
+        Where the patient's files are on this machine, or the error that prevented it.
     preset
-        The table's.
+        The table's preset.
 
     Raises
     ------
     SeriesError
-        If the patient's bytes give no series.
+        If the patient's files contain no usable series.
     StorageError
-        If the files could not be read, three times.
+        If the files could not be read in three attempts.
 
     """
     if isinstance(copy, LungCTError):
@@ -181,7 +181,7 @@ class NetworkActor:
     Parameters
     ----------
     settings
-        The table's.
+        The table's settings.
     device
         The kind of device that the extraction began on, by its name.
     staging
@@ -195,7 +195,7 @@ class NetworkActor:
         from lungct.backbone import Backbone, device_name, load_weights, parse_weights
 
         self._settings, self._staging = settings, staging
-        # A GPU of another model adds in another order: reported with its first rows.
+        # A GPU of another model adds numbers in another order; this is reported with its first rows.
         here = device_name(settings.device)
         self._other_device = here if here != device else None
         weights = load_weights(settings.backbone, parse_weights(settings.weights))

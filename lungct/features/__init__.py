@@ -17,13 +17,13 @@ The protocol, which keeps the table correct whichever process dies, and when:
    it is an object that is only ever replaced on the condition that it is still the version that this owner wrote. The
    owner removes what earlier owners left in staging. So no reader ever sees a torn file, or a patient twice.
 
-What follows from it: if an actor or a node dies, Ray repeats its units, and their first files stay unseen in staging;
-if the driver dies, the same command does what is missing; if the storage fails, the command ends with exit code 3, and
-every committed row stays.
+Consequences: if an actor or a node dies, Ray repeats its units, and their first files stay unseen in staging; if the
+driver dies, the same command does what is missing; if the storage fails, the command ends with exit code 3, and every
+committed row stays.
 
 A shard is checked whenever it is read. Its pages have checksums, and a digest of each column in its metadata covers
-what those leave open (`lungct.features.contents`). Nothing in a shard varies between repetitions of an extraction, so
-the same rows are the same bytes.
+what those do not (`lungct.features.contents`). Nothing in a shard varies between repetitions of an extraction, so the
+same rows are the same bytes.
 
 Terms: a *row* is a patient, either with features or with an *error* (a sentence) and its *error_code*; *pooling* turns
 the T rows of D numbers of one patient into one vector.
@@ -34,7 +34,7 @@ the T rows of D numbers of one patient into one vector.
     shards.py      files: bytes, names, staging, listing, reading
     writing.py     the driver's side: the table's entries, commits, removal
     reading.py     the whole table, and pooling
-    checking.py    every file of a table read and compared with what it should be
+    checking.py    every file of a table, read and compared with what it should be
 """
 
 from lungct.features.checking import check_table

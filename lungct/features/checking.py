@@ -1,4 +1,4 @@
-"""Every file of a table read whole and compared with what it should be (``lungct status --check``)."""
+"""Every file of a table, read whole and compared with what it should be (``lungct status --check``)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_table(directory: Place, settings: Settings) -> list[str]:
     directory
         DIR.
     settings
-        The table's own.
+        The table's settings.
 
     """
     problems: list[str] = []
@@ -60,7 +60,7 @@ def _shard_problems(name: str, shard: pa.Table, settings: Settings) -> list[str]
     if ids != sorted(ids):
         problems.append(f"{name} is not ordered by patient_id")
     if name != shard_name(settings, ids):
-        problems.append(f"{name} does not have the name that its patients give it")
+        problems.append(f"{name} is not the name that belongs to its patients")
     error, code, features = (shard.column(n).is_valid().to_numpy() for n in ("error", "error_code", "features"))
     if bool((error != code).any()) or bool((error == features).any()):
         problems.append(f"{name} has a row with neither features nor an error, or with both")

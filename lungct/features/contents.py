@@ -1,9 +1,9 @@
 """Digests of a shard's columns, and what is checked when a shard is read.
 
 Parquet's page checksums cover the data of a page, but neither its header nor the file's footer, which holds the types,
-lengths and places of the columns: of the bits of a small shard with checksums, one in forty changed what was read
-without an error. So the metadata of a shard has ``lungct.digests``, a JSON object with a digest of each column's
-*values*, and a reader compares the columns that it reads. Other readers of Parquet ignore it.
+lengths and places of the columns: when single bits of a small shard with checksums were flipped, one in forty changed
+what was read without an error. So the metadata of a shard has ``lungct.digests``, a JSON object with a digest of each
+column's *values*, and lungct compares the columns that it reads with it. Other readers of Parquet ignore it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ DIGESTS_KEY = b"lungct.digests"
 
 
 def column_digest(column: pa.ChunkedArray) -> str:
-    """Return the first 16 hex digits of SHA-256 over a column's values, however they lie in memory."""
+    """Return the first 16 hex digits of SHA-256 over a column's values, which does not depend on their layout in
+    memory."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

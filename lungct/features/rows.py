@@ -50,12 +50,12 @@ class Row:
     Attributes
     ----------
     error, error_code
-        Why there are no features: one sentence, and a code that stays the same from version to version. None where
-        there are.
+        Why there are no features: one sentence, and a code that stays the same from version to version. None if there
+        are.
     person
-        Whose scan it is; None where the id is the person.
+        Whose scan it is; None if the id is the person.
     days
-        Days since the person's first study; None where that is not known.
+        Days since the person's first study; None if that is not known.
     scan
         What is known of the scan.
     features

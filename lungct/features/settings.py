@@ -29,7 +29,7 @@ class Settings:
     preset, backbone, weights, precision, device, batch_size
         As `lungct.extract` takes them, but never "auto".
     weights_sha256
-        The hash of the weights themselves, whatever file they came in.
+        The hash of the weights themselves, independently of their file.
     depth
         Directory levels from SRC down to a patient, or "patient-id".
     pseudonym_key
@@ -128,5 +128,5 @@ def read_settings(directory: str | os.PathLike[str] | ObjectPath) -> Settings:
             f"{directory} is not a feature table (it has no settings.json)", fix="give the directory that extract wrote"
         ) from None
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+        raise StorageError(f"{path} cannot be read ({error.strerror})") from error
     return Settings.from_json(text, where=str(path))

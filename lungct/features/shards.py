@@ -23,7 +23,7 @@ from lungct.storage import Place, locate, open_parquet, stage, storage_faults, u
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Files that are read from a store at the same time.
+# Files read from a store at the same time.
 READERS = 16
 
 
@@ -38,7 +38,7 @@ class StagedShard:
     ids
         Its patients, in order.
     failed
-        Those of them who have an error row.
+        Those with an error row.
 
     """
 
@@ -182,7 +182,7 @@ def read_described_shard(path: Place, columns: Sequence[str] | None = None) -> p
 
 @contextmanager
 def _as_unreadable(path: Place) -> Iterator[None]:
-    """Turn whatever a damaged file makes pyarrow raise into one sentence."""
+    """Raise StorageError in place of anything that a damaged file makes pyarrow raise."""
     import pyarrow as pa
 
     try:

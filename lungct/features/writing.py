@@ -72,9 +72,9 @@ class TableWriter:
     directory
         DIR.
     owner
-        The ownership of it.
+        This process's ownership of the table.
     settings
-        What every row is made with.
+        The table's settings.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class TableWriter:
         self.entries = read_entries(directory)
 
     def write_settings(self) -> None:
-        """Write ``settings.json`` where there is none yet; before the first commit."""
+        """Write ``settings.json`` if there is none yet; before the first commit."""
         make_directory(self.directory / "features", argument="out")
         path = self.directory / "settings.json"
         if not path.exists():

@@ -20,9 +20,9 @@ class InspectedPatient:
     Attributes
     ----------
     patient_id
-        The id that extraction would give it.
+        The patient's id in a table.
     slices
-        Slices of the chosen series; 0 if the patient is unusable.
+        Slices of the chosen series; 0 if the patient cannot be used.
     error_code
         None if the patient is usable.
     text

@@ -1,7 +1,7 @@
 """A patient's directory -> what is in it: every series found, which one is the scan and why, and what is unusual.
 
-The code that chooses is that of `lungct.read_series`, so what ``lungct inspect`` shows is what ``lungct extract`` does.
-Texts contain counts and numbers, and the manufacturers' words for scanner and kernel; no name, path, UID or date.
+The choice is made by the code of `lungct.read_series`, so what ``lungct inspect`` shows is what ``lungct extract``
+does. Texts contain counts and numbers, and the manufacturers' words for scanner and kernel; no name, path, UID or date.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def describe(patient_dir: str | os.PathLike[str]) -> Description:
     Raises
     ------
     UsageError
-        The directory does not exist.
+        If the directory does not exist.
     StorageError
-        The files cannot be read.
+        If the files cannot be read.
 
     """
     files, passed_over = 0, dict[str, int]()

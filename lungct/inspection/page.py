@@ -136,8 +136,8 @@ def _inspected(name: str, place: str | list[str], picture: Place | None) -> Page
                 from lungct.inspection.montage import montage
 
                 write_atomically(picture, montage(described.chosen))
-        except SeriesError as refusal:
-            error, code = str(refusal), refusal.code
+        except SeriesError as failure:
+            error, code = str(failure), failure.code
     return Page(name, described, hu_range, error, code)
 
 

@@ -117,7 +117,7 @@ def write_cohort(
                     progress.advance()
         _write_labels(labels, [(patient_name(i), int(i in positive)) for i in range(patients)])
     except OSError as error:
-        raise StorageError(f"cannot write the cohort to {folder}: {error.strerror}") from error
+        raise StorageError(f"the cohort cannot be written to {folder} ({error.strerror})") from error
     return CohortSummary(folder, labels, patients, total)
 
 
@@ -149,7 +149,7 @@ def _make_folder(folder: Path, labels: Path) -> None:
         if any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty", fix=fix)
     except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+        raise UsageError(f"{folder} cannot be written ({error.strerror})", fix="give another directory") from error
 
 
 def _write_patients(settings: CohortSettings, folder: Path, positive: set[int]) -> Iterator[int]:
@@ -180,8 +180,8 @@ def write_patient(settings: CohortSettings, folder: Path, index: int, positive: 
     thickness, heights = _slice_heights(rng, anatomy.height, count)
     lungs = np.stack([anatomy.lung_depth(z) for z in heights.tolist()])
     vessels, airways = draw_trees(rng, anatomy, lungs, heights)
-    # The nodules alone may depend on the label: they have a generator of their own, and what is drawn from `rng` above
-    # and below is the same with and without them.
+    # The nodules alone may depend on the label: they have their own generator, and what is drawn from `rng` above and
+    # below is the same with and without them.
     nodules, spicules = draw_nodules(
         np.random.default_rng([settings.seed, 3, index]),
         anatomy,

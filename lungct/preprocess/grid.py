@@ -44,7 +44,7 @@ def grid_slices(series: Series) -> tuple[NDArray[np.float32], NDArray[np.float64
     Raises
     ------
     SeriesError
-        ``geometry``: if there is a gap of more than 10 mm.
+        ``geometry``, if there is a gap of more than 10 mm.
 
     """
     positions = np.asarray(series.positions_mm, np.float64)

@@ -154,7 +154,7 @@ def lung_mask(sampled: NDArray[np.float32], voxel_l: float) -> NDArray[np.bool_]
     Raises
     ------
     SeriesError
-        ``no_lungs``: if there is less than 0.2 litre of lung.
+        ``no_lungs``, if there is less than 0.2 litre of lung.
 
     """
     inside = _air_inside_the_body(sampled)

@@ -31,7 +31,7 @@ CURVES_HEADER = ("repeat", "fold", "round", "loss")
 
 _FILES = r"settings\.json|scores\.csv|curves\.csv|report\.html|metrics\.json|models/repeat-\d+-fold-\d+\.txt"
 _UNFINISHED = r"(?:models/)?\.[^/]+\.[0-9a-f]{8}\.tmp"  # as `lungct.storage.write_atomically` names what it stages
-_OURS = re.compile(f"(?:{_FILES}|{_UNFINISHED})")
+_WRITTEN_BY_LUNGCT = re.compile(f"(?:{_FILES}|{_UNFINISHED})")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Scores:
     patient_id
         n ids.
     person
-        n texts: whose scan it is; "" where the id is the person.
+        n texts: whose scan it is; "" if the id is the person.
     label
         int64 (n,), 0 or 1.
     repeat, fold
@@ -53,7 +53,7 @@ class Scores:
     optimistic_score
         float64 (n,); None in a run with ``inner``.
     pixel_hash
-        n hashes of the patients' triplets; "" where the table has none.
+        n hashes of the patients' triplets; "" if the table has none.
 
     """
 
@@ -101,7 +101,7 @@ def model_name(repeat: int, fold: int) -> str:
 
 def written_by_lungct(name: str) -> bool:
     """Return whether a file of this name, relative to RUN, is one that lungct writes, finished or not."""
-    return _OURS.fullmatch(name) is not None
+    return _WRITTEN_BY_LUNGCT.fullmatch(name) is not None
 
 
 def json_bytes(values: Mapping[str, Any]) -> bytes:
@@ -140,7 +140,7 @@ def to_files(run: Run) -> dict[str, bytes]:
 
 
 def scores_from_csv(data: bytes) -> Scores:
-    """Read scores.csv (ValueError where it is not one)."""
+    """Read scores.csv; raise ValueError if it is something else."""
     ids, persons, labels, repeats, folds, scores, optimistic, hashes = _columns(data, SCORES_HEADER)
     label, score = np.array(labels, dtype=np.int64), np.array(scores, dtype=np.float64)
     if not np.isin(label, (0, 1)).all() or not np.isfinite(score).all():
@@ -158,7 +158,7 @@ def scores_from_csv(data: bytes) -> Scores:
 
 
 def curves_from_csv(data: bytes) -> dict[tuple[int, int], NDArray[np.float64]]:
-    """Read curves.csv (ValueError where it is not one)."""
+    """Read curves.csv; raise ValueError if it is something else."""
     curves: dict[tuple[int, int], list[float]] = {}
     for repeat, fold, _, loss in zip(*_columns(data, CURVES_HEADER), strict=True):
         curves.setdefault((int(repeat), int(fold)), []).append(float(loss))

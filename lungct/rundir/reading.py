@@ -79,7 +79,9 @@ def usable_run(out: str | os.PathLike[str] | ObjectPath) -> Place:
         foreign = [name for name in names if name != ".lungct" and not _is_unfinished(name)]
         refused = bool(foreign) and not _is_run(place)
     except OSError as error:
-        raise UsageError(f"{spelled('out')} {out} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"{spelled('out')} {out} cannot be read ({error.strerror})", fix="give another directory"
+        ) from error
     if refused:
         raise UsageError(
             f"{spelled('out')} {out} is a directory that does not hold a run ({listed(sorted(foreign))})",
@@ -181,7 +183,7 @@ def _read(place: Place, directory: Place, name: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(name) from None
     except OSError as error:
-        raise UsageError(f"{_named(place)}: {name} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{_named(place)}: {name} cannot be read ({error.strerror})") from error
 
 
 def _is_run(place: Place) -> bool:
@@ -190,7 +192,7 @@ def _is_run(place: Place) -> bool:
 
 
 def _json_object(path: Path | ObjectPath) -> dict[str, Any]:
-    """Read a JSON object; an empty one where there is none."""
+    """Read a JSON object; an empty one if there is none."""
     try:
         values = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):

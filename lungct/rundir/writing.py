@@ -1,7 +1,7 @@
 """A run's contents -> RUN, in one step.
 
-A training owns one directory, its *workspace*, from its first minute: ``.RUN.<id>`` beside RUN, or ``RUN/.lungct/<id>``
-where RUN cannot be exchanged. Whenever a training dies, RUN is either the old run or the new one, and the next training
+A training owns one directory, its *workspace*, from the start: ``.RUN.<id>`` beside RUN, or ``RUN/.lungct/<id>`` where
+RUN cannot be exchanged. Whenever a training dies, RUN holds either the old run or the new one, and the next training
 removes every workspace without a living owner.
 
 Files in RUN that lungct did not write are never removed: they are linked into the new run before the exchange, and
@@ -70,7 +70,7 @@ class RunWriter:
         return self
 
     def write(self, run: Run, page: str) -> None:
-        """Make ``run`` and its report what RUN holds.
+        """Write ``run`` and its report to RUN.
 
         Raises
         ------
@@ -109,7 +109,7 @@ def write_report(place: Place, page: str) -> Place:
 
 
 def _can_lie_beside(place: Place) -> bool:
-    """Return whether RUN can probably be exchanged with a directory beside it; only trying tells for certain."""
+    """Return whether RUN can probably be exchanged with a directory beside it; only an attempt shows for certain."""
     if not isinstance(place, Path) or os.path.ismount(place):
         return False
     return not place.parent.exists() or os.access(place.parent, os.W_OK | os.X_OK)
@@ -176,7 +176,7 @@ def _discard(owner: Owner, place: Place) -> None:
 
 
 def _exchange(owner: Owner, place: Path, files: dict[str, bytes]) -> bool:
-    """Build a run beside RUN and exchange it with RUN; return False where that is not possible."""
+    """Build a run beside RUN and exchange it with RUN; return False if that is impossible."""
     assert isinstance(owner.table, Path)
     new = owner.table / "run"
     with storage_faults(f"{place} cannot be written"):
@@ -195,7 +195,7 @@ def _exchange(owner: Owner, place: Path, files: dict[str, bytes]) -> bool:
 
 
 def _put_inside(owner: Owner, place: Place, files: dict[str, bytes], metrics: dict[str, object]) -> None:
-    """Build a run in its workspace below RUN, let metrics.json name it, and remove the run before it."""
+    """Build a run in its workspace below RUN, let metrics.json name it, and remove the previous run."""
     workspace = owner.table
     with storage_faults(f"{place} cannot be written"):
         _write_files(workspace, files)
@@ -251,7 +251,7 @@ def _foreign_files(run: Path) -> Iterator[str]:
 
 
 def _link_foreign_files(old: Path, new: Path) -> None:
-    """Link the files that lungct did not write into the new run, where links are possible."""
+    """Link the files that lungct did not write into the new run, as far as links are possible."""
     for name in _foreign_files(old):
         with suppress(OSError):
             (new / name).parent.mkdir(parents=True, exist_ok=True)

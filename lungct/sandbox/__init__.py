@@ -1,4 +1,4 @@
-"""A child process that decodes untrusted bytes, so that a decoder's crash is an error of one patient only.
+"""A child process that decodes untrusted bytes, so that the crash of a decoder is an error of one patient only.
 
     parent.py     `Sandbox`: starts the child, sends it a patient, receives the patient's triplets
     child.py      what runs in the child: ``python -m lungct.sandbox.child``

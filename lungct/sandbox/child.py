@@ -72,9 +72,9 @@ def _answer(request: Request) -> Prepared | Failure:
         limit = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
         return Failure("SeriesError", f"decoding the files needs more than {limit} MiB of memory", code="limits")
     except ImportError as error:
-        return Failure("LungCTError", f"the decoding process cannot import a library: {error}")
+        return Failure("LungCTError", f"the decoding process cannot import a library ({error})")
     except Exception as error:
-        # A reader raised what it does not document, so the patient's bytes are such as nobody foresaw.
+        # A reader raised an error that it does not document, so nobody anticipated bytes like the patient's.
         if os.environ.get("LUNGCT_DEBUG"):
             import traceback
 

@@ -40,7 +40,7 @@ class Request:
     names
         The patient's directory or volume file, or the patient's files.
     single
-        Whether it is the former.
+        Whether ``names`` has one directory or volume file, and not a list of files.
     preset
         One of `lungct.preprocess.PRESETS`.
 
@@ -120,7 +120,7 @@ def read_answer(text: Mapping[str, Any], arrays: bytes | bytearray) -> Prepared:
     Raises
     ------
     LungCTError
-        The child sent a `Failure`.
+        If the child sent a `Failure`.
 
     """
     if "failure" in text:

@@ -20,10 +20,10 @@ from lungct.sandbox.messages import Prepared, Ready, Request, frame, read_answer
 # Private memory of the child. A series of 1,000 slices needs a quarter of it.
 MEMORY_BYTES = 1792 << 20
 # Time for one patient: what a slow disk and a busy machine take for a small one, and a share for each file (JPEG 2000
-# decodes at 20 ms per slice on a free core). Of a file with many images, each `_BYTES_A_SHARE` count as a file.
+# decodes at 20 ms per slice on a free core). Of a file with many images, each `_BYTES_PER_SHARE` count as a file.
 BASE_SECONDS = 120.0
 SECONDS_PER_FILE = 0.5
-_BYTES_A_SHARE = 256 << 10
+_BYTES_PER_SHARE = 256 << 10
 # Time for importing the readers on a machine whose cores are all busy.
 START_SECONDS = 120.0
 START_TRIES = 3
@@ -81,11 +81,11 @@ class Sandbox:
         Raises
         ------
         SeriesError
-            The patient's files contain no usable series, or the child died or exceeded its time twice.
+            If the patient's files contain no usable series, or the child died or exceeded its time twice.
         StorageError
-            The files cannot be read.
+            If the files cannot be read.
         LungCTError
-            The child does not start: the installation is at fault.
+            If the child does not start; then the installation is at fault.
 
         """
         single = isinstance(location, str)
@@ -106,7 +106,7 @@ class Sandbox:
         Raises
         ------
         LungCTError
-            The child does not start.
+            If the child does not start.
 
         """
         if self._child is not None and self._child.poll() is None:
@@ -119,10 +119,10 @@ class Sandbox:
                 self._child = child
                 return
             self._end(child)
-        raise LungCTError(f"the decoding process does not start: {problem}")
+        raise LungCTError(f"the decoding process does not start ({problem})")
 
     def close(self) -> None:
-        """End the child, whatever it is doing."""
+        """End the child, even in the middle of a patient."""
         child, self._child = self._child, None
         if child is not None:
             self._end(child)
@@ -171,7 +171,7 @@ class Sandbox:
             )
         except OSError as error:
             os.close(here)
-            raise LungCTError(f"the decoding process cannot be started: {error.strerror}") from error
+            raise LungCTError(f"the decoding process cannot be started ({error.strerror})") from error
         finally:
             os.close(there)
         self._replies = os.fdopen(here, "rb", buffering=0)
@@ -188,7 +188,8 @@ class Sandbox:
         return Ready(**text).problem
 
     def _receive(self, length: int, *, deadline: float) -> bytearray:
-        """Receive as many bytes from the child; raise TimeoutError at the deadline, EOFError if the child has ended."""
+        """Receive ``length`` bytes from the child; raise TimeoutError at the deadline, EOFError if the child has
+        ended."""
         assert self._replies is not None
         data = bytearray(length)
         view, have = memoryview(data), 0
@@ -223,5 +224,5 @@ def _count_files(names: Sequence[str]) -> int:
             count += sum(len(files) for _, _, files in os.walk(name))
         else:
             with contextlib.suppress(OSError):
-                count += 1 + os.path.getsize(name) // _BYTES_A_SHARE
+                count += 1 + os.path.getsize(name) // _BYTES_PER_SHARE
     return count

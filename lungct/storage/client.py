@@ -1,4 +1,4 @@
-"""Open an object store, and translate what it refuses into errors that name no credential.
+"""Open object stores, and translate their errors into errors of lungct that reveal no credential.
 
 A store is opened by its URL alone, with the credentials that each cloud's own tools would find: environment variables,
 an instance's role, a workload's identity; for S3 also the profiles of the AWS command line, if boto3 is installed. A
@@ -26,8 +26,8 @@ SCHEMES = ("s3", "gs", "abfs", "abfss")
 READ_TIMEOUT = timedelta(seconds=30)
 REQUEST_TIMEOUT = timedelta(minutes=5)
 RETRY_SECONDS = 60.0
-# A request that changes a table is small and must not linger: with its retries it ends well before a new owner's grace
-# does.
+# A request that changes a table is small and must end soon: with its retries, well before a new owner's grace period.
+# `lungct.storage.ownership` relies on it.
 QUICK_SECONDS = 20.0
 
 
@@ -37,10 +37,10 @@ _FIX_DENIED = (
 
 
 class StoreError(StorageError):
-    """A store's failure; ``reason`` says why, and names no object."""
+    """A failure of a store; ``reason`` says why, without the name of an object."""
 
     def __init__(self, what: str, reason: str, *, fix: str | None = None) -> None:
-        super().__init__(f"{what}: {reason}", fix=fix)
+        super().__init__(f"{what} ({reason})", fix=fix)
         self.reason = reason
 
 
@@ -104,7 +104,7 @@ def _profile_credentials() -> Any:
 
 @contextmanager
 def store_faults(what: str) -> Iterator[None]:
-    """Translate a store's refusals: FileNotFoundError, FileExistsError, or else a StoreError about ``what``.
+    """Translate a store's errors: into FileNotFoundError, FileExistsError, or else a StoreError about ``what``.
 
     A store's own text is never passed on, because it may quote an object's key or a signed URL.
     """
@@ -130,10 +130,10 @@ def _reason(error: Exception) -> tuple[str, str | None]:
     if any(sign in text.lower() for sign in ("credential", "169.254.169.254", "metadata.google")):
         return "no credentials for that store were found on this machine", None
     if "path" in text.lower() and ("segment" in text.lower() or "illegal" in text.lower()):
-        return "an object in it has a key that is no path (// or /./ or a control character in it)", "rename it"
+        return "an object in it has a key with // or /./ or a control character, which is not a path", "rename it"
     status = re.search(r"\b([45]\d\d) [A-Z][a-z]", text)
     if status and status.group(1) == "404":
-        return "there is no such bucket (the store answered 404)", None
+        return "there is no such bucket: the store answered 404", None
     if status:
         return f"the store answered {status.group(1)}", None
     for sign, reason, fix in (

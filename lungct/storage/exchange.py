@@ -1,4 +1,4 @@
-"""Put one directory in the place of another in one step, where the operating system and the file system can."""
+"""Replace one directory by another in one step, if the operating system and the file system can."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 _RENAME_EXCHANGE = 2  # <linux/fs.h>
 _AT_FDCWD = -100  # <fcntl.h>: paths are relative to the working directory
 
-# A mount point, another file system, a directory of somebody else's, or no such call here.
+# A mount point, another file system, a directory of another account, or no such system call.
 _NOT_POSSIBLE = frozenset(
     (errno.EBUSY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.EACCES)
 )
 
 
 def replace_directory(new: Path, place: Path) -> bool:
-    """Put the directory ``new`` at ``place`` in one step, whatever is there.
+    """Move the directory ``new`` to ``place`` in one step, even if a directory exists there.
 
     If ``place`` is a directory with anything in it, the two change places (renameat2 with RENAME_EXCHANGE), so
     ``new`` is the old directory afterwards. Otherwise ``new`` no longer exists.
@@ -25,7 +25,7 @@ def replace_directory(new: Path, place: Path) -> bool:
     Returns
     -------
     bool
-        False if this cannot be done here; both are then as they were. ``place`` may be a mount point, for example.
+        False if this is impossible, for example because ``place`` is a mount point; both are then unchanged.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def replace_directory(new: Path, place: Path) -> bool:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two existing directories or files change names in one step (OSError)."""
+    """Exchange the names of two existing directories or files in one step; raise OSError if that fails."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(one), None, str(other))

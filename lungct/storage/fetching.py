@@ -1,6 +1,6 @@
 """A patient's objects -> files on this machine's disk, fetched by many requests at once and removed afterwards.
 
-Code that decodes strangers' bytes is given files and nothing else, so it needs no credentials and no network. A patient
+Code that decodes untrusted bytes is given files and nothing else, so it needs no credentials and no network. A patient
 on a disk is read in place. Memory holds at most `REQUESTS` parts of `PART_BYTES`, however long the objects are.
 """
 
@@ -35,9 +35,9 @@ Location = str | Sequence[str]
 
 @contextmanager
 def local_copy(location: Location) -> Iterator[str | list[str]]:
-    """Hold a patient's files on this machine's disk while the context lasts.
+    """Keep a copy of a patient's files on this machine's disk within the block.
 
-    Yields the location of the copy; of a patient who is on a disk already, the location itself.
+    Yields the location of the copy; for a patient who is on a disk already, the location itself.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def local_copies(locations: Sequence[Location]) -> Iterator[str | list[str] | Lu
             try:
                 yield copy
             except GeneratorExit:
-                if following is not None:  # fetched ahead, and now nobody asks for it
+                if following is not None:  # fetched ahead, and no longer needed
                     _, remove_following = fetch.result()
                     remove_following()
                 raise
@@ -107,9 +107,9 @@ def _nameless_errors() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise StorageError("the patient's files do not exist any more") from None
+        raise StorageError("the patient's files no longer exist") from None
     except StoreError as error:
-        raise StorageError(f"one of the patient's objects cannot be read: {error.reason}", fix=error.fix) from None
+        raise StorageError(f"one of the patient's objects cannot be read ({error.reason})", fix=error.fix) from None
 
 
 def _fetch_or_error(location: Location) -> tuple[str | list[str] | LungCTError, Callable[[], None]]:
@@ -124,7 +124,7 @@ def _nothing() -> None:
 
 
 def _fetch(location: Location, directory: Path) -> str | list[str]:
-    """Fetch a patient into ``directory``, under the names that the objects have."""
+    """Fetch a patient into ``directory``, under the objects' names."""
     if not isinstance(location, str):
         objects = [ObjectPath.from_url(url) for url in location]
         # One person's files from several places: names may be equal, and mean nothing.
@@ -154,7 +154,7 @@ def _fetch_volume(place: ObjectPath, directory: Path) -> str:
 
 
 def _safe(name: str) -> str:
-    """Return a name that leads nowhere but below its directory and that a file system accepts."""
+    """Return a name that cannot lead out of its directory and that a file system accepts."""
     parts = name.split("/")
     if ".." in parts or any(len(part.encode()) > 200 for part in parts) or len(parts) > 32:
         return hashlib.sha256(name.encode()).hexdigest()
@@ -185,7 +185,7 @@ def _download_one(source: ObjectPath, size: int, path: Path) -> None:
     try:
         _download_parts(source, size, path)
     except FileNotFoundError:
-        raise StorageError("one of the patient's objects does not exist any more") from None
+        raise StorageError("one of the patient's objects no longer exists") from None
 
 
 def _download_parts(source: ObjectPath, size: int, path: Path) -> None:
@@ -196,12 +196,12 @@ def _download_parts(source: ObjectPath, size: int, path: Path) -> None:
             for start in range(0, size, PART_BYTES):
                 file.write(source.read_range(start, min(start + PART_BYTES, size)))
         if file.tell() != size:
-            raise StorageError("one of the patient's objects changed while it was read")
+            raise StorageError("one of the patient's objects changed while it was read", fix="repeat the command")
 
 
 @cache
 def _remove_leftovers() -> None:
-    """Remove, once per process, what killed processes have left."""
+    """Remove, once per process, what killed processes left behind."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         owner = path.name[len(_PREFIX) :].split("-", 1)[0]
         if owner.isdigit() and not os.path.exists(f"/proc/{owner}"):

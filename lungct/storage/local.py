@@ -21,7 +21,7 @@ def storage_faults(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise StorageError(f"{what}: {reason}") from error
+        raise StorageError(f"{what} ({reason})") from error
 
 
 def make_directory(path: Path, *, argument: str) -> None:
@@ -62,7 +62,7 @@ def check_directory(path: Path, *, argument: str) -> None:
 
 
 def output_file(path: Path, *, argument: str) -> Path:
-    """Return the path that a file can be written at; of a link, the path that it leads to.
+    """Return the path at which a file can be written; for a link, its target.
 
     Raises
     ------

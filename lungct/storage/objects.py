@@ -15,7 +15,7 @@ from lungct.storage.client import open_store, store_faults
 
 @dataclass(frozen=True)
 class Version:
-    """Which writing of an object one is: S3 and Azure tell by the ETag, GCS by the generation.
+    """A version of an object: S3 and Azure identify it by the ETag, GCS by the generation.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class ObjectPath:
 
     @classmethod
     def from_url(cls, url: str) -> ObjectPath:
-        """Return the object that an URL names: ``s3://bucket/a/b``."""
+        """Return the object that a URL names: ``s3://bucket/a/b``."""
         scheme, _, rest = url.partition("://")
         authority, _, key = rest.partition("/")
         return cls(f"{scheme}://{authority}", "/".join(part for part in key.split("/") if part))
@@ -96,7 +96,7 @@ class ObjectPath:
         return io.BufferedReader(_Ranges(self), 1 << 16)
 
     def head(self, *, quick: bool = False) -> dict[str, Any]:
-        """Request what the store knows of the object: size, last_modified, e_tag, version."""
+        """Request the object's size, last_modified, e_tag and version."""
         import obstore
 
         with store_faults(f"{self} cannot be read"):
@@ -149,7 +149,7 @@ class ObjectPath:
         return any(meta["path"] == self.key and not meta["size"] for meta in chunk)
 
     def walk(self) -> Iterator[tuple[ObjectPath, int]]:
-        """List every object below with its size, in any order."""
+        """List every object below, with its size, in any order."""
         import obstore
 
         with store_faults(f"{self} cannot be listed"):
@@ -161,8 +161,8 @@ class ObjectPath:
     def visible(self) -> Iterator[tuple[ObjectPath, int]]:
         """List what `walk` does, without hidden names and empty objects.
 
-        An empty object whose key ends in a slash marks a directory, and clients drop the slash, so no empty object can
-        be told from a marker.
+        An empty object whose key ends in a slash marks a directory, and clients drop the slash, so empty objects cannot
+        be distinguished from markers.
         """
         for place, size in self.walk():
             if size and "/." not in f"/{place.relative_to(self)}":
@@ -191,7 +191,7 @@ class ObjectPath:
         return (path for path in objects if fnmatch.fnmatchcase(path.name, pattern))
 
     def write_bytes(self, data: bytes) -> None:
-        """Write a whole object, replacing the one that was there."""
+        """Write a whole object, replacing any that exists."""
         self._put(data, "overwrite")
 
     def create(self, data: bytes) -> Version | None:
@@ -209,7 +209,7 @@ class ObjectPath:
         import obstore
 
         with store_faults(f"{self} cannot be written"):
-            # Never in several parts: only a single request can be made on a condition.
+            # Never in several parts: only a single request can be conditional.
             store = open_store(self.root, quick=quick)
             return _version(obstore.put(store, self.key, data, mode=mode, use_multipart=False))
 

@@ -1,4 +1,4 @@
-"""What a user typed -> a place, and what can be done to places of any kind."""
+"""What a user typed -> a place, and the operations on places of either kind."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def subdirectories(root: Place, depth: int = 1) -> list[str]:
 
 
 def check_directory(place: Place, *, argument: str) -> None:
-    """Check, without creating it, that a directory can be created or written to (UsageError).
+    """Raise UsageError if a directory cannot be created or written to; create nothing.
 
     In a store nothing is tried: only a write can show what may be written there.
     """
@@ -110,7 +110,7 @@ def check_directory(place: Place, *, argument: str) -> None:
 
 
 def make_directory(place: Place, *, argument: str) -> None:
-    """Create a directory for output and check that it can be written to (UsageError); a store needs no directories."""
+    """Create a directory for output; raise UsageError if it cannot be written to. A store needs no directories."""
     if isinstance(place, Path):
         local.make_directory(place, argument=argument)
 
@@ -134,7 +134,7 @@ def output_file(location: str | os.PathLike[str], *, argument: str) -> Place:
 
 
 def write_atomically(place: Place, data: bytes) -> None:
-    """Write a whole file in one step, or leave what was there (StorageError)."""
+    """Write a whole file in one step, or leave what was there and raise StorageError."""
     if isinstance(place, Path):
         local.write_atomically(place, data)
     else:
@@ -142,7 +142,7 @@ def write_atomically(place: Place, data: bytes) -> None:
 
 
 def stage(place: Place, data: bytes) -> None:
-    """Write a new file that nobody reads yet, and wait until it is stored (StorageError)."""
+    """Write a new file that nobody reads yet, and wait until it is stored; raise StorageError if that fails."""
     if isinstance(place, Path):
         local.write_synced(place, data)
     else:
@@ -150,7 +150,7 @@ def stage(place: Place, data: bytes) -> None:
 
 
 def publish(staged: Place, final: Place) -> None:
-    """Make a staged file of the same storage visible under its name, in one step (StorageError).
+    """Make a staged file of the same storage visible under its name in one step; raise StorageError if that fails.
 
     In a store the staged object stays until its owner removes all its staging: one request less per commit.
     """
@@ -177,7 +177,7 @@ def removals(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
 
 
 def remove(places: Sequence[Place]) -> None:
-    """Remove files of one storage, whether or not they still exist (StorageError)."""
+    """Remove files of one storage, whether or not they still exist; raise StorageError if that fails."""
     objects = [place for place in places if isinstance(place, ObjectPath)]
     if objects:
         remove_objects(objects)

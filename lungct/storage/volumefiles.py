@@ -1,11 +1,11 @@
-"""Which files are volumes (NIfTI, NRRD, MetaImage), by the ends of their names: the one table of them."""
+"""Which files are volumes (NIfTI, NRRD, MetaImage), by the endings of their names."""
 
 from __future__ import annotations
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mhd", ".mha")
-"""A volume's names, lower case."""
+"""The endings of volumes, in lower case."""
 HEADER_ENDINGS = (".nhdr", ".mhd")
-"""Those of them that are headers only: their voxels are in a file beside them."""
+"""The endings of headers, whose voxels are in a file beside them."""
 _VOXEL_ENDINGS = (".raw", ".raw.gz", ".zraw")
 
 

@@ -1,4 +1,4 @@
-"""The user's files -> who is trained on: labels, LightGBM's parameters, and labels joined with features."""
+"""The user's files -> the cohort to train on: labels, LightGBM's parameters, and labels joined with features."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Cohort:
     y
         int64 (n,) labels.
     persons
-        n persons, from the table; None where the id is the person.
+        n persons, from the table; None if the id is the person.
     pixel_hashes
-        n hashes of the patients' triplets; None where the table has none.
+        n hashes of the patients' triplets; None if the table has none.
     groups
         n persons, if ids are scans of persons (``person/scan``, or the table knows a person); else None.
     left_out
@@ -72,13 +72,15 @@ def read_labels(path: str | os.PathLike[str], *, id_column: str = "id", label_co
     """
     where = f"{spelled('labels')} {os.fspath(path)}"
     if id_column == label_column:
-        raise UsageError(f"{spelled('id_column')} and {spelled('label_column')} are both {id_column!r}")
+        raise UsageError(
+            f"{spelled('id_column')} and {spelled('label_column')} are both {id_column!r}", fix="give two columns"
+        )
     rows = csvfile.read_columns(path, (id_column, label_column), argument="labels")
     if not rows:
-        raise UsageError(f"{where} has a header and no rows")
+        raise UsageError(f"{where} has a header and no rows", fix="add a row for each patient")
     nameless = [line for line, (patient_id, _) in rows if not patient_id]
     if nameless:
-        raise UsageError(f"{where} has no id in line {listed(nameless)}")
+        raise UsageError(f"{where} has no id in line {listed(nameless)}", fix="give each row an id, or remove it")
     labels: dict[str, int] = {}
     twice: dict[str, None] = {}
     wrong: list[str] = []
@@ -118,16 +120,16 @@ def read_params(path: str | os.PathLike[str]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
-            raise UsageError(f"{where} has {listed(double)} twice")
+            raise UsageError(f"{where} has {listed(double)} twice", fix="keep one of each")
         return dict(pairs)
 
     try:
         text = locate(path, argument="params").read_bytes()
         values = json.loads(text, object_pairs_hook=without_duplicates)
     except OSError as error:
-        raise UsageError(f"{where} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{where} cannot be read ({error.strerror})", fix="give a JSON file") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}") from error
+        raise UsageError(f"{where} is not JSON ({error})", fix="correct it") from error
     if not isinstance(values, dict):
         raise UsageError(
             f"{where} must hold one object of names and values", fix='write, for example, {"num_leaves": 7}'
@@ -211,18 +213,23 @@ def _no_overlap(
     if not ids:
         return UsageError(
             f"no patient in {table} has features ({counted(len(errors), 'has an error row', 'have error rows')}), "
-            "so there is nothing to train on"
+            "so there is nothing to train on",
+            fix="read the column error of the table",
         )
     if any(patient_id in errors for patient_id in labels):
-        return UsageError(f"every labelled patient in {table} has an error row, so there is nothing to train on")
-    nobody = f"no id of {spelled('labels')} {labels_name} is in {table}"
+        return UsageError(
+            f"every labelled patient in {table} has an error row, so there is nothing to train on",
+            fix="read the column error of the table",
+        )
+    no_match = f"no id of {spelled('labels')} {labels_name} is in {table}"
     if pseudonymised:
         # The labels' ids may be names, so none of them is shown.
         return UsageError(
-            f"{nobody}, whose ids are pseudonyms", fix="make the labels' with `lungct pseudonyms` and the table's key"
+            f"{no_match}, whose ids are pseudonyms",
+            fix="replace the ids of the labels with `lungct pseudonyms` and the table's key",
         )
     return UsageError(
-        f"{nobody}: the labels begin with {next(iter(labels))!r}, the table with {ids[0]!r}",
+        f"{no_match} (the labels begin with {next(iter(labels))!r}, the table with {ids[0]!r})",
         fix=f"give the column that holds the table's ids as {spelled('id_column')}",
     )
 

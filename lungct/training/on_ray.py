@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def fit_on_ray(session: Session, progress: Progress) -> FitFolds:
-    """Return a function that fits each fold in a task of its own; X goes into the object store once."""
+    """Return a function that fits each fold in its own task; X goes into the object store once."""
 
     def fit_folds(X: NDArray[Any], y: NDArray[np.float64], plan: Sequence[Fold], learner: Learner) -> list[FoldFit]:
         import ray

@@ -1,4 +1,4 @@
-"""DICOM files for tests: valid CT images by default, and whatever else a test needs.
+"""DICOM files for tests: valid CT images by default, and any others that a test needs.
 
 ``write_series(directory, slices=12)`` writes one axial series; every choice is a keyword. Nothing here is read with
 lungct: tests compare with what was written.

@@ -92,7 +92,7 @@ def moto(bucket: str = "scans") -> Iterator[dict[str, str]]:
 
 
 def put_key(environment: dict[str, str], bucket: str, key: str) -> None:
-    """Put an empty object under any key, including one that ends in a slash."""
+    """Upload an empty object under any key, including one that ends in a slash."""
     urlopen(Request(f"{environment['AWS_ENDPOINT_URL']}/{bucket}/{key}", data=b"", method="PUT"))
 
 
@@ -160,8 +160,8 @@ def gcs(bucket: str = "scans") -> Iterator[dict[str, str]]:
 def _server(command: Callable[[int], list[str]], attempts: int = 5) -> Iterator[int]:
     """Run a server on a free port; yields the port once the server itself listens there.
 
-    Between finding a free port and the server's use of it, another process may take the port. The server then ends,
-    and whatever answers on the port is a stranger without our bucket; so another port is tried.
+    Between finding a free port and the server's use of it, another process may take the port. The server then ends, and
+    what answers on the port is another server, without the test's bucket; so another port is tried.
     """
     for _ in range(attempts):
         port = free_port()
@@ -185,7 +185,7 @@ def free_port() -> int:
 
 
 def _comes_to_listen(process: subprocess.Popen[bytes], port: int, seconds: float = 120) -> bool:
-    """Wait until a process listens on a port, and return whether it does; not where it ended instead."""
+    """Wait until a process listens on a port or has ended, and return whether it listens."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         if _listens(process.pid, port):
@@ -195,7 +195,7 @@ def _comes_to_listen(process: subprocess.Popen[bytes], port: int, seconds: float
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Return whether a process holds a listening TCP socket on a port; False where it has ended meanwhile."""
+    """Return whether a process holds a listening TCP socket on a port; False if it has ended meanwhile."""
     listening = "0A"
     sockets = set()
     for table in ("tcp", "tcp6"):
@@ -210,7 +210,7 @@ def _listens(pid: int, port: int) -> bool:
 
 
 def _check_bucket(url: str, clients: dict[str, str]) -> None:
-    """Check, before a test gets a bucket, that it exists and that what is put into it can be read; leaves it empty."""
+    """Check, before a test gets a bucket, that it exists and that what is written to it can be read; leave it empty."""
     with environment(clients):
         probe = ObjectPath(url, "probe")
         probe.write_bytes(b"probe")

@@ -8,11 +8,11 @@ On a disk the lock decides and the record only describes its holder. A store has
 it is created on the condition that there is none, and every 30 s it is written again on the condition that it is still
 what this process wrote last. Two processes can therefore never both hold it.
 
-A commit in a store begins by asking whether the record is unchanged, unless that was seen within the last 5 s, and
-with a heartbeat if the last one is more than 30 s old. A process that has lost its table learns of it there, while
-the new owner waits for a minute before it writes. A record without a heartbeat for 5 minutes, by the store's own clock,
-is stale and may be taken over. No store can prevent one thing: a process that sleeps for 4 minutes between asking and
-committing.
+A commit in a store begins with a check that the record is unchanged, unless that was checked within the last 5 s, and
+with a heartbeat if the last one is more than 30 s old. There a process that has lost its table finds out, while the new
+owner waits for a minute before it writes. A record without a heartbeat for 5 minutes, by the store's own clock, is
+stale and may be taken over. One thing no store can prevent: a process that sleeps for 4 minutes between the check and
+the commit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def own(table: Place, *, take_over: bool = False, quiet: bool = False) -> Owner:
     Raises
     ------
     UsageError
-        If a living process holds the table. The sentence says which, and since when.
+        If a living process holds the table; the error says which, and since when.
     StorageError
         If the storage fails.
 

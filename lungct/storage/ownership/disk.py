@@ -17,7 +17,7 @@ from lungct.storage import local
 from lungct.storage.ownership.owner import Owner, Record, described, held_error, new_record, read_record
 from lungct.storage.places import unique_name
 
-# One change keeps others out for milliseconds; a process that was stopped in the middle of one, for ever.
+# A change locks others out for milliseconds, but a process suspended in the middle of one does so forever.
 MUTEX_SECONDS = 60.0
 
 
@@ -30,7 +30,7 @@ class DiskOwner(Owner):
 
     @classmethod
     def acquire(cls, table: Path, *, take_over: bool) -> DiskOwner:
-        """Become the owner (UsageError if a living process holds the table, or nothing can be written there)."""
+        """Become the owner; raise UsageError if a living process holds the table, or nothing can be written there."""
         control = table / ".lungct"
         try:
             (control / "staging").mkdir(parents=True, exist_ok=True)

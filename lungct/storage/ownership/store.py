@@ -37,7 +37,7 @@ class Timing:
 
     @classmethod
     def from_environment(cls) -> Timing:
-        """Return the usual timing, or the one that ``LUNGCT_RENEW_SECONDS`` sets."""
+        """Return the default timing, or what ``LUNGCT_RENEW_SECONDS`` sets."""
         return cls(float(os.environ.get("LUNGCT_RENEW_SECONDS", HEARTBEAT_SECONDS)))
 
     @property
@@ -72,14 +72,14 @@ class StoreOwner(Owner):
         # sleeps.
         self._written = self._seen = time.time()
         self._gone = False
-        # The record is changed by one thread at a time: the heartbeat's, a commit's or the one that releases.
+        # The record is changed by one thread at a time: that of the heartbeat, of a commit or of the release.
         self._turn = threading.Lock()
         self._ended = threading.Event()
         threading.Thread(target=self._keep_alive, name="lungct owner", daemon=True).start()
 
     @classmethod
     def acquire(cls, table: ObjectPath, *, take_over: bool, quiet: bool) -> StoreOwner:
-        """Become the owner (UsageError if a living process holds the table, StorageError if the store fails)."""
+        """Become the owner; raise UsageError if a living process holds the table, StorageError if the store fails."""
         name, timing = unique_name(), Timing.from_environment()
         record = new_record(name)
         try:
@@ -130,7 +130,7 @@ class StoreOwner(Owner):
             self.staging.remove_below()
         with self._turn, suppress(StorageError, OSError):
             if not self._gone:
-                # Emptied and not deleted: a deletion cannot be made on a condition.
+                # Emptied and not deleted: a deletion cannot be conditional.
                 self._place.replace(b'{"run": null}', self._version)
             self._gone = True
 
@@ -205,7 +205,7 @@ def living_record(table: ObjectPath) -> Record:
 def _claim(
     table: ObjectPath, name: str, record: bytes, timing: Timing, *, take_over: bool, attempts: int = 5
 ) -> tuple[Version | None, bool]:
-    """Write this process's record where there is none, a stale one, or a living process's that is to be taken over.
+    """Write this process's record if there is none, if it is stale, or if the table is to be taken over.
 
     Returns the record's version, and whether a living process held the table.
     """
@@ -234,7 +234,7 @@ def _create(table: ObjectPath, place: ObjectPath, record: bytes) -> Version | No
     try:
         return place.create(record)
     except FileNotFoundError:
-        raise StorageError(f"{table} cannot be written: there is no such bucket") from None
+        raise StorageError(f"{table} cannot be written (there is no such bucket)", fix="create the bucket") from None
 
 
 def _age(table: ObjectPath, place: ObjectPath) -> float:
