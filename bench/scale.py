@@ -59,7 +59,7 @@ def main() -> None:
         },
     )
     patched: Any = preparation
-    patched.find_device = lambda *_, **__: placement.Device("cuda", "bf16", "a simulated GPU")
+    patched.find_device = lambda *_, **__: placement.ComputeDevice("cuda", "bf16", "a simulated GPU")
     begun = time.perf_counter()
     found = list_patients(src, depth=1, without=out)
     listing = time.perf_counter() - begun

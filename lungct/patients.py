@@ -115,8 +115,13 @@ def named_patients(src: Place, ids: Collection[str], *, depth: int) -> list[Pati
 
 
 def _patient(patient_id: str, location: str) -> Patient:
+    return Patient(patient_id, location, person_in_id(patient_id))
+
+
+def person_in_id(patient_id: str) -> str | None:
+    """Return the person whom an id names in its first component ("person/scan"); None if the id is the person."""
     person, slash, _ = patient_id.partition("/")
-    return Patient(patient_id, location, person if slash else None)
+    return person if slash else None
 
 
 def check_found(src: Place, wanted: Collection[str], found: Collection[str]) -> None:

@@ -28,7 +28,8 @@ from lungct.arguments import listed, spelled
 from lungct.csvfile import csv_bytes
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import Settings, pooled, read_feature_columns, read_settings
-from lungct.rundir import Run, damaged, read_run
+from lungct.patients import person_in_id
+from lungct.rundir import Run, damaged_error, read_run
 from lungct.storage import locate, make_directory, output_file, write_atomically
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _load_models(run: Run) -> list[Model]:
             for entry in run.metrics["folds"]
         ]
     except (UsageError, KeyError, TypeError, ValueError) as error:
-        raise damaged(run.place, error) from error
+        raise damaged_error(run.place, error) from error
 
 
 def own_folds(run: Run, patients: Sequence[Mapping[str, str | None]]) -> list[frozenset[int] | None]:
@@ -249,7 +250,7 @@ def _refuse_other_settings(run: Run, settings: Settings, dir: str) -> None:
             fix="extract and train again",
         ) from error
     except (KeyError, TypeError) as error:
-        raise damaged(run.place, error) from error
+        raise damaged_error(run.place, error) from error
     differences = trained_on.differences(settings)
     if differences:
         raise UsageError(
@@ -276,7 +277,7 @@ def _read_ids(path: str | os.PathLike[str], id_column: str) -> list[str]:
 
 
 def _person(patient_id: str, person: str | None) -> str:
-    return person or patient_id.split("/", 1)[0]
+    return person or person_in_id(patient_id) or patient_id
 
 
 def _warn(message: str) -> None:

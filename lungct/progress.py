@@ -86,7 +86,7 @@ class Progress:
             self._bar.stop()
 
 
-def say(message: str, *, quiet: bool = False) -> None:
+def print_message(message: str, *, quiet: bool = False) -> None:
     """Print one line on stderr, after lungct's name."""
     if not quiet:
         print(f"lungct: {message}", file=sys.stderr, flush=True)

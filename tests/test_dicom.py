@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from support import ct_files as make
 
-from lungct.dicom import identity_of, person_of, read_series, read_series_files
+from lungct.dicom import read_identity, read_person, read_series, read_series_files
 from lungct.dicom.geometry import count_distinct, normal, plane_name
 from lungct.dicom.persons import persons_by_identity
 from lungct.dicom.selection import BETWEEN, SHARP, SOFT, kernel_rank
@@ -468,12 +468,12 @@ def test_whom_a_file_is_about(tmp_path: Path) -> None:
             "PatientIdentityRemoved": "YES",
         },
     )
-    assert person_of(path) == ("Jürgens-7", "Clinic")
-    person = identity_of(path)
+    assert read_identity(path) == ("Jürgens-7", "Clinic")
+    person = read_person(path)
     assert person is not None
     assert (person.name, person.removed) == ("Doe^J", True)
     (tmp_path / "x").write_text("x")
-    assert person_of(tmp_path / "x") is None
+    assert read_identity(tmp_path / "x") is None
 
 
 def test_a_missing_directory_is_a_usage_error(tmp_path: Path) -> None:

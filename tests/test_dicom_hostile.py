@@ -24,7 +24,7 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from support import ct_files as make
 
-from lungct.dicom import person_of, read_series
+from lungct.dicom import read_identity, read_series
 from lungct.dicom.headers import MAX_SLICE_PIXELS
 from lungct.errors import LungCTError, SeriesError
 from lungct.inspection import describe
@@ -309,7 +309,7 @@ def test_a_mutated_series_is_read_or_refused(files: list[bytes]) -> None:
         found = describe(name)
         assert name not in str(found.error)
         assert (found.chosen is None) == (found.error_code is not None)
-        person_of(Path(name) / "0")
+        read_identity(Path(name) / "0")
 
 
 @settings(max_examples=EXAMPLES, deadline=10_000, derandomize=EXAMPLES == 200)

@@ -186,9 +186,9 @@ def test_another_kind_of_gpu_is_warned_of(
     cluster: Cluster, cohort: Path, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lungct.extraction import preparation
-    from lungct.extraction.placement import Device
+    from lungct.extraction.placement import ComputeDevice
 
     add_gpu(cluster)
-    monkeypatch.setattr(preparation, "find_device", lambda *_, **__: Device("cuda", "fp32", "Another GPU"))
+    monkeypatch.setattr(preparation, "find_device", lambda *_, **__: ComputeDevice("cuda", "fp32", "Another GPU"))
     with pytest.warns(LungCTWarning, match="computes on Pretended GPU"):
         lungct.extract(cohort, tmp_path / "out", device="cuda", limit=2, **NETWORK)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from lungct.progress import Progress, say
+from lungct.progress import Progress, print_message
 
 
 def test_a_line_is_printed_at_intervals_even_if_nothing_is_done(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,7 +25,7 @@ def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(1, noun="folds", quiet=True, line_every_s=0.01) as progress:
         time.sleep(0.05)
         progress.advance()
-    say("hidden", quiet=True)
+    print_message("hidden", quiet=True)
     assert capsys.readouterr().err == ""
-    say("shown")
+    print_message("shown")
     assert capsys.readouterr().err == "lungct: shown\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import stores
-from support.commands import Ran, refused, start
+from support.commands import FinishedCommand, refused, start
 from support.commands import lungct as run
 from support.ct_files import write_series
 from support.hosts import wait_until
@@ -48,8 +48,8 @@ class Tables:
     """The cohort's feature table in a bucket, made by two commands, and on a disk, made by one."""
 
     bucket: str
-    first: Ran
-    second: Ran
+    first: FinishedCommand
+    second: FinishedCommand
     disk: Path
 
 
@@ -69,9 +69,9 @@ class Trained:
     """A run trained on each of the two tables: where it is, and what `train` printed."""
 
     bucket: str
-    in_bucket: Ran
+    in_bucket: FinishedCommand
     disk: Path
-    on_disk: Ran
+    on_disk: FinishedCommand
 
 
 @pytest.fixture(scope="module")

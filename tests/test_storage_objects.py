@@ -33,7 +33,7 @@ from lungct.storage import (
     locate,
     own,
     publish,
-    removals,
+    removal_batches,
     remove,
     subdirectories,
 )
@@ -191,7 +191,7 @@ def test_removals_take_one_round_of_requests_each(bucket: ObjectPath) -> None:
     places = [bucket / f"{i:04d}" for i in range(25)]
     places[3].write_bytes(b"x")
     places[24].write_bytes(b"x")
-    parts = list(removals(places))
+    parts = list(removal_batches(places))
     assert [len(part) for part in parts] == ([25] if bucket.root.startswith("s3") else [10, 10, 5])
     for part in parts:
         remove(part)

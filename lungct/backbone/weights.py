@@ -30,7 +30,7 @@ from lungct.backbone.options import (
     torch_module,
 )
 from lungct.errors import UsageError
-from lungct.progress import say
+from lungct.progress import print_message
 
 if TYPE_CHECKING:
     import torch
@@ -143,7 +143,7 @@ def _imagenet_file(backbone: str, *, quiet: bool) -> Path:
     digits = name.rsplit("-", 1)[1].removesuffix(".pth")  # the first of the file's SHA-256, a convention of torch
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.exists():
-        say(f"downloading {url} to {path}", quiet=quiet)
+        print_message(f"downloading {url} to {path}", quiet=quiet)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _socket_timeout(DOWNLOAD_TIMEOUT_S):

@@ -19,7 +19,7 @@ from lungct.cli.options import (
     add_common,
     add_extraction,
     add_training,
-    described,
+    help_texts,
     make_parser,
 )
 from lungct.cli.process import exit_with
@@ -48,7 +48,7 @@ def pipeline_parser() -> Parser:
     """Build the command line of the three commands in one."""
     parser = Parser(
         prog="jobs/pipeline.py",
-        **described(
+        **help_texts(
             "Extract the patients of SRC into OUT/features, train on --labels into OUT/run, and predict every patient "
             "into OUT/predictions.csv. The same command again continues where it stopped.",
             "python jobs/pipeline.py s3://bucket/scans --labels labels.csv \\\n      --out s3://bucket/study",

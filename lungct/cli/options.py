@@ -48,7 +48,7 @@ def make_parser() -> Parser:
     """Build the whole command line; the parsed options have ``run``, the command's function."""
     parser = Parser(
         prog="lungct",
-        **described(
+        **help_texts(
             "From an archive of chest CTs to a table of deep features and a cross-validated model. Not a medical "
             "device.",
             "lungct extract SCANS --out FEATURES",
@@ -75,7 +75,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def described(description: str, *examples: str) -> dict[str, str]:
+def help_texts(description: str, *examples: str) -> dict[str, str]:
     """Return a parser's description and, for the end of its help, examples of one command each."""
     title = "examples:" if len(examples) > 1 else "example:"
     return {
@@ -97,7 +97,7 @@ def _add_extract(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "extract",
         help="extract features from scans into a feature table",
-        **described(
+        **help_texts(
             "Extract deep features of every patient in SRC into the feature table DIR. The same command again does "
             "only what is missing.",
             "lungct extract scans --out features --preset lung --backbone resnet50",
@@ -156,7 +156,7 @@ def _add_train(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "train",
         help="cross-validate a model on a feature table and labels",
-        **described(
+        **help_texts(
             "Cross-validate LightGBM on a feature table: boosters, out-of-fold scores, metrics with intervals, and "
             "a report.",
             "lungct train features --labels labels.csv --out run",
@@ -211,7 +211,7 @@ def _add_predict(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "predict",
         help="predict from a run and a feature table",
-        **described(
+        **help_texts(
             "Predict every patient of DIR who has features. Patients used in training are scored only by the booster "
             "that did not see them.",
             "lungct predict run features --out submission.csv",
@@ -229,7 +229,7 @@ def _add_inspect(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "inspect",
         help="show what a patient's directory contains",
-        **described(
+        **help_texts(
             "List the series in a directory, show which one is used and why, and draw what the network sees.",
             "lungct inspect scans/0042 --png 0042.png",
         ),
@@ -246,7 +246,7 @@ def _add_report(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "report",
         help="write a run's report again",
-        **described("Write RUN/report.html again from the other files of RUN.", "lungct report run"),
+        **help_texts("Write RUN/report.html again from the other files of RUN.", "lungct report run"),
     )
     p.add_argument("run_dir", metavar="RUN", help="the directory that train wrote")
     p.set_defaults(run=commands.report)
@@ -257,7 +257,7 @@ def _add_phantom(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "phantom",
         help="write a synthetic cohort as real DICOM",
-        **described(
+        **help_texts(
             "Write chest phantoms as CT Image Storage objects, half of them (rounded down) with nodules, and their "
             "labels in DIR.csv. The same seed writes the same bytes.",
             "lungct phantom --out cohort --patients 24 --seed 7",
@@ -292,7 +292,7 @@ def _add_doctor(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "doctor",
         help="check that a job has everything it needs",
-        **described(
+        **help_texts(
             "Check packages, decoders, device, weights, disk space and Ray before a long job. Each check is a line: "
             "pass, warning or failure, and the fix. Exit code 1 if something fails.",
             "lungct doctor --device cuda --weights imagenet",
@@ -313,7 +313,7 @@ def _add_status(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "status",
         help="count the patients of a feature table",
-        **described(
+        **help_texts(
             "Count a table's patients: done, failed (by reason) and, if SRC is given, left.",
             "lungct status features scans --check",
         ),
@@ -331,7 +331,7 @@ def _add_pseudonyms(subparsers: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = subparsers.add_parser(
         "pseudonyms",
         help="replace the ids of labels by pseudonyms",
-        **described(
+        **help_texts(
             "Copy a CSV and replace its ids by the pseudonyms that `extract --pseudonyms KEYFILE` writes. A key is a "
             "file of at least 16 bytes that you keep secret.",
             "head -c 32 /dev/urandom > KEYFILE",

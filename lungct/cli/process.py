@@ -25,11 +25,11 @@ from lungct.arguments import command_line
 from lungct.cli.commands import Result
 from lungct.cli.options import PrintAndExit
 from lungct.errors import LungCTError, LungCTWarning
-from lungct.progress import say
+from lungct.progress import print_message
 
 # `ray job stop` sends SIGKILL three seconds after SIGTERM.
 CLEAN_END_SECONDS = 2.5
-STOPPED = "stopped by a signal; finished work is kept, and the same command continues from there"
+STOPPED = "stopped by a signal; finished work is kept"
 
 # stdout is full, or nobody reads it.
 _UNPRINTED = (errno.ENOSPC, errno.EPIPE, errno.EIO)
@@ -71,7 +71,7 @@ def run(parse: Parse, line: Sequence[str]) -> int:
             print(text, file=stdout, flush=True)
             return 0
         except _Interrupted as interrupt:
-            say(STOPPED)
+            print_message(STOPPED)
             return interrupt.exit_code
         except Exception as error:
             if debug:
@@ -95,7 +95,7 @@ def _report(error: Exception) -> int:
     else:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         text = f"internal error ({reason}); please report it with the output of --debug"
-    say(f"error: {' '.join(text.split())}")
+    print_message(f"error: {' '.join(text.split())}")
     return code
 
 
@@ -168,7 +168,7 @@ def _interruptible() -> Iterator[None]:
     def lost(failure: Any) -> None:
         # If Python cannot raise (in a callback of an import, in a destructor), the process ends here.
         if isinstance(failure.exc_value, _Interrupted):
-            say(STOPPED)
+            print_message(STOPPED)
             os._exit(failure.exc_value.exit_code)
         unraisable(failure)
 
@@ -194,7 +194,7 @@ def _end_in_time() -> Iterator[None]:
             if number[0] in (signal.SIGTERM, signal.SIGINT):
                 time.sleep(CLEAN_END_SECONDS)
                 if not over.is_set():
-                    say(STOPPED)
+                    print_message(STOPPED)
                     os._exit(128 + number[0])
         os.close(readable)
 
@@ -216,7 +216,7 @@ def _plain_warnings() -> Iterator[None]:
 
     def show_plainly(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, LungCTWarning):
-            say(f"warning: {message}")
+            print_message(f"warning: {message}")
         elif os.environ.get("LUNGCT_DEBUG"):
             show(message, category, *rest, **named)
 

@@ -24,7 +24,7 @@ here raise only `LungCTError`. The sentence of a `SeriesError` or `StorageError`
 date and no person.
 """
 
-from lungct.dicom.headers import identity_of, person_of
+from lungct.dicom.headers import read_identity, read_person
 from lungct.dicom.reading import read_series, read_series_files
 from lungct.dicom.scan import Scan
 from lungct.dicom.series import Series
@@ -35,8 +35,8 @@ __all__ = [
     "Scan",
     "Series",
     "Slice",
-    "identity_of",
-    "person_of",
+    "read_identity",
+    "read_person",
     "read_series",
     "read_series_files",
 ]

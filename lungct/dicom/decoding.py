@@ -35,7 +35,6 @@ _LITTLE = (elements.IMPLICIT_LITTLE, elements.EXPLICIT_LITTLE)
 _PLUGIN = "lungct"
 _DECODERS: dict[str, Decoder] = {}
 _DECODERS_LOCK = threading.Lock()
-_ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 
 
 def stored_values(image: Slice) -> Stored:
@@ -167,9 +166,9 @@ def _fragments(
         while position + 8 <= end and len(found) < elements.MAX_STEPS:
             group, element, count = struct.unpack("<HHI", source.read(position, 8))
             tag = group << 16 | element
-            if tag == _SEQUENCE_END:
+            if tag == elements.SEQUENCE_END:
                 break
-            if tag != _ITEM or position + 8 + count > end:
+            if tag != elements.ITEM or position + 8 + count > end:
                 raise _undecodable("the compressed data end early or are damaged")
             found.append((position + 8, count))
             position += 8 + count

@@ -43,7 +43,7 @@ MAX_INFLATED_HEADER = 8 << 20
 
 _WINDOW = 16 << 10
 _DELIMITERS = 0xFFFE  # the group of items and delimiters
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # PS3.5 table 7.1-1: these VRs have two reserved bytes and a length of 32 bits.
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SHORT_VRS = frozenset(
@@ -324,12 +324,12 @@ def _end_of_sequence(reader: _ElementReader, position: int, size: int, *, explic
             tag, vr, length, value = reader.element(position, vrs and not items)
             if items:
                 position += 8  # items and delimiters have no VR
-                if tag == _ITEM:
+                if tag == ITEM:
                     if length == UNDEFINED:
                         levels.append((False, vrs))
                     else:
                         position += length
-                elif tag == _SEQUENCE_END:
+                elif tag == SEQUENCE_END:
                     levels.pop()
                     if not levels:
                         return position

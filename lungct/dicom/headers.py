@@ -58,7 +58,7 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
         return _read(elements.FileSource(fd), os.fspath(path))
 
 
-def person_of(path: str | os.PathLike[str]) -> Identity | None:
+def read_identity(path: str | os.PathLike[str]) -> Identity | None:
     """Return a file's (PatientID, IssuerOfPatientID), each empty if missing; None if the file is not DICOM.
 
     Raises
@@ -67,11 +67,11 @@ def person_of(path: str | os.PathLike[str]) -> Identity | None:
         If the file cannot be read.
 
     """
-    person = identity_of(path)
+    person = read_person(path)
     return None if person is None else person.identity
 
 
-def identity_of(path: str | os.PathLike[str]) -> Person | None:
+def read_person(path: str | os.PathLike[str]) -> Person | None:
     """Return the person whom a file is about; None if the file is not DICOM.
 
     Raises

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lungct.dicom import decoding
 from lungct.dicom.decoding import Stored
-from lungct.dicom.headers import identity_of
+from lungct.dicom.headers import read_person
 from lungct.dicom.scan import Scan
 from lungct.dicom.slices import Slice
 from lungct.errors import SeriesError
@@ -153,7 +153,7 @@ class Series:
 
         False if the files declare that they were de-identified (PatientIdentityRemoved).
         """
-        person = identity_of(self.slices[0].path) if self.pixels.has_instances else None
+        person = read_person(self.slices[0].path) if self.pixels.has_instances else None
         if person is None or person.removed:
             return False
         parts = [part for part in re.split(r"[\W_]+", person.name.casefold()) if len(part) > 2]

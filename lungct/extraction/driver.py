@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from lungct.arguments import counted, spelled
+from lungct.backbone import BackboneName, Device, Precision
 from lungct.cluster import Session, connect
 from lungct.errors import LungCTWarning, NothingUsableError, StorageError
 from lungct.extraction.options import BY_PATIENT_ID
@@ -115,10 +116,10 @@ def extract(
     out: str | os.PathLike[str],
     *,
     preset: Preset | None = None,
-    backbone: str | None = None,
+    backbone: BackboneName | None = None,
     weights: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     shard_patients: int = 8,

@@ -100,13 +100,13 @@ def _joined(people: dict[Identity, list[str]]) -> dict[Identity, list[str]]:
 
 def identify(files: list[str]) -> list[Identity | None]:
     """Read the identity in each file: None if it is not DICOM, an empty PatientID if it names nobody."""
-    from lungct.dicom import person_of
+    from lungct.dicom import read_identity
 
     found: list[Identity | None] = []
     with local_copy(files) as copies:
         for path in copies:
             try:
-                found.append(person_of(path))
+                found.append(read_identity(path))
             except SeriesError:
                 found.append(("", ""))
     return found

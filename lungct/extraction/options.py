@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lungct.arguments import spelled
 from lungct.backbone import BACKBONES, default_batch_size
 from lungct.errors import UsageError
-from lungct.extraction.placement import Device
+from lungct.extraction.placement import ComputeDevice
 from lungct.extraction.request import ExtractRequest
 from lungct.features import Settings
 from lungct.pseudonyms import Key
@@ -44,7 +44,7 @@ class RowOptions:
     depth: int | str
     pseudonym_key: str | None
 
-    def settings(self, weights_sha256: str, device: Device) -> Settings:
+    def settings(self, weights_sha256: str, device: ComputeDevice) -> Settings:
         """Return the settings of a table whose rows are made on a device."""
         return Settings(
             preset=self.preset,

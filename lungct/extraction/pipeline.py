@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 from lungct.errors import ClusterError
-from lungct.extraction.placement import Device, actor_pool, fixed_size, gpu_nodes_first
+from lungct.extraction.placement import ComputeDevice, actor_pool, fixed_size, gpu_nodes_first
 from lungct.extraction.worker import NetworkActor, UnitReport, decode_unit, unit_to_json
 from lungct.features import Settings
 from lungct.patients import Patient
@@ -27,7 +27,7 @@ BLOCK_BYTES = 512 << 20
 def run_units(
     units: Sequence[Sequence[Patient]],
     settings: Settings,
-    device: Device,
+    device: ComputeDevice,
     staging: str,
     session: Session,
     *,

@@ -18,7 +18,7 @@ from lungct.arguments import spelled
 from lungct.backbone import device_name, resolve_device, resolve_precision
 from lungct.cluster import Session
 from lungct.errors import ClusterError
-from lungct.progress import say
+from lungct.progress import print_message
 
 # A cloud takes minutes to start a node, and longer if a quota or an empty spot market delays it.
 GPU_WAIT_SECONDS = float(os.environ.get("LUNGCT_GPU_WAIT_SECONDS", "1800"))
@@ -28,7 +28,7 @@ NODES_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Device:
+class ComputeDevice:
     """What the network runs on.
 
     Attributes
@@ -47,7 +47,7 @@ class Device:
     name: str
 
 
-def find_device(device: str, precision: str, session: Session, *, quiet: bool = True) -> Device:
+def find_device(device: str, precision: str, session: Session, *, quiet: bool = True) -> ComputeDevice:
     """Find out what the network will run on: here, or on a GPU node of a cluster.
 
     Parameters
@@ -70,13 +70,13 @@ def find_device(device: str, precision: str, session: Session, *, quiet: bool = 
     return describe_device(device, precision)
 
 
-def describe_device(device: str, precision: str) -> Device:
+def describe_device(device: str, precision: str) -> ComputeDevice:
     """Return what ``device`` and ``precision`` mean on the machine that this runs on."""
     settled = resolve_device(device)
-    return Device(settled, resolve_precision(precision, settled), device_name(settled))
+    return ComputeDevice(settled, resolve_precision(precision, settled), device_name(settled))
 
 
-def _probe(precision: str, *, quiet: bool) -> Device:
+def _probe(precision: str, *, quiet: bool) -> ComputeDevice:
     """Run `describe_device` in a task that asks for a GPU, and wait for a node that has one."""
     import ray
 
@@ -92,8 +92,8 @@ def _probe(precision: str, *, quiet: bool) -> Device:
                 fix="see why with `ray status` (a quota, no spot machine, another job), or give "
                 f"{spelled('device', 'cpu')}",
             )
-        say(f"waiting for a GPU, {waited:.0f} s", quiet=quiet)
-    device: Device = ray.get(found)
+        print_message(f"waiting for a GPU, {waited:.0f} s", quiet=quiet)
+    device: ComputeDevice = ray.get(found)
     return device
 
 

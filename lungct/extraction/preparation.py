@@ -9,7 +9,7 @@ from lungct.backbone import load_weights, parse_weights
 from lungct.checks import check_decoders, check_nodes
 from lungct.cluster import Session
 from lungct.extraction.options import check_same
-from lungct.extraction.placement import Device, find_device
+from lungct.extraction.placement import ComputeDevice, find_device
 from lungct.extraction.planning import ExtractPlan, table_settings
 from lungct.extraction.request import ExtractRequest
 from lungct.features import Settings, TableWriter, remove_table
@@ -21,7 +21,7 @@ class PreparedTable:
     """A table that this process may write to, and the device that its rows will be computed on."""
 
     writer: TableWriter
-    device: Device
+    device: ComputeDevice
 
 
 def check_table_and_weights(request: ExtractRequest, plan: ExtractPlan) -> str:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from lungct.arguments import at_least, one_of, spelled
-from lungct.backbone import DEVICES, PRECISIONS, check_backbone, parse_weights
+from lungct.backbone import DEVICES, PRECISIONS, BackboneName, Device, Precision, check_backbone, parse_weights
 from lungct.errors import UsageError
 from lungct.preprocess import PRESETS, Preset
 from lungct.pseudonyms import Key
@@ -30,10 +30,10 @@ class ExtractRequest:
     src: Place
     out: Place
     preset: Preset | None
-    backbone: str | None
+    backbone: BackboneName | None
     weights: str | None
-    device: str
-    precision: str
+    device: Device
+    precision: Precision
     batch_size: int | None
     workers: int | None
     shard_patients: int

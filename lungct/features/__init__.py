@@ -22,7 +22,7 @@ driver dies, the same command does what is missing; if the storage fails, the co
 committed row stays.
 
 A shard is checked whenever it is read. Its pages have checksums, and a digest of each column in its metadata covers
-what those do not (`lungct.features.contents`). Nothing in a shard varies between repetitions of an extraction, so the
+what those do not (`lungct.features.digests`). Nothing in a shard varies between repetitions of an extraction, so the
 same rows are the same bytes.
 
 Terms: a *row* is a patient, either with features or with an *error* (a sentence) and its *error_code*; *pooling* turns
@@ -30,7 +30,7 @@ the T rows of D numbers of one patient into one vector.
 
     settings.py    what every row was made with
     rows.py        a patient's row, and the Arrow schema
-    contents.py    digests of a shard's columns, and what is checked when it is read
+    digests.py     digests of a shard's columns, and what is checked when it is read
     shards.py      files: bytes, names, staging, listing, reading
     writing.py     the driver's side: the table's entries, commits, removal
     reading.py     the whole table, and pooling

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lungct.errors import StorageError, UsageError
-from lungct.features.contents import SETTINGS_KEY
+from lungct.features.digests import SETTINGS_KEY
 from lungct.features.settings import Settings
 from lungct.features.shards import is_shard, read_described_shard, shard_name
 from lungct.storage import Place, storage_faults

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lungct.errors import StorageError
-from lungct.features.contents import DIGESTS_KEY, SETTINGS_KEY, check_contents, column_digest
+from lungct.features.digests import DIGESTS_KEY, SETTINGS_KEY, check_contents, column_digest
 from lungct.features.rows import Row, rows_to_table
 from lungct.features.settings import Settings
 from lungct.storage import Place, locate, open_parquet, stage, storage_faults, unique_name

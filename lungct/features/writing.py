@@ -24,7 +24,7 @@ from lungct.storage import (
     locate,
     make_directory,
     publish,
-    removals,
+    removal_batches,
     remove,
     stage,
     storage_faults,
@@ -164,7 +164,7 @@ def remove_table(directory: Place, owner: Owner) -> None:
     files is removed as a commit is made, so a long removal neither lets the ownership expire nor continues after it
     was taken over.
     """
-    for part in removals(list_shards(directory)):
+    for part in removal_batches(list_shards(directory)):
         with owner.committing():
             remove(part)
     with owner.committing(), storage_faults(f"{directory} cannot be emptied"):

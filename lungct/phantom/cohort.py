@@ -22,7 +22,7 @@ from lungct.phantom.anatomy import draw_anatomy
 from lungct.phantom.fields import SLICE_SIZE
 from lungct.phantom.nodules import draw_nodules
 from lungct.phantom.noise import NoiseBank, noise_bank
-from lungct.phantom.objects import Header, write_objects
+from lungct.phantom.objects import CommonElements, write_objects
 from lungct.phantom.render import Renderer
 from lungct.phantom.vessels import draw_trees
 from lungct.preprocess.opencv import single_threaded
@@ -199,7 +199,7 @@ def write_patient(settings: CohortSettings, folder: Path, index: int, positive: 
         thickness=thickness,
         bank=bank,
     )
-    header = _header(rng, settings, name, anatomy.spacing, thickness)
+    common = _common_elements(rng, settings, name, anatomy.spacing, thickness)
     staged = folder / f".{name}.part"
     try:
         staged.mkdir()
@@ -207,7 +207,7 @@ def write_patient(settings: CohortSettings, folder: Path, index: int, positive: 
             (z, renderer.render(z, lungs[k], np.random.default_rng([settings.seed, 4, index, k])))
             for k, z in enumerate(heights.tolist())
         )
-        write_objects(staged, header, count, drawn, renderer.outside_view)
+        write_objects(staged, common, count, drawn, renderer.outside_view)
         staged.rename(folder / name)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -226,15 +226,15 @@ def _slice_heights(rng: np.random.Generator, height: float, count: int) -> tuple
     return thickness, first + thickness * np.arange(count, dtype=np.float64)
 
 
-def _header(
+def _common_elements(
     rng: np.random.Generator,
     settings: CohortSettings,
     name: str,
     spacing: float,
     thickness: float,
-) -> Header:
+) -> CommonElements:
     corner = -spacing * (SLICE_SIZE - 1) / 2
-    return Header(
+    return CommonElements(
         name=name,
         key=f"{settings} {name}",
         spacing=spacing,

@@ -28,7 +28,7 @@ INTERCEPT = -1024
 
 
 @dataclass(frozen=True)
-class Header:
+class CommonElements:
     """What the objects of a patient have in common.
 
     Attributes
@@ -59,7 +59,7 @@ class Header:
 
 
 def write_objects(
-    folder: Path, header: Header, count: int, slices: Iterable[tuple[float, Field]], padding: Mask
+    folder: Path, common: CommonElements, count: int, slices: Iterable[tuple[float, Field]], padding: Mask
 ) -> None:
     """Write the slices of a patient to a folder, under file names that do not reveal their order.
 
@@ -67,7 +67,7 @@ def write_objects(
     ----------
     folder
         An existing directory.
-    header
+    common
         What the objects have in common.
     count
         Number of slices.
@@ -77,22 +77,22 @@ def write_objects(
         Where nothing was reconstructed, bool, (512, 512).
 
     """
-    fixed = {element.tag: _encoded(element) for element in _dataset(header)}
+    fixed = {element.tag: _encoded(element) for element in _dataset(common)}
     stored = np.empty((SLICE_SIZE, SLICE_SIZE), "<i2")
     # PixelData's header: tag, VR, two reserved bytes, length (PS3.5 7.1.2).
     pixel_data = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, stored.nbytes)
     for k, (z, hu) in enumerate(slices):
-        number = count - k if header.head_first else k + 1
+        number = count - k if common.head_first else k + 1
         np.rint(hu, out=hu)
         np.clip(hu, -1024.0, 3071.0, out=hu)
         hu -= INTERCEPT
         np.copyto(stored, hu, casting="unsafe")
         np.copyto(stored, PADDING, where=padding)
-        position = round(header.origin[2] + z, 3)
+        position = round(common.origin[2] + z, 3)
         own = Dataset()
-        own.SOPInstanceUID = derived_uid(header.key, f"instance {number}")
+        own.SOPInstanceUID = derived_uid(common.key, f"instance {number}")
         own.InstanceNumber = number
-        own.ImagePositionPatient = [header.origin[0], header.origin[1], position]
+        own.ImagePositionPatient = [common.origin[0], common.origin[1], position]
         own.SliceLocation = position
         elements = fixed | {element.tag: _encoded(element) for element in own}
         name = hashlib.sha256(own.SOPInstanceUID.encode()).hexdigest()[:32]
@@ -129,26 +129,26 @@ def _file_meta(instance: UID) -> bytes:
     return buffer.getvalue()
 
 
-def _dataset(header: Header) -> Dataset:
+def _dataset(common: CommonElements) -> Dataset:
     """Return the elements that all objects of a patient share."""
     ds = Dataset()
-    _identity(ds, header)
-    _acquisition(ds, header)
-    _pixels(ds, header)
+    _identity(ds, common)
+    _acquisition(ds, common)
+    _pixels(ds, common)
     return ds
 
 
-def _identity(ds: Dataset, header: Header) -> None:
+def _identity(ds: Dataset, common: CommonElements) -> None:
     """Set the modules Patient, General Study, General Series, Frame of Reference, Equipment and SOP Common."""
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.SOPClassUID = CTImageStorage
-    ds.PatientName = header.name
-    ds.PatientID = header.name
+    ds.PatientName = common.name
+    ds.PatientID = common.name
     ds.PatientBirthDate = ""
     ds.PatientSex = "O"
     ds.PatientIdentityRemoved = "YES"
     ds.DeidentificationMethod = "Synthetic phantom: there is no such person"
-    ds.StudyInstanceUID = derived_uid(header.key, "study")
+    ds.StudyInstanceUID = derived_uid(common.key, "study")
     ds.StudyDate = ""
     ds.StudyTime = ""
     ds.StudyID = "1"
@@ -156,18 +156,18 @@ def _identity(ds: Dataset, header: Header) -> None:
     ds.ReferringPhysicianName = ""
     ds.StudyDescription = "Synthetic chest phantom"
     ds.Modality = "CT"
-    ds.SeriesInstanceUID = derived_uid(header.key, "series")
+    ds.SeriesInstanceUID = derived_uid(common.key, "series")
     ds.SeriesNumber = 1
     ds.SeriesDescription = "Synthetic chest phantom"
     ds.BodyPartExamined = "CHEST"
     ds.PatientPosition = "HFS"
-    ds.FrameOfReferenceUID = derived_uid(header.key, "frame of reference")
+    ds.FrameOfReferenceUID = derived_uid(common.key, "frame of reference")
     ds.PositionReferenceIndicator = ""
     ds.Manufacturer = "lungct"
     ds.ManufacturerModelName = "chest phantom"
 
 
-def _acquisition(ds: Dataset, header: Header) -> None:
+def _acquisition(ds: Dataset, common: CommonElements) -> None:
     """Set the modules General Image, General Acquisition, Image Plane and CT Image."""
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.AcquisitionNumber = 1
@@ -175,18 +175,18 @@ def _acquisition(ds: Dataset, header: Header) -> None:
     ds.ContentTime = ""
     ds.PatientOrientation = ""
     ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    ds.PixelSpacing = [header.spacing, header.spacing]
-    ds.SliceThickness = header.thickness
-    ds.SpacingBetweenSlices = header.thickness
-    ds.KVP = header.kvp
-    ds.XRayTubeCurrent = header.current
+    ds.PixelSpacing = [common.spacing, common.spacing]
+    ds.SliceThickness = common.thickness
+    ds.SpacingBetweenSlices = common.thickness
+    ds.KVP = common.kvp
+    ds.XRayTubeCurrent = common.current
     ds.ConvolutionKernel = "PHANTOM"
     ds.GantryDetectorTilt = 0
     ds.DataCollectionDiameter = 500
-    ds.ReconstructionDiameter = round(header.spacing * SLICE_SIZE, 3)
+    ds.ReconstructionDiameter = round(common.spacing * SLICE_SIZE, 3)
 
 
-def _pixels(ds: Dataset, header: Header) -> None:
+def _pixels(ds: Dataset, common: CommonElements) -> None:
     """Set the modules Image Pixel and VOI LUT, and the rest of CT Image."""
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"

@@ -76,11 +76,6 @@ class Lungs:
     litres: float
     scan: Scan
 
-    @property
-    def fullest_slice(self) -> int:
-        """Index of the grid slice with the most lung: the one to show to a person."""
-        return int(self.mask.sum(axis=(1, 2)).argmax())
-
 
 def prepare(series: Series) -> Triplets:
     """Convert a series to triplets of the lungs.

@@ -18,7 +18,7 @@ from typing import Any
 
 from lungct import metrics
 from lungct.reporting import figures, numbers
-from lungct.rundir import Run, damaged, read_run, write_report
+from lungct.rundir import Run, damaged_error, read_run, write_report
 from lungct.storage import ObjectPath, Place, locate
 
 IDS_LISTED = 1000  # at most; metrics.json has the ids of all patients left out
@@ -72,7 +72,7 @@ def render(run: Run) -> str:
     try:
         return environment.get_template("report.html").render(_contents(run))
     except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:
-        raise damaged(run.place, error) from error
+        raise damaged_error(run.place, error) from error
 
 
 def _contents(run: Run) -> dict[str, Any]:

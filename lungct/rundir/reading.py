@@ -55,7 +55,7 @@ def read_run(run: str | os.PathLike[str] | ObjectPath) -> Run:
             before = text
 
 
-def damaged(place: Place, reason: object) -> UsageError:
+def damaged_error(place: Place, reason: object) -> UsageError:
     """Return the error to raise about a run whose files cannot be used."""
     if isinstance(reason, KeyError):
         reason = f"{reason} is missing"
@@ -114,9 +114,9 @@ def _parse_metrics(place: Place, text: bytes) -> dict[str, Any]:
     try:
         metrics = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise damaged(place, f"metrics.json: {error}") from error
+        raise damaged_error(place, f"metrics.json: {error}") from error
     if not isinstance(metrics, dict):
-        raise damaged(place, "metrics.json does not hold an object")
+        raise damaged_error(place, "metrics.json does not hold an object")
     return metrics
 
 
@@ -132,9 +132,9 @@ def _read_contents(place: Place, metrics: dict[str, Any]) -> Run:
         try:
             data = _read(place, directory, name)
         except FileNotFoundError:
-            raise damaged(place, f"{name} is missing") from None
+            raise damaged_error(place, f"{name} is missing") from None
         if hashlib.sha256(data).hexdigest() != checksums.get(name):
-            raise damaged(place, f"{name} does not match its checksum in metrics.json")
+            raise damaged_error(place, f"{name} does not match its checksum in metrics.json")
         return data
 
     try:
@@ -157,7 +157,7 @@ def _read_contents(place: Place, metrics: dict[str, Any]) -> Run:
         if (int(first.sum()), int(scores.label[first].sum())) != (metrics["patients"], metrics["positives"]):
             raise ValueError("scores.csv and metrics.json count different patients")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise damaged(place, error) from error
+        raise damaged_error(place, error) from error
     return found
 
 
@@ -167,7 +167,7 @@ def _location(place: Place, metrics: Mapping[str, Any]) -> Place:
     if directory is None:
         return place
     if not isinstance(directory, str) or not _DIRECTORY.fullmatch(directory):
-        raise damaged(place, f"metrics.json names the directory {directory!r}")
+        raise damaged_error(place, f"metrics.json names the directory {directory!r}")
     return place / directory
 
 

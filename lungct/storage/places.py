@@ -168,7 +168,7 @@ def discard(staged: Place) -> None:
         staged.unlink(missing_ok=True)
 
 
-def removals(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
+def removal_batches(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
     """Divide files of one storage into parts that `remove` can remove in one round of requests each."""
     first = next(iter(places), None)
     at_once = removed_at_once(first) if isinstance(first, ObjectPath) else 500

@@ -15,6 +15,7 @@ from lungct import csvfile
 from lungct.arguments import counted, listed, listed_texts, spelled
 from lungct.errors import LungCTWarning, UsageError
 from lungct.features import Pooling, pooled, read_feature_columns, read_settings
+from lungct.patients import person_in_id
 from lungct.storage import locate
 
 if TYPE_CHECKING:
@@ -175,9 +176,10 @@ def build_cohort(
 
 def _groups(ids: Sequence[str], persons: Sequence[str | None]) -> list[str] | None:
     """Return each id's person: the table's, else the id up to its first slash; None if every id is a person."""
-    if not any(persons) and not any("/" in patient_id for patient_id in ids):
+    known = [person or person_in_id(patient_id) for patient_id, person in zip(ids, persons, strict=True)]
+    if not any(known):
         return None
-    return [person or patient_id.split("/", 1)[0] for patient_id, person in zip(ids, persons, strict=True)]
+    return [person or patient_id for patient_id, person in zip(ids, known, strict=True)]
 
 
 def _left_out(

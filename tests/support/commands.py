@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass
-class Ran:
+class FinishedCommand:
     """A command that has ended: its exit code, stdout and stderr."""
 
     code: int
@@ -38,11 +38,11 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def lungct(*arguments: object, **environment: str) -> Ran:
+def lungct(*arguments: object, **environment: str) -> FinishedCommand:
     """Run a command to its end."""
     process = start(*arguments, **environment)
     stdout, stderr = process.communicate(timeout=240)
-    return Ran(process.returncode, stdout, stderr)
+    return FinishedCommand(process.returncode, stdout, stderr)
 
 
 def refused(*arguments: object) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from lungct.arguments import spelled
 from lungct.errors import StorageError, UsageError
 from lungct.storage import local
-from lungct.storage.ownership.owner import Owner, Record, described, held_error, new_record, read_record
+from lungct.storage.ownership.owner import Owner, Record, describe_record, held_error, new_record, read_record
 from lungct.storage.places import unique_name
 
 # A change locks others out for milliseconds, but a process suspended in the middle of one does so forever.
@@ -99,7 +99,7 @@ def _mutex(control: Path) -> Iterator[None]:
         deadline = time.monotonic() + MUTEX_SECONDS
         while not _locked(fd):
             if time.monotonic() > deadline:
-                holder = described(read_record(control / "owner.json"))
+                holder = describe_record(read_record(control / "owner.json"))
                 raise StorageError(
                     f"{control.parent} has been locked for {MUTEX_SECONDS:.0f} s by {holder}", fix="end that process"
                 )

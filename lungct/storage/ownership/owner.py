@@ -54,7 +54,7 @@ class Owner(ABC):
 
     def _lost_error(self, record: Record) -> StorageError:
         return StorageError(
-            f"{self.table} was taken over by {described(record)}, so this process stops without touching it again"
+            f"{self.table} was taken over by {describe_record(record)}, so this process stops without touching it again"
         )
 
 
@@ -78,7 +78,7 @@ def read_record(place: Place) -> Record:
     return record if isinstance(record, dict) else {}
 
 
-def described(record: Record) -> str:
+def describe_record(record: Record) -> str:
     """Return which process a record names, and since when."""
     if "pid" not in record:
         return "another process"
@@ -88,7 +88,7 @@ def described(record: Record) -> str:
 def held_error(table: Place, record: Record) -> UsageError:
     """Return the error for a table that a living process holds."""
     return UsageError(
-        f"{table} belongs to a running extract ({described(record)})",
+        f"{table} belongs to a running extract ({describe_record(record)})",
         fix=f"wait for it, stop it, or give {spelled('take_over', True)}",
     )
 

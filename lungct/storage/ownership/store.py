@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from lungct.arguments import spelled
 from lungct.errors import StorageError, UsageError
-from lungct.progress import say
+from lungct.progress import print_message
 from lungct.storage.objects import ObjectPath, Version
 from lungct.storage.ownership.owner import Owner, Record, held_error, new_record, now, read_record
 from lungct.storage.places import remove, unique_name
@@ -96,7 +96,7 @@ class StoreOwner(Owner):
         owner = cls(table, name, record, version, timing)
         try:
             if from_living:
-                say(
+                print_message(
                     f"waiting {timing.grace:.0f} s for the last write of the process that held {table}",
                     quiet=quiet,
                 )
