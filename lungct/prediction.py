@@ -154,17 +154,14 @@ def _load_models(run: Run) -> list[Model]:
     """Return a run's boosters; raise UsageError if a text is not a booster."""
     from lungct.boosting import load_booster
 
-    try:
-        return [
-            Model(
-                fold=int(entry["fold"]),
-                rounds=int(entry["rounds"]),
-                booster=load_booster(run.models[entry["repeat"], entry["fold"]]),
-            )
-            for entry in run.metrics["folds"]
-        ]
-    except (UsageError, KeyError, TypeError, ValueError) as error:
-        raise damaged_error(run.place, error) from error
+    models = []
+    for entry in run.metrics["folds"]:
+        try:
+            booster = load_booster(run.models[entry["repeat"], entry["fold"]])
+        except UsageError as error:
+            raise damaged_error(run.place, error) from error
+        models.append(Model(fold=entry["fold"], rounds=entry["rounds"], booster=booster))
+    return models
 
 
 def own_folds(run: Run, patients: Sequence[Mapping[str, str | None]]) -> list[frozenset[int] | None]:
@@ -235,7 +232,7 @@ def _scores(
         rows = np.array([own is None or model.fold in own for own in folds], dtype=bool)
         total[rows] += predict_scores(model.booster, X[rows], model.rounds)
         count[rows] += 1
-    return np.clip(total / np.maximum(count, 1), 0.0, 1.0)
+    return np.clip(total / count, 0.0, 1.0)
 
 
 def _refuse_other_settings(run: Run, settings: Settings, dir: str) -> None:

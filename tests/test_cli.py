@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import lungct
 from lungct.cli import commands, jobs, main
 from lungct.cli.commands import Result
 from lungct.cli.options import make_parser
-from lungct.cli.process import run
+from lungct.cli.process import run_command
 from lungct.errors import NothingUsableError, StorageError
 
 COMMANDS = ["extract", "train", "predict", "status", "doctor", "pseudonyms", "inspect", "report", "phantom"]
@@ -32,9 +33,9 @@ def run_result(result: Result | Exception) -> int:
         return result
 
     def parse(line: Sequence[str]) -> argparse.Namespace:
-        return argparse.Namespace(run=command)
+        return argparse.Namespace(function=command, when_stopped="stopped")
 
-    return run(parse, [])
+    return run_command(parse, [])
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
@@ -61,7 +62,7 @@ def test_the_version_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
         (["extract", "src"], "the following arguments are required: --out (see `lungct extract --help`)"),
         (["status", "x", "--lim", "3"], "unrecognized arguments: --lim 3 (see `lungct --help`)"),
         (["inspect", "x", "--all", "--png", "y"], "--png draws one patient and --all counts an archive"),
-        (["phantom", "--out", ""], "--out is empty: give a directory"),
+        (["phantom", "--out", ""], "--out is empty: give a path"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_2(
@@ -113,19 +114,59 @@ def test_an_error_is_one_line_and_its_exit_code(
     assert capfd.readouterr() == ("", f"lungct: error: {line}\n")
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_a_signal_is_its_exit_code_even_if_native_code_raises_over_it(
+    native: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def command(_: argparse.Namespace) -> Result:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as interruption:
+            if native:
+                raise SystemError("returned a result with an exception set") from interruption
+            raise
+        raise AssertionError("no signal came")
+
+    parsed = argparse.Namespace(function=command, when_stopped="stopped, and all is well")
+    assert run_command(lambda line: parsed, []) == 143
+    assert capfd.readouterr() == ("", "lungct: stopped, and all is well\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["extract", "s", "--out", "o"], "the same command continues"),
+        (["train", "d", "--labels", "l", "--out", "o"], "an earlier run is left as it was"),
+        (["doctor"], "stopped by a signal"),
+    ],
+)
+def test_what_a_signal_ends_is_said_in_the_commands_own_words(line: list[str], message: str) -> None:
+    assert message in make_parser().parse_args(line).when_stopped
+
+
+def test_a_directory_that_was_removed_is_not_an_internal_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["status", "features"]) == 2
+    assert "the current directory no longer exists" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "table", "device"),
     [
         ([], False, "cuda"),
-        ([], True, "auto"),
+        ([], True, None),
         (["--overwrite"], True, "cuda"),
-        (["--device", "auto"], False, "cuda"),
+        (["--device", "auto"], False, "auto"),
         (["--device", "cpu"], False, "cpu"),
         (["--device", "cpu", "--overwrite"], True, "cpu"),
     ],
 )
 def test_a_job_makes_a_new_table_on_a_gpu(
-    given: list[str], table: bool, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: list[str], table: bool, device: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if table:
         (tmp_path / "settings.json").write_text("{}")

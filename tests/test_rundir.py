@@ -18,8 +18,8 @@ from support.runs import HOSTILE, made_up_run, write_run
 
 import lungct
 from lungct.errors import StorageError, UsageError
-from lungct.rundir import Run, RunWriter, read_run, usable_run
-from lungct.storage import ObjectPath
+from lungct.rundir import Run, RunWriter, read_run, usable_run, writing
+from lungct.storage import ObjectPath, exchange
 
 PAGE = "<!doctype html>"
 CHECKED = ("settings.json", "scores.csv", "curves.csv", "models/repeat-0-fold-1.txt")
@@ -115,7 +115,32 @@ def test_metrics_that_lack_something_are_refused(tmp_path: Path, key: str) -> No
     run = write_run(tmp_path / "run")
     metrics = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").write_text(json.dumps({name: value for name, value in metrics.items() if name != key}))
-    with pytest.raises(UsageError, match=f"'{key}' is missing"):
+    with pytest.raises(UsageError, match=f"metrics.json has no '{key}'"):
+        read_run(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rounds": 0},
+        {"rounds": -1},
+        {"rounds": 10**9},
+        {"rounds": 1.5},
+        {"rounds": float("inf")},
+        {"rounds": "20"},
+        {"fold": 2},
+        {"fold": 7},
+        {"repeat": 1},
+        None,
+    ],
+)
+def test_folds_that_are_not_those_of_the_files_are_refused(tmp_path: Path, change: dict[str, object] | None) -> None:
+    """Else a changed metrics.json would change predictions, or give patients no booster and the score 0."""
+    run = write_run(tmp_path / "run", folds=3)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["folds"][0:1] = [] if change is None else [metrics["folds"][0] | change]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(UsageError, match=r"metrics\.json has"):
         read_run(run)
 
 
@@ -229,7 +254,82 @@ def test_what_others_put_into_a_run_is_kept(tmp_path: Path) -> None:
     assert beside(run) == []
 
 
-def test_what_cannot_be_linked_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directories_in_a_run_keep_their_owner_group_and_mode(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", seed=1)
+    for name, mode in (("private", 0o700), ("empty", 0o750)):
+        (run / name).mkdir(mode=mode)
+    (run / "private" / "ids.txt").write_text("mine")
+    if os.geteuid() == 0:
+        for path in (run, run / "private"):
+            os.chown(path, 12345, 54321)
+    write_run(run, seed=2)
+    assert seed_of(read_run(run)) == 2
+    assert (run / "private" / "ids.txt").read_text() == "mine"
+    assert [(run / name).stat().st_mode & 0o777 for name in ("private", "empty")] == [0o700, 0o750]
+    if os.geteuid() == 0:
+        assert {(path.stat().st_uid, path.stat().st_gid) for path in (run, run / "private")} == {(12345, 54321)}
+
+
+def test_a_private_run_is_private_while_it_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", seed=1)
+    run.chmod(0o700)
+    modes: list[int] = []
+
+    def look(fd: int) -> None:
+        modes.extend(path.stat().st_mode & 0o777 for path in tmp_path.glob(".run.*") if list(path.glob("run/*.csv")))
+
+    monkeypatch.setattr(os, "fsync", look)
+    write_run(run, seed=2)
+    assert modes
+    assert set(modes) == {0o700}
+    assert run.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_that_is_saved_during_the_exchange_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", seed=1)
+    (run / "notes.txt").write_text("old")
+
+    def save(new: Path, place: Path) -> bool:
+        for name in ("notes.txt", "later.txt"):  # as editors save
+            (place / ".draft").write_text("new")
+            os.replace(place / ".draft", place / name)
+        return exchange.replace_directory(new, place)
+
+    monkeypatch.setattr(writing, "replace_directory", save)
+    write_run(run, seed=2)
+    assert seed_of(read_run(run)) == 2
+    assert [(run / name).read_text() for name in ("notes.txt", "later.txt")] == ["new", "new"]
+    assert beside(run) == []
+
+
+def test_a_run_that_is_the_current_directory_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    for seed in (1, 2):
+        write_run(Path("."), seed=seed)
+        assert seed_of(read_run(".")) == seed
+        assert seed_of(read_run(tmp_path / "run")) == seed
+    assert beside(tmp_path / "run") == []
+
+
+def test_a_name_too_long_to_build_beside_is_built_inside(tmp_path: Path) -> None:
+    run = tmp_path / ("r" * 250)
+    for seed in (1, 2):
+        write_run(run, seed=seed)
+        assert seed_of(read_run(run)) == seed
+    assert beside(run) == []
+
+
+def test_a_damaged_run_can_be_trained_again(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", seed=1)
+    (run / "settings.json").write_text("[")
+    with pytest.raises(UsageError, match="train again"):
+        read_run(run)
+    write_run(run, seed=2)
+    assert seed_of(read_run(run)) == 2
+
+
+def test_what_cannot_be_linked_is_left_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run", seed=1)
     (run / "deep").mkdir()
     (run / "deep" / "notes.txt").write_text("mine")
@@ -393,6 +493,27 @@ def test_a_mount_point_is_written_to(tmp_path: Path) -> None:
     assert seed_of(read_run(tmp_path / "volume")) == 2
     assert list(run.iterdir()) == []
     assert len(list((tmp_path / "volume" / ".lungct").iterdir())) == 1
+
+
+def test_a_volume_that_is_mounted_in_a_run_is_left_alone(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", seed=1)
+    (run / "data").mkdir()
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "precious").write_text("mine")
+    program = "from support.runs import *\nfor seed in (2, 3): write_run(Path(sys.argv[1]), seed=seed)"
+    script = (
+        f"mount --bind {tmp_path}/volume {run}/data && {sys.executable} -c '{program}' {run} && cat {run}/data/precious"
+    )
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    command = ["unshare", "--mount", "sh", "-c", script]
+    done = subprocess.run(
+        command, check=True, env=os.environ | {"PYTHONPATH": path}, timeout=300, capture_output=True, text=True
+    )
+    assert done.stdout == "mine"
+    assert (tmp_path / "volume" / "precious").read_text() == "mine"
+    assert seed_of(read_run(run)) == 3
 
 
 def test_a_run_in_a_bucket_is_replaced_as_a_whole(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,7 @@ def listing(directory: Path) -> dict[str, bytes]:
         ({"pooling": "median"}, "pooling must be one of mean, max, meanmax, meanstd, not 'median'"),
         ({"objective": "l1"}, "objective must be one of l2, binary"),
         ({"folds": 1}, "folds must be a whole number"),
-        ({"folds": 21}, "too few for folds=21"),
+        ({"folds": 21}, "too few patients for folds=21"),
         ({"rounds": 0}, "rounds must be"),
         ({"early_stopping": -1}, "early_stopping must be"),
         ({"seed": -1}, "seed must be"),
@@ -267,7 +267,7 @@ def test_a_directory_that_is_not_a_table_and_labels_of_one_class_are_refused(tab
         with pytest.raises(UsageError, match=r"settings\.json"):
             training.train(missing, table / "labels.csv", tmp_path / "run")
     ones = write_labels(tmp_path / "l.csv", dict.fromkeys([f"p{i:03d}" for i in range(60)], 1))
-    with pytest.raises(UsageError, match="all 60 patients with features have the label 1"):
+    with pytest.raises(UsageError, match=r"every patient with features \(60 in all\) has the label 1"):
         training.train(table / "features", ones, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungct.arguments import at_least, counted, spelled
+from lungct.arguments import at_least, spelled
 from lungct.errors import UsageError
 
 INNER_PARTS = 5
@@ -151,11 +151,11 @@ def _refuse_small_classes(y: NDArray[Any], folds: int) -> None:
     if min(positives, negatives) == 0:
         only = "0" if positives == 0 else "1"
         raise UsageError(
-            f"all {len(y)} patients with features have the label {only}", fix="give patients of both labels"
+            f"every patient with features ({len(y)} in all) has the label {only}", fix="give patients of both labels"
         )
     if min(positives, negatives) < folds:
         raise UsageError(
-            f"{counted(positives, 'patient', 'patients')} with features have the label 1 and {negatives} the label 0: "
-            f"too few for {spelled('folds', folds)}, because every fold needs one of each",
+            f"too few patients for {spelled('folds', folds)} ({positives} with the label 1 and {negatives} with the "
+            "label 0), because every fold needs one of each",
             fix="give fewer folds or more patients",
         )

@@ -16,9 +16,9 @@ from typing import NoReturn
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; None: this process's own command line."""
     from lungct.cli.options import make_parser
-    from lungct.cli.process import run
+    from lungct.cli.process import run_command
 
-    return run(make_parser().parse_args, sys.argv[1:] if arguments is None else list(arguments))
+    return run_command(make_parser().parse_args, sys.argv[1:] if arguments is None else list(arguments))
 
 
 def entry() -> NoReturn:

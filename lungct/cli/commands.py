@@ -45,7 +45,7 @@ def extract(options: argparse.Namespace) -> Result:
             preset=options.preset,
             backbone=options.backbone,
             weights=options.weights,
-            device=options.device,
+            device=options.device or "auto",
             precision=options.precision,
             batch_size=options.batch_size,
             workers=options.workers,

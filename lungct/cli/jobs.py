@@ -15,6 +15,7 @@ from lungct.arguments import spelled
 from lungct.cli import commands
 from lungct.cli.commands import Result
 from lungct.cli.options import (
+    EXTRACTION_STOPPED,
     Parser,
     add_common,
     add_extraction,
@@ -33,7 +34,7 @@ def entry(command: str) -> NoReturn:
     def parse(line: Sequence[str]) -> argparse.Namespace:
         options = make_parser().parse_args([command, *line])
         if command == "extract":
-            options.run = extract
+            options.function = extract
         return options
 
     exit_with(parse)
@@ -61,13 +62,13 @@ def pipeline_parser() -> Parser:
     add_training(parser)
     parser.add_argument("--address", help="Ray cluster to run on (default: the job's own)")
     add_common(parser)
-    parser.set_defaults(run=pipeline)
+    parser.set_defaults(function=pipeline, when_stopped=EXTRACTION_STOPPED)
     return parser
 
 
 def extract(options: argparse.Namespace) -> Result:
     """Extract features as a job does: on a GPU, unless ``--device`` or an existing table decides otherwise."""
-    if options.device == "auto" and (options.overwrite or not _has_table(options.out)):
+    if options.device is None and (options.overwrite or not _has_table(options.out)):
         options.device = "cuda"
     return commands.extract(options)
 

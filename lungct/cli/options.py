@@ -44,8 +44,16 @@ class _Version(argparse.Action):
         raise PrintAndExit(f"lungct {__version__}")
 
 
+STOPPED = "stopped by a signal"
+EXTRACTION_STOPPED = f"{STOPPED}; finished rows are kept, and the same command continues from there"
+TRAINING_STOPPED = f"{STOPPED}; an earlier run is left as it was"
+
+
 def make_parser() -> Parser:
-    """Build the whole command line; the parsed options have ``run``, the command's function."""
+    """Build the whole command line.
+
+    The parsed options have ``function``, the command, and ``when_stopped``, what to say if a signal ends it.
+    """
     parser = Parser(
         prog="lungct",
         **help_texts(
@@ -57,6 +65,7 @@ def make_parser() -> Parser:
         ),
     )
     parser.add_argument("--version", action=_Version)
+    parser.set_defaults(when_stopped=STOPPED)
     add_common(parser, default=False)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
     for add in (
@@ -107,7 +116,7 @@ def _add_extract(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("--out", metavar="DIR", required=True, help="directory of the feature table (required)")
     add_extraction(p)
     p.add_argument("--address", help=ADDRESS)
-    p.set_defaults(run=commands.extract)
+    p.set_defaults(function=commands.extract, when_stopped=EXTRACTION_STOPPED)
     return p
 
 
@@ -128,7 +137,6 @@ def add_extraction(p: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device",
         metavar="NAME",
-        default="auto",
         help="auto (default; for a new table in a cluster job, cuda), cpu or cuda",
     )
     group.add_argument("--precision", metavar="NAME", default="auto", help="auto (default), fp32 or bf16")
@@ -167,7 +175,7 @@ def _add_train(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("--out", metavar="RUN", required=True, help="directory of the run (required)")
     add_training(p)
     p.add_argument("--address", help=ADDRESS)
-    p.set_defaults(run=commands.train)
+    p.set_defaults(function=commands.train, when_stopped=TRAINING_STOPPED)
     return p
 
 
@@ -221,7 +229,7 @@ def _add_predict(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("dir", metavar="DIR", help="a feature table made with the same settings")
     p.add_argument("--out", metavar="CSV", required=True, help="file of the predictions (required)")
     p.add_argument("--ids", metavar="CSV", help="only these ids, in their order (default: all)")
-    p.set_defaults(run=commands.predict)
+    p.set_defaults(function=commands.predict)
     return p
 
 
@@ -238,7 +246,7 @@ def _add_inspect(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("--png", metavar="FILE", help="draw three views, HU, and six triplets under each preset")
     p.add_argument("--all", action="store_true", help="PATH is an archive: count usable patients and problems")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
-    p.set_defaults(run=commands.inspect)
+    p.set_defaults(function=commands.inspect)
     return p
 
 
@@ -249,7 +257,7 @@ def _add_report(subparsers: Any) -> argparse.ArgumentParser:
         **help_texts("Write RUN/report.html again from the other files of RUN.", "lungct report run"),
     )
     p.add_argument("run_dir", metavar="RUN", help="the directory that train wrote")
-    p.set_defaults(run=commands.report)
+    p.set_defaults(function=commands.report)
     return p
 
 
@@ -284,7 +292,7 @@ def _add_phantom(subparsers: Any) -> argparse.ArgumentParser:
         help="diameter of the nodules in mm (default: 8 30)",
     )
     p.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)")
-    p.set_defaults(run=commands.phantom)
+    p.set_defaults(function=commands.phantom)
     return p
 
 
@@ -305,7 +313,7 @@ def _add_doctor(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("--weights", metavar="W", help="also load these weights: imagenet, random:SEED or a file")
     p.add_argument("--address", help="Ray cluster to check (default: Ray on this machine)")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
-    p.set_defaults(run=commands.doctor)
+    p.set_defaults(function=commands.doctor)
     return p
 
 
@@ -323,7 +331,7 @@ def _add_status(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("--check", action="store_true", help="also read and check every file; exit code 3 if one is wrong")
     p.add_argument("--pseudonyms", metavar="KEYFILE", help="the table's key, needed to compare it with SRC")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
-    p.set_defaults(run=commands.status)
+    p.set_defaults(function=commands.status)
     return p
 
 
@@ -342,5 +350,5 @@ def _add_pseudonyms(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("--key", metavar="KEYFILE", required=True, help="file of the key (required)")
     p.add_argument("--out", metavar="CSV", required=True, help="file to write (required)")
     p.add_argument("--id-column", default="id", metavar="NAME", help="column of the ids (default: %(default)s)")
-    p.set_defaults(run=commands.pseudonyms)
+    p.set_defaults(function=commands.pseudonyms)
     return p

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
@@ -29,12 +30,14 @@ from lungct.progress import print_message
 
 # `ray job stop` sends SIGKILL three seconds after SIGTERM.
 CLEAN_END_SECONDS = 2.5
-STOPPED = "stopped by a signal; finished work is kept"
 
 # stdout is full, or nobody reads it.
 _UNPRINTED = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]
+
+# What a signal ends, in the words of the command that is running.
+_stopped = "stopped by a signal"
 
 
 class _Interrupted(BaseException):
@@ -45,25 +48,28 @@ class _Interrupted(BaseException):
         self.exit_code = 128 + number
 
 
-def run(parse: Parse, line: Sequence[str]) -> int:
+def run_command(parse: Parse, line: Sequence[str]) -> int:
     """Run one command, print its result, and return its exit code.
 
     Parameters
     ----------
     parse
-        Command line -> options, whose ``run(options)`` is the command and returns a `Result`.
+        Command line -> options, whose ``function(options)`` is the command and returns a `Result`, and whose
+        ``when_stopped`` is what to say after a signal.
     line
         The command line without the program's name.
 
     """
+    global _stopped
     debug = "--debug" in line
     if debug:
         os.environ["LUNGCT_DEBUG"] = "1"
     with _own_streams(debug=debug) as stdout, _interruptible(), command_line():
         try:
             options = parse(line)
+            _stopped = options.when_stopped
             with _plain_warnings():
-                result: Result = options.run(options)
+                result: Result = options.function(options)
             print(_text(result), file=stdout, flush=True)
             if result.error is not None:
                 raise result.error
@@ -71,13 +77,24 @@ def run(parse: Parse, line: Sequence[str]) -> int:
             print(text, file=stdout, flush=True)
             return 0
         except _Interrupted as interrupt:
-            print_message(STOPPED)
+            print_message(_stopped)
             return interrupt.exit_code
         except Exception as error:
+            if interruption := _interruption(error):
+                print_message(_stopped)
+                return interruption.exit_code
             if debug:
-                raise
+                traceback.print_exc()
             return _report(error)
         return result.code
+
+
+def _interruption(error: BaseException) -> _Interrupted | None:
+    """Return the signal that an error comes from: native code may raise an error of its own over it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, _Interrupted):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _text(result: Result) -> str:
@@ -103,7 +120,7 @@ def exit_with(parse: Parse) -> NoReturn:
     """Run the process's command line as a program, and exit with its exit code."""
     for fd in (0, 1, 2):
         _reopen(fd)
-    code = run(parse, sys.argv[1:])
+    code = run_command(parse, sys.argv[1:])
     sys.stderr.flush()
     if code > 128:
         # The sender of the signal is waiting: skip what libraries do at exit.
@@ -168,7 +185,7 @@ def _interruptible() -> Iterator[None]:
     def lost(failure: Any) -> None:
         # If Python cannot raise (in a callback of an import, in a destructor), the process ends here.
         if isinstance(failure.exc_value, _Interrupted):
-            print_message(STOPPED)
+            print_message(_stopped)
             os._exit(failure.exc_value.exit_code)
         unraisable(failure)
 
@@ -194,7 +211,7 @@ def _end_in_time() -> Iterator[None]:
             if number[0] in (signal.SIGTERM, signal.SIGINT):
                 time.sleep(CLEAN_END_SECONDS)
                 if not over.is_set():
-                    print_message(STOPPED)
+                    print_message(_stopped)
                     os._exit(128 + number[0])
         os.close(readable)
 

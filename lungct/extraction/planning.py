@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ from lungct.errors import UsageError
 from lungct.extraction.grouping import group_by_person
 from lungct.extraction.options import BY_PATIENT_ID, RowOptions, check_key, choose_options, may_contradict
 from lungct.extraction.request import ExtractRequest
-from lungct.features import Settings, TableEntry, list_shards, read_entries, read_settings
+from lungct.features import Settings, TableEntry, list_shards, looks_like_settings, read_entries, read_settings
 from lungct.patients import NamingError, Patient, check_found, list_patients, named_patients, read_ids
 from lungct.pseudonyms import Key
 from lungct.storage import Place, locate
@@ -58,6 +59,8 @@ def plan_extraction(request: ExtractRequest, start_ray: Callable[[], object]) ->
         If SRC or OUT cannot be used, or the key is not the table's.
 
     """
+    if request.overwrite:
+        _check_overwritable(request.out)
     table = None if request.overwrite else table_settings(request.out)
     if table:
         check_key(table, request.key, str(request.out))
@@ -91,6 +94,19 @@ def table_settings(directory: Place) -> Settings | None:
             fix=f"give another {spelled('out')}, or {spelled('overwrite', True)}",
         )
     return None
+
+
+def _check_overwritable(directory: Place) -> None:
+    """Raise UsageError if ``overwrite`` would replace a settings.json that is not a feature table's."""
+    path = directory / "settings.json"
+    if list_shards(directory) or not path.is_file():
+        return
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        values = None
+    if not looks_like_settings(values):
+        raise UsageError(f"{path} is not a feature table's", fix=f"give another {spelled('out')}")
 
 
 def _select_patients(request: ExtractRequest, options: RowOptions) -> list[Patient]:

@@ -40,7 +40,7 @@ the T rows of D numbers of one patient into one vector.
 from lungct.features.checking import check_table
 from lungct.features.reading import POOLINGS, Pooling, pooled, read_feature_columns, read_features
 from lungct.features.rows import Row, schema
-from lungct.features.settings import REVISION, Settings, read_settings
+from lungct.features.settings import REVISION, Settings, looks_like_settings, read_settings
 from lungct.features.shards import (
     StagedShard,
     is_shard,
@@ -63,6 +63,7 @@ __all__ = [
     "check_table",
     "is_shard",
     "list_shards",
+    "looks_like_settings",
     "pooled",
     "read_entries",
     "read_feature_columns",

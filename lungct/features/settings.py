@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lungct._version import __version__
-from lungct.arguments import spelled
+from lungct.arguments import is_whole_number, spelled
 from lungct.errors import StorageError, UsageError
 from lungct.storage import ObjectPath, locate
 
@@ -83,19 +84,46 @@ class Settings:
         """
         try:
             values = json.loads(text)
-            if not isinstance(values, dict):
-                raise TypeError("not an object")
+            if not looks_like_settings(values):
+                raise ValueError(
+                    "it is a run's" if _is_of_a_run(values) else "it does not name a preset and a backbone"
+                )
             _check_schema(values.get("schema"), where)
-            return cls(**{field.name: values[field.name] for field in fields(cls)})
-        except KeyError as error:
-            raise UsageError(f"{where} is not a feature table's settings.json (it has no {error})") from error
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"{where} is not a feature table's settings.json ({error})") from error
+            return cls(**{field.name: _checked(field.name, values) for field in fields(cls)})
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{where} is not a feature table's settings.json ({error})", fix="give the directory that extract wrote"
+            ) from error
 
     def differences(self, other: Settings) -> list[str]:
         """Return a text for each setting that must be equal and is not, with both values."""
         mine, theirs = self.comparable(), other.comparable()
         return [f"{k}: {mine[k]!r} against {theirs[k]!r}" for k in mine if mine[k] != theirs[k]]
+
+
+def looks_like_settings(values: object) -> bool:
+    """Return whether a JSON value may be the settings of a feature table, of whatever schema."""
+    return isinstance(values, dict) and {"preset", "backbone"} <= values.keys() and not _is_of_a_run(values)
+
+
+def _is_of_a_run(values: object) -> bool:
+    return isinstance(values, dict) and values.get("kind") == "run"
+
+
+def _checked(name: str, values: Mapping[str, Any]) -> Any:
+    """Return one setting; raise ValueError if it is missing or has a value that none can have."""
+    if name not in values:
+        raise ValueError(f"it has no {name!r}")
+    value = values[name]
+    if name in ("schema", "revision", "batch_size", "dim"):
+        fits = is_whole_number(value) and 1 <= value < 1 << 31
+    elif name == "depth":
+        fits = isinstance(value, str) or (is_whole_number(value) and value >= 1)
+    else:
+        fits = isinstance(value, str) or (name == "pseudonym_key" and value is None)
+    if not fits:
+        raise ValueError(f"its {name!r} is {value!r}")
+    return value
 
 
 def _check_schema(found: object, where: str) -> None:

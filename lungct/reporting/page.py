@@ -19,7 +19,7 @@ from typing import Any
 from lungct import metrics
 from lungct.reporting import figures, numbers
 from lungct.rundir import Run, damaged_error, read_run, write_report
-from lungct.storage import ObjectPath, Place, locate
+from lungct.storage import ObjectPath, Place, check_directory, locate
 
 IDS_LISTED = 1000  # at most; metrics.json has the ids of all patients left out
 METRICS = {"auc": "AUC", "log_loss": "Log loss", "brier": "Brier score"}
@@ -41,12 +41,15 @@ def report(run: str | os.PathLike[str] | ObjectPath) -> Place:
     Raises
     ------
     UsageError
-        If RUN is not a finished run or is damaged.
+        If RUN is not a finished run, is damaged, or cannot be written to.
     StorageError
         If the page cannot be written.
 
     """
-    return write_report(locate(run, argument="RUN"), render(read_run(run)))
+    place = locate(run, argument="RUN")
+    page = render(read_run(place))
+    check_directory(place, argument="RUN")
+    return write_report(place, page)
 
 
 def render(run: Run) -> str:
@@ -71,8 +74,8 @@ def render(run: Run) -> str:
     environment.filters["interval"] = _interval
     try:
         return environment.get_template("report.html").render(_contents(run))
-    except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:
-        raise damaged_error(run.place, error) from error
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, UndefinedError) as error:
+        raise damaged_error(run.place, f"settings.json or metrics.json: {error}") from error
 
 
 def _contents(run: Run) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lungct.arguments import listed, spelled
+from lungct.arguments import is_whole_number, listed, spelled
 from lungct.errors import UsageError
 from lungct.rundir.contents import (
     METRICS_KEYS,
     SCHEMA,
     SETTINGS_KEYS,
     Run,
+    Scores,
     curves_from_csv,
     model_name,
     scores_from_csv,
@@ -139,26 +140,42 @@ def _read_contents(place: Place, metrics: dict[str, Any]) -> Run:
 
     try:
         settings = json.loads(checked("settings.json"))
-        _require(settings, SETTINGS_KEYS)
-        _require(metrics, METRICS_KEYS)
+        _require(settings, SETTINGS_KEYS, "settings.json")
+        _require(metrics, METRICS_KEYS, "metrics.json")
         if (settings["kind"], settings["schema"], metrics["schema"]) != ("run", SCHEMA, SCHEMA):
             raise ValueError(f"its settings.json and metrics.json are not of a run of schema {SCHEMA}")
         scores = scores_from_csv(checked("scores.csv"))
-        folds = [(int(entry["repeat"]), int(entry["fold"])) for entry in metrics["folds"]]
         found = Run(
             place=place,
             settings=settings,
             metrics=metrics,
             scores=scores,
             curves=curves_from_csv(checked("curves.csv")),
-            models={key: checked(model_name(*key)).decode() for key in folds},
+            models={key: checked(model_name(*key)).decode() for key in _folds(metrics, settings, scores, checksums)},
         )
         first = scores.repeat == 0
         if (int(first.sum()), int(scores.label[first].sum())) != (metrics["patients"], metrics["positives"]):
             raise ValueError("scores.csv and metrics.json count different patients")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise damaged_error(place, error) from error
     return found
+
+
+def _folds(
+    metrics: Mapping[str, Any], settings: Mapping[str, Any], scores: Scores, checksums: Mapping[str, Any]
+) -> list[tuple[int, int]]:
+    """Return the (repeat, fold) of each booster; raise ValueError if metrics.json has others than the files."""
+    folds = []
+    for entry in metrics["folds"]:
+        _require(entry, ("repeat", "fold", "rounds"), "a fold in metrics.json")
+        if not is_whole_number(entry["rounds"]) or not 1 <= entry["rounds"] <= settings["rounds"]:
+            raise ValueError(f"metrics.json has {entry['rounds']!r} as the rounds of a fold")
+        folds.append((entry["repeat"], entry["fold"]))
+    scored = set(zip(scores.repeat.tolist(), scores.fold.tolist(), strict=True))
+    models = [name for name in checksums if name.startswith("models/")]
+    if sorted(folds) != sorted(scored) or sorted(model_name(*key) for key in folds) != sorted(models):
+        raise ValueError("metrics.json has other folds than scores.csv and models/")
+    return folds
 
 
 def _location(place: Place, metrics: Mapping[str, Any]) -> Place:
@@ -171,10 +188,10 @@ def _location(place: Place, metrics: Mapping[str, Any]) -> Place:
     return place / directory
 
 
-def _require(values: Mapping[str, Any], keys: Sequence[str]) -> None:
+def _require(values: Mapping[str, Any], keys: Sequence[str], name: str) -> None:
     for key in keys:
         if key not in values:
-            raise KeyError(key)
+            raise ValueError(f"{name} has no {key!r}")
 
 
 def _read(place: Place, directory: Place, name: str) -> bytes:
@@ -188,7 +205,10 @@ def _read(place: Place, directory: Place, name: str) -> bytes:
 
 def _is_run(place: Place) -> bool:
     """Return whether a directory was written by a training, finished or not."""
-    return _json_object(place / "settings.json").get("kind") == "run" or named_directory(place) is not None
+    if _json_object(place / "settings.json").get("kind") == "run":
+        return True
+    metrics = _json_object(place / "metrics.json")
+    return named_directory(place) is not None or isinstance(metrics.get("sha256"), dict)
 
 
 def _json_object(path: Path | ObjectPath) -> dict[str, Any]:

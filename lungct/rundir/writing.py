@@ -4,8 +4,9 @@ A training owns one directory, its *workspace*, from the start: ``.RUN.<id>`` be
 RUN cannot be exchanged. Whenever a training dies, RUN holds either the old run or the new one, and the next training
 removes every workspace without a living owner.
 
-Files in RUN that lungct did not write are never removed: they are linked into the new run before the exchange, and
-those that could not be linked, or appeared since, are moved there before the old run is removed.
+Files in RUN that lungct did not write are never removed. Before the exchange they are linked into the new run; where
+that is not possible (a mount, another account's directory), nothing is exchanged. Files that appear or change while the
+exchange takes place are moved there before the old run is removed.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from lungct.storage import (
     storage_faults,
     write_atomically,
 )
-from lungct.storage.exchange import replace_directory
+from lungct.storage.exchange import has_mount, replace_directory
 from lungct.storage.local import sync_directory
 
 ATTEMPTS = 3
 _ID = re.compile(r"[0-9a-f]{16}")
+_LONGEST_NAME = 255 - len("..") - 16  # of RUN, for `.RUN.<id>` to be a name
 
 
 class RunWriter:
@@ -110,9 +112,18 @@ def write_report(place: Place, page: str) -> Place:
 
 def _can_lie_beside(place: Place) -> bool:
     """Return whether RUN can probably be exchanged with a directory beside it; only an attempt shows for certain."""
-    if not isinstance(place, Path) or os.path.ismount(place):
+    if not isinstance(place, Path) or has_mount(place):
+        return False
+    if len(os.fsencode(place.name)) > _LONGEST_NAME or _is_working_directory(place):
         return False
     return not place.parent.exists() or os.access(place.parent, os.W_OK | os.X_OK)
+
+
+def _is_working_directory(place: Path) -> bool:
+    """Return whether this process stands in RUN: an exchange would leave it, and its shell, in a removed directory."""
+    with suppress(OSError):
+        return os.path.samefile(place, os.getcwd())
+    return False
 
 
 def _own_beside(place: Place) -> Owner:
@@ -131,7 +142,7 @@ def _own_new(parent: Place, prefix: str) -> Owner:
     A training that starts at the same moment may take it for a leftover before it is owned, so this tries again.
     """
     for _ in range(ATTEMPTS - 1):
-        with suppress(UsageError):
+        with suppress(UsageError, StorageError):
             return own(parent / f"{prefix}{secrets.token_hex(8)}", quiet=True)
     return own(parent / f"{prefix}{secrets.token_hex(8)}", quiet=True)
 
@@ -150,6 +161,12 @@ def _workspaces(place: Place) -> Iterator[Place]:
     inside = place / ".lungct"
     if inside.is_dir():
         yield from (inside / name for name in _names(inside) if _ID.fullmatch(name))
+
+
+def _has_living_workspace(place: Path) -> bool:
+    """Return whether a training builds a run below RUN, where an exchange would remove it."""
+    inside = [workspace for workspace in _workspaces(place) if not _lies_beside(workspace, place)]
+    return any(workspace != named_directory(place) for workspace in inside)
 
 
 def _remove_leftover(workspace: Place, place: Place) -> None:
@@ -180,11 +197,13 @@ def _exchange(owner: Owner, place: Path, files: dict[str, bytes]) -> bool:
     assert isinstance(owner.table, Path)
     new = owner.table / "run"
     with storage_faults(f"{place} cannot be written"):
+        owner.table.chmod(0o700)  # RUN may be private, and the new run is not yet
+        new.mkdir()
+        if place.is_dir() and not (
+            _take_after(place, new) and _link_foreign_files(place, new) and not _has_living_workspace(place)
+        ):
+            return False
         _write_files(new, files)
-        if place.is_dir():
-            _link_foreign_files(place, new)
-            with suppress(OSError):
-                shutil.copymode(place, new)
         _sync_directories(new)
         sync_directory(owner.table)
         if not replace_directory(new, place):
@@ -238,41 +257,82 @@ def _remove_exchanged_run(place: Place) -> None:
             (place / "models").rmdir()
 
 
-def _foreign_files(run: Path) -> Iterator[str]:
-    """List the files and links in a run directory that lungct did not write, relative to it."""
-    for directory, subdirectories, files in os.walk(run):
-        top = Path(directory)
-        if top == run and ".lungct" in subdirectories:
-            subdirectories.remove(".lungct")
-        for name in (*files, *(name for name in subdirectories if (top / name).is_symlink())):
-            relative = str((top / name).relative_to(run))
-            if not written_by_lungct(relative):
-                yield relative
+def _take_after(old: Path, new: Path) -> bool:
+    """Give a new directory the owner, group, mode and ACL of an old one; return whether that succeeded."""
+    status = old.stat()
+    try:
+        if (status.st_uid, status.st_gid) != (new.stat().st_uid, new.stat().st_gid):
+            os.chown(new, status.st_uid, status.st_gid)
+        shutil.copystat(old, new)
+    except OSError:
+        return False
+    return True
 
 
-def _link_foreign_files(old: Path, new: Path) -> None:
-    """Link the files that lungct did not write into the new run, as far as links are possible."""
-    for name in _foreign_files(old):
-        with suppress(OSError):
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            os.link(old / name, new / name, follow_symlinks=False)
+def _link_foreign_files(old: Path, new: Path, top: str = "") -> bool:
+    """Link what lungct did not write into the new run, directory by directory; return whether that succeeded."""
+    try:
+        for entry in os.scandir(old):
+            name = f"{top}{entry.name}"
+            if name == ".lungct" or written_by_lungct(name):
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                os.link(entry.path, new / entry.name, follow_symlinks=False)
+                continue
+            (new / entry.name).mkdir()
+            if not _take_after(old / entry.name, new / entry.name) or not _link_foreign_files(
+                old / entry.name, new / entry.name, f"{name}/"
+            ):
+                return False
+    except OSError:
+        return False
+    return True
 
 
 def _move_foreign_files(workspace: Place, place: Place) -> bool:
-    """Move files that lungct did not write into RUN, unless it has them; return whether RUN has them all."""
+    """Move what lungct did not write from an old run into RUN; return whether RUN has all of it.
+
+    Of a file that both have, the one that was changed last stays.
+    """
     assert isinstance(workspace, Path)
     assert isinstance(place, Path)
-    if not place.is_dir():
-        return True
     old = workspace / "run"
-    for name in list(_foreign_files(old)):
-        try:
-            if not os.path.lexists(place / name):
+    if not place.is_dir() or not old.is_dir():
+        return True
+    if has_mount(old):
+        return False
+    try:
+        for name in _foreign_files(old):
+            if _is_newer(old / name, place / name):
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
-                os.rename(old / name, place / name)
-        except OSError:
-            return False
+                os.replace(old / name, place / name)
+    except OSError:
+        return False
     return True
+
+
+def _foreign_files(run: Path) -> list[str]:
+    """List the files and links in a run directory that lungct did not write, relative to it (OSError)."""
+    found: list[str] = []
+    waiting = [""]
+    while waiting:
+        top = waiting.pop()
+        for entry in os.scandir(run / top):
+            name = f"{top}{entry.name}"
+            if not entry.is_dir(follow_symlinks=False):
+                found += [] if written_by_lungct(name) else [name]
+            elif name != ".lungct":
+                waiting.append(f"{name}/")
+    return found
+
+
+def _is_newer(one: Path, other: Path) -> bool:
+    """Return whether a file is newer than another, or the other does not exist."""
+    try:
+        found = other.lstat()
+    except FileNotFoundError:
+        return True
+    return one.lstat().st_ino != found.st_ino and one.lstat().st_mtime_ns > found.st_mtime_ns
 
 
 def _names(directory: Place) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 from pathlib import Path
 
 _RENAME_EXCHANGE = 2  # <linux/fs.h>
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 _AT_FDCWD = -100  # <fcntl.h>: paths are relative to the working directory
 
 # A mount point, another file system, a directory of another account, or no such system call.
@@ -45,6 +47,18 @@ def replace_directory(new: Path, place: Path) -> bool:
             return False
         raise
     return True
+
+
+def has_mount(directory: Path) -> bool:
+    """Return whether anything is mounted at a directory or below it, binds of the same file system included."""
+    top = os.path.realpath(directory)
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return os.path.ismount(top)
+    # proc(5): the fifth field is the mount point, where \ and three octal digits stand for a blank or a backslash.
+    points = (_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), line.split(b" ")[4]) for line in lines)
+    return any(os.fsdecode(point) == top or os.fsdecode(point).startswith(f"{top}/") for point in points)
 
 
 def exchange(one: Path, other: Path) -> None:

@@ -35,10 +35,10 @@ def locate(location: str | os.PathLike[str] | ObjectPath, *, argument: str) -> P
         return location
     text = os.fspath(location)
     if not text:
-        raise UsageError(f"{spelled(argument)} is empty", fix="give a directory")
+        raise UsageError(f"{spelled(argument)} is empty", fix="give a path")
     scheme, sign, rest = text.partition("://")
     if not sign:
-        return Path(text).absolute()
+        return _absolute(text)
     if scheme not in SCHEMES:
         raise UsageError(
             f"{spelled(argument)} {text}: lungct cannot open {scheme}://",
@@ -47,6 +47,13 @@ def locate(location: str | os.PathLike[str] | ObjectPath, *, argument: str) -> P
     if not rest.split("/", 1)[0]:
         raise UsageError(f"{spelled(argument)} {text} names no bucket", fix=f"give {scheme}://BUCKET/…")
     return ObjectPath.from_url(text)
+
+
+def _absolute(text: str) -> Path:
+    try:
+        return Path(text).absolute()
+    except FileNotFoundError:
+        raise UsageError("the current directory no longer exists", fix="change to one that does") from None
 
 
 def local_path(location: str | os.PathLike[str], *, argument: str) -> Path:
