@@ -15,12 +15,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.ct_files import write_series
 from support.tables import SETTINGS, Table, bad, row, shard_bytes, write_table
 
 import lungct
 from lungct.errors import LungCTError, StorageError, UsageError
 from lungct.features import (
     POOLINGS,
+    Settings,
     check_table,
     pooled,
     read_feature_columns,
@@ -176,6 +180,35 @@ def test_a_directory_that_is_not_a_table_is_refused(tmp_path: Path) -> None:
         (tmp_path / "settings.json").write_text(text)
         with pytest.raises(UsageError, match="not a feature table's settings"):
             read_features(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"schema": 1, "kind": "run"}', '{"editor.tabSize": 4}', "[" * 100_000, '{"schema": 1, "preset": 1}'],
+)
+def test_somebody_elses_settings_are_not_a_table_of_an_old_schema(tmp_path: Path, text: str) -> None:
+    """The advice to overwrite is for tables only."""
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(UsageError, match="not a feature table's settings") as caught:
+        read_features(tmp_path)
+    assert "overwrite" not in str(caught.value)
+    write_series(tmp_path.parent / f"{tmp_path.name}-src" / "p", slices=4, rows=32, columns=32)
+    with pytest.raises(UsageError, match="not a feature table's"):
+        lungct.extract(tmp_path.parent / f"{tmp_path.name}-src", tmp_path, overwrite=True)
+    assert (tmp_path / "settings.json").read_text() == text
+
+
+_JUNK = st.none() | st.booleans() | st.integers(-5, 0) | st.floats() | st.integers(2**31) | st.lists(st.text())
+
+
+@given(name=st.sampled_from(sorted(SETTINGS.as_dict())), value=_JUNK)
+def test_settings_of_another_type_are_refused_in_a_sentence(name: str, value: object) -> None:
+    text = json.dumps(SETTINGS.as_dict() | {name: value})
+    if (name, value) == ("pseudonym_key", None):
+        assert Settings.from_json(text, where="x") == SETTINGS
+        return
+    with pytest.raises(UsageError):
+        Settings.from_json(text, where="x")
 
 
 @pytest.mark.parametrize(
