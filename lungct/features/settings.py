@@ -115,12 +115,10 @@ def _checked(name: str, values: Mapping[str, Any]) -> Any:
     if name not in values:
         raise ValueError(f"it has no {name!r}")
     value = values[name]
-    if name in ("schema", "revision", "batch_size", "dim"):
-        fits = is_whole_number(value) and 1 <= value < 1 << 31
-    elif name == "depth":
-        fits = isinstance(value, str) or (is_whole_number(value) and value >= 1)
-    else:
-        fits = isinstance(value, str) or (name == "pseudonym_key" and value is None)
+    fits = isinstance(value, str) or (name == "pseudonym_key" and value is None)
+    if name in ("schema", "revision", "batch_size", "dim", "depth"):
+        is_count = is_whole_number(value) and 1 <= value < 1 << 31
+        fits = is_count or (name == "depth" and isinstance(value, str))
     if not fits:
         raise ValueError(f"its {name!r} is {value!r}")
     return value
