@@ -25,6 +25,8 @@ from lungct.progress import Progress
 
 SETTINGS: dict[str, Any] = {"patients": 5, "slices": 36, "nodules": 2, "diameter": (30.0, 40.0)}
 
+pytestmark = pytest.mark.slow  # each cohort is drawn slice by slice
+
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> CohortSummary:

@@ -516,6 +516,7 @@ def test_a_volume_that_is_mounted_in_a_run_is_left_alone(tmp_path: Path) -> None
     assert seed_of(read_run(run)) == 3
 
 
+@pytest.mark.stores
 def test_a_run_in_a_bucket_is_replaced_as_a_whole(store: stores.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with stores.environment(store.environment):
         place = ObjectPath(store.root, "runs/run")
