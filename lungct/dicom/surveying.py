@@ -100,7 +100,7 @@ def check_survey(found: Survey) -> None:
         raise SeriesError(
             f"the files name {found.persons} persons",
             code="several_persons",
-            fix="group the archive's files by PatientID, or move each person's files into a separate directory",
+            fix="group the files by PatientID (--by-patient-id), or move each person's files into a separate directory",
         )
     if dicom == 0:
         raise SeriesError(_no_dicom(found), code="no_images")
