@@ -3,7 +3,8 @@
 Parquet's page checksums cover the data of a page, but neither its header nor the file's footer, which holds the types,
 lengths and places of the columns: when single bits of a small shard with checksums were flipped, one in forty changed
 what was read without an error. So the metadata of a shard has ``lungct.digests``, a JSON object with a digest of each
-column's *values*, and lungct compares the columns that it reads with it. Other readers of Parquet ignore it.
+column's *values*, and lungct compares the columns that it reads with it. Other readers of Parquet ignore it, and a
+shard that another program wrote without it is read all the same.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ DIGESTS_KEY = b"lungct.digests"
 
 
 def column_digest(column: pa.ChunkedArray) -> str:
-    """Return the first 16 hex digits of SHA-256 over a column's values, which does not depend on their layout in
-    memory."""
+    """Return the first 16 hex digits of SHA-256 over a column's values, however they are laid out in memory."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -62,18 +62,23 @@ def check_contents(table: pa.Table, columns: Sequence[str] | None) -> None:
         finite.
 
     """
-    metadata = table.schema.metadata or {}
-    if SETTINGS_KEY not in metadata or DIGESTS_KEY not in metadata:
-        raise ValueError("its metadata is incomplete")
-    wanted = schema(json.loads(metadata[SETTINGS_KEY])["dim"])
-    names = wanted.names if columns is None else list(columns)
-    if table.column_names != names:
+    if columns is not None and table.column_names != list(columns):
         raise ValueError("it has other columns")
-    digests = json.loads(metadata[DIGESTS_KEY])
+    if DIGESTS_KEY in (table.schema.metadata or {}):
+        _check_digests(table, whole=columns is None)
+    if "features" in table.column_names and not np.isfinite(feature_values(table.column("features"))).all():
+        raise ValueError("it has features that are not finite")
+
+
+def _check_digests(table: pa.Table, *, whole: bool) -> None:
+    metadata = table.schema.metadata
+    if SETTINGS_KEY not in metadata:
+        raise ValueError("its metadata is incomplete")
+    wanted, digests = schema(json.loads(metadata[SETTINGS_KEY])["dim"]), json.loads(metadata[DIGESTS_KEY])
+    if whole and table.column_names != wanted.names:
+        raise ValueError("it has other columns")
     for field in table.schema:
         if not field.equals(wanted.field(field.name)):
             raise ValueError(f"column {field.name} has another type")
         if column_digest(table.column(field.name)) != digests.get(field.name):
             raise ValueError(f"column {field.name} is damaged")
-    if "features" in names and not np.isfinite(feature_values(table.column("features"))).all():
-        raise ValueError("it has features that are not finite")
