@@ -114,7 +114,7 @@ def _checked(name: str, values: Mapping[str, Any]) -> Any:
     """Return one setting; raise ValueError if it is missing or has a value that none can have."""
     if name not in values and name != "pseudonym_key":  # which is null if it is missing
         raise ValueError(f"it has no {name!r}")
-    value = values.get(name)
+    value: Any = values.get(name)
     fits = isinstance(value, str) or (name == "pseudonym_key" and value is None)
     if name in ("schema", "revision", "batch_size", "dim", "depth"):
         is_count = is_whole_number(value) and 1 <= value < 1 << 31
