@@ -184,7 +184,12 @@ def test_a_directory_that_is_not_a_table_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"schema": 1, "kind": "run"}', '{"editor.tabSize": 4}', "[" * 100_000, '{"schema": 1, "preset": 1}'],
+    [
+        '{"schema": 1, "kind": "run"}',
+        '{"editor.tabSize": 4}',
+        "[" * 100_000,
+        '{"preset": "x", "backbone": "y", "weights": "z"}',
+    ],
 )
 def test_somebody_elses_settings_are_not_a_table_of_an_old_schema(tmp_path: Path, text: str) -> None:
     """The advice to overwrite is for tables only."""
@@ -193,7 +198,7 @@ def test_somebody_elses_settings_are_not_a_table_of_an_old_schema(tmp_path: Path
         read_features(tmp_path)
     assert "overwrite" not in str(caught.value)
     write_series(tmp_path.parent / f"{tmp_path.name}-src" / "p", slices=4, rows=32, columns=32)
-    with pytest.raises(UsageError, match="not a feature table's"):
+    with pytest.raises(UsageError, match="does not belong to a feature table"):
         lungct.extract(tmp_path.parent / f"{tmp_path.name}-src", tmp_path, overwrite=True)
     assert (tmp_path / "settings.json").read_text() == text
 

@@ -130,6 +130,8 @@ def test_metrics_that_lack_something_are_refused(tmp_path: Path, key: str) -> No
         {"rounds": "20"},
         {"fold": 2},
         {"fold": 7},
+        {"fold": "0"},
+        {"fold": None},
         {"repeat": 1},
         None,
     ],
@@ -309,7 +311,20 @@ def test_a_run_that_is_the_current_directory_stays_one(tmp_path: Path, monkeypat
         write_run(Path("."), seed=seed)
         assert seed_of(read_run(".")) == seed
         assert seed_of(read_run(tmp_path / "run")) == seed
+    (tmp_path / "run" / "notes").mkdir()
+    monkeypatch.chdir(tmp_path / "run" / "notes")
+    write_run(Path(".."), seed=3)
+    assert seed_of(read_run("..")) == 3
     assert beside(tmp_path / "run") == []
+
+
+def test_models_that_lead_elsewhere_are_refused_before_any_work(tmp_path: Path) -> None:
+    other, run = write_run(tmp_path / "other", seed=1), write_run(tmp_path / "run", seed=1)
+    shutil.rmtree(run / "models")
+    (run / "models").symlink_to(other / "models")
+    with pytest.raises(UsageError, match="models is not a directory"):
+        usable_run(run)
+    assert seed_of(read_run(other)) == 1
 
 
 def test_a_name_too_long_to_build_beside_is_built_inside(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from typing import Any, NoReturn, TextIO
 
 from lungct.arguments import command_line
 from lungct.cli.commands import Result
-from lungct.cli.options import PrintAndExit
+from lungct.cli.options import STOPPED, PrintAndExit
 from lungct.errors import LungCTError, LungCTWarning
 from lungct.progress import print_message
 
@@ -37,7 +37,7 @@ _UNPRINTED = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 Parse = Callable[[Sequence[str]], argparse.Namespace]
 
 # What a signal ends, in the words of the command that is running.
-_stopped = "stopped by a signal"
+_stopped = STOPPED
 
 
 class _Interrupted(BaseException):
@@ -61,6 +61,7 @@ def run_command(parse: Parse, line: Sequence[str]) -> int:
 
     """
     global _stopped
+    _stopped = STOPPED
     debug = "--debug" in line
     if debug:
         os.environ["LUNGCT_DEBUG"] = "1"

@@ -14,7 +14,7 @@ from lungct.extraction.request import ExtractRequest
 from lungct.features import Settings, TableEntry, list_shards, looks_like_settings, read_entries, read_settings
 from lungct.patients import NamingError, Patient, check_found, list_patients, named_patients, read_ids
 from lungct.pseudonyms import Key
-from lungct.storage import Place, locate
+from lungct.storage import Place, locate, storage_faults
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,12 @@ def _check_overwritable(directory: Place) -> None:
     if list_shards(directory) or not path.is_file():
         return
     try:
-        values = json.loads(path.read_bytes())
+        with storage_faults(f"{path} cannot be read"):
+            values = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         values = None
     if not looks_like_settings(values):
-        raise UsageError(f"{path} is not a feature table's", fix=f"give another {spelled('out')}")
+        raise UsageError(f"{path} does not belong to a feature table", fix=f"give another {spelled('out')}")
 
 
 def _select_patients(request: ExtractRequest, options: RowOptions) -> list[Patient]:

@@ -86,7 +86,9 @@ class Settings:
             values = json.loads(text)
             if not looks_like_settings(values):
                 raise ValueError(
-                    "it is a run's" if _is_of_a_run(values) else "it does not name a preset and a backbone"
+                    "it is a run's"
+                    if _is_of_a_run(values)
+                    else "it does not name a schema, a preset, a backbone and weights"
                 )
             _check_schema(values.get("schema"), where)
             return cls(**{field.name: _checked(field.name, values) for field in fields(cls)})
@@ -103,7 +105,9 @@ class Settings:
 
 def looks_like_settings(values: object) -> bool:
     """Return whether a JSON value may be the settings of a feature table, of whatever schema."""
-    return isinstance(values, dict) and {"preset", "backbone"} <= values.keys() and not _is_of_a_run(values)
+    if not isinstance(values, dict) or _is_of_a_run(values):
+        return False
+    return is_whole_number(values.get("schema")) and {"preset", "backbone", "weights"} <= values.keys()
 
 
 def _is_of_a_run(values: object) -> bool:

@@ -79,6 +79,9 @@ def usable_run(out: str | os.PathLike[str] | ObjectPath) -> Place:
         names = [path.name for path in place.iterdir()] if place.exists() else []
         foreign = [name for name in names if name != ".lungct" and not _is_unfinished(name)]
         refused = bool(foreign) and not _is_run(place)
+        models = place / "models"
+        if isinstance(models, Path) and (models.is_symlink() or models.is_file()):
+            raise UsageError(f"{models} is not a directory", fix=f"remove it, or give another {spelled('out')}")
     except OSError as error:
         raise UsageError(
             f"{spelled('out')} {out} cannot be read ({error.strerror})", fix="give another directory"
@@ -166,11 +169,13 @@ def _folds(
 ) -> list[tuple[int, int]]:
     """Return the (repeat, fold) of each booster; raise ValueError if metrics.json has others than the files."""
     folds = []
-    for entry in metrics["folds"]:
-        _require(entry, ("repeat", "fold", "rounds"), "a fold in metrics.json")
-        if not is_whole_number(entry["rounds"]) or not 1 <= entry["rounds"] <= settings["rounds"]:
-            raise ValueError(f"metrics.json has {entry['rounds']!r} as the rounds of a fold")
-        folds.append((entry["repeat"], entry["fold"]))
+    for entry in metrics["folds"] if isinstance(metrics["folds"], list) else [None]:
+        values: list[Any] = [None]
+        if isinstance(entry, dict):
+            values = [entry.get(key) for key in ("repeat", "fold", "rounds")]
+        if not all(map(is_whole_number, values)) or not 1 <= values[-1] <= settings["rounds"]:
+            raise ValueError(f"metrics.json has {entry!r} as a fold")
+        folds.append((values[0], values[1]))
     scored = set(zip(scores.repeat.tolist(), scores.fold.tolist(), strict=True))
     models = [name for name in checksums if name.startswith("models/")]
     if sorted(folds) != sorted(scored) or sorted(model_name(*key) for key in folds) != sorted(models):

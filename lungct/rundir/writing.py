@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ from lungct.storage.local import sync_directory
 
 ATTEMPTS = 3
 _ID = re.compile(r"[0-9a-f]{16}")
+_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _LONGEST_NAME = 255 - len("..") - 16  # of RUN, for `.RUN.<id>` to be a name
 
 
@@ -59,6 +60,7 @@ class RunWriter:
     def __init__(self, place: Place) -> None:
         # The directory behind a link is replaced, not the link.
         self._place = Path(os.path.realpath(place)) if isinstance(place, Path) else place
+        self._linked: dict[str, int] = {}  # files of others in the new run, by name relative to RUN, and their inodes
 
     def __enter__(self) -> RunWriter:
         self._owner = _own_beside(self._place) if _can_lie_beside(self._place) else _own_inside(self._place)
@@ -67,7 +69,7 @@ class RunWriter:
                 if workspace != self._owner.table:
                     _remove_leftover(workspace, self._place)
         except BaseException:
-            _discard(self._owner, self._place)
+            _discard(self._owner, self._place, {})
             raise
         return self
 
@@ -88,16 +90,16 @@ class RunWriter:
         metrics = {**run.metrics, "sha256": checksums}
         files["report.html"] = page.encode("utf-8", "replace")
         if isinstance(self._place, Path) and _lies_beside(self._owner.table, self._place):
-            if _exchange(self._owner, self._place, files | {"metrics.json": json_bytes(metrics)}):
+            if _exchange(self._owner, self._place, files | {"metrics.json": json_bytes(metrics)}, self._linked):
                 return
             beside, self._owner = self._owner, _own_inside(self._place)
-            _discard(beside, self._place)
+            _discard(beside, self._place, {})
         _put_inside(self._owner, self._place, files, metrics)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _discard(self._owner, self._place)
+        _discard(self._owner, self._place, self._linked)
 
 
 def write_report(place: Place, page: str) -> Place:
@@ -122,7 +124,7 @@ def _can_lie_beside(place: Place) -> bool:
 def _is_working_directory(place: Path) -> bool:
     """Return whether this process stands in RUN: an exchange would leave it, and its shell, in a removed directory."""
     with suppress(OSError):
-        return os.path.samefile(place, os.getcwd())
+        return Path(os.path.realpath(os.getcwd())).is_relative_to(place)
     return False
 
 
@@ -160,23 +162,25 @@ def _workspaces(place: Place) -> Iterator[Place]:
                 yield place.parent / name
     inside = place / ".lungct"
     if inside.is_dir():
-        yield from (inside / name for name in _names(inside) if _ID.fullmatch(name))
+        with suppress(OSError):
+            yield from (inside / name for name in _names(inside) if _ID.fullmatch(name))
 
 
-def _has_living_workspace(place: Path) -> bool:
-    """Return whether a training builds a run below RUN, where an exchange would remove it."""
+def _has_other_workspaces(place: Path) -> bool:
+    """Return whether a training builds a run below RUN, or another account has one there: an exchange would take it."""
     inside = [workspace for workspace in _workspaces(place) if not _lies_beside(workspace, place)]
-    return any(workspace != named_directory(place) for workspace in inside)
+    own = named_directory(place)
+    return any(workspace != own or not os.access(str(workspace), os.W_OK) for workspace in inside)
 
 
 def _remove_leftover(workspace: Place, place: Place) -> None:
     """Remove a workspace unless a living training owns it or RUN's metrics.json names it."""
     with suppress(UsageError, StorageError, OSError):  # UsageError: a living training owns it
         if workspace != named_directory(place):
-            _discard(own(workspace, quiet=True), place)
+            _discard(own(workspace, quiet=True), place, {})
 
 
-def _discard(owner: Owner, place: Place) -> None:
+def _discard(owner: Owner, place: Place, linked: Mapping[str, int]) -> None:
     """Release a workspace and remove it; if metrics.json names it, remove only the owner's record in it.
 
     metrics.json is read while the workspace is owned, when no other process can be about to name it there.
@@ -186,27 +190,30 @@ def _discard(owner: Owner, place: Place) -> None:
         with suppress(StorageError, OSError):
             if workspace == named_directory(place):
                 _remove_tree(workspace / ".lungct")
-            elif not _lies_beside(workspace, place) or _move_foreign_files(workspace, place):
+            elif not _lies_beside(workspace, place) or _move_foreign_files(workspace, place, linked):
                 _remove_tree(workspace)
     finally:
         owner.release()
 
 
-def _exchange(owner: Owner, place: Path, files: dict[str, bytes]) -> bool:
-    """Build a run beside RUN and exchange it with RUN; return False if that is impossible."""
+def _exchange(owner: Owner, place: Path, files: dict[str, bytes], linked: dict[str, int]) -> bool:
+    """Build a run beside RUN and exchange it with RUN; return False if that is impossible.
+
+    What lungct did not write is put into ``linked``: its name relative to RUN, and its inode.
+    """
     assert isinstance(owner.table, Path)
     new = owner.table / "run"
     with storage_faults(f"{place} cannot be written"):
         owner.table.chmod(0o700)  # RUN may be private, and the new run is not yet
         new.mkdir()
         if place.is_dir() and not (
-            _take_after(place, new) and _link_foreign_files(place, new) and not _has_living_workspace(place)
+            _take_after(place, new) and _link_foreign_files(place, new, linked) and not _has_other_workspaces(place)
         ):
             return False
         _write_files(new, files)
         _sync_directories(new)
         sync_directory(owner.table)
-        if not replace_directory(new, place):
+        if has_mount(place) or not replace_directory(new, place):
             return False
         sync_directory(place.parent)
         sync_directory(owner.table)
@@ -248,11 +255,15 @@ def _sync_directories(top: Path) -> None:
 
 def _remove_exchanged_run(place: Place) -> None:
     """Remove the files of a run that lay in RUN itself, where metrics.json now names another directory."""
-    models = [f"models/{name}" for name in _names(place / "models")] if (place / "models").is_dir() else []
+    models: list[str] = []
+    if not isinstance(place, Path) or not (has_mount(place / "models") or (place / "models").is_symlink()):
+        with suppress(StorageError, OSError):
+            models = [f"models/{name}" for name in _names(place / "models")]
     for name in (*_names(place), *models):
         if written_by_lungct(name) and name not in ("metrics.json", "report.html"):
-            (place / name).unlink(missing_ok=True)
-    if isinstance(place, Path):
+            with suppress(StorageError, OSError):
+                (place / name).unlink(missing_ok=True)
+    if models and isinstance(place, Path):
         with suppress(OSError):
             (place / "models").rmdir()
 
@@ -263,13 +274,15 @@ def _take_after(old: Path, new: Path) -> bool:
     try:
         if (status.st_uid, status.st_gid) != (new.stat().st_uid, new.stat().st_gid):
             os.chown(new, status.st_uid, status.st_gid)
+        for name in set(os.listxattr(new)) & set(_ACLS) - set(os.listxattr(old)):
+            os.removexattr(new, name)  # inherited from the directory that it is built in
         shutil.copystat(old, new)
     except OSError:
         return False
     return True
 
 
-def _link_foreign_files(old: Path, new: Path, top: str = "") -> bool:
+def _link_foreign_files(old: Path, new: Path, linked: dict[str, int], top: str = "") -> bool:
     """Link what lungct did not write into the new run, directory by directory; return whether that succeeded."""
     try:
         for entry in os.scandir(old):
@@ -278,10 +291,11 @@ def _link_foreign_files(old: Path, new: Path, top: str = "") -> bool:
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 os.link(entry.path, new / entry.name, follow_symlinks=False)
+                linked[name] = (new / entry.name).lstat().st_ino
                 continue
             (new / entry.name).mkdir()
             if not _take_after(old / entry.name, new / entry.name) or not _link_foreign_files(
-                old / entry.name, new / entry.name, f"{name}/"
+                old / entry.name, new / entry.name, linked, f"{name}/"
             ):
                 return False
     except OSError:
@@ -289,21 +303,23 @@ def _link_foreign_files(old: Path, new: Path, top: str = "") -> bool:
     return True
 
 
-def _move_foreign_files(workspace: Place, place: Place) -> bool:
+def _move_foreign_files(workspace: Place, place: Place, linked: Mapping[str, int]) -> bool:
     """Move what lungct did not write from an old run into RUN; return whether RUN has all of it.
 
-    Of a file that both have, the one that was changed last stays.
+    Of a file that both have, the one that was saved last stays.
     """
     assert isinstance(workspace, Path)
     assert isinstance(place, Path)
     old = workspace / "run"
-    if not place.is_dir() or not old.is_dir():
+    if not old.is_dir():
         return True
     if has_mount(old):
         return False
     try:
+        if not place.is_dir():
+            return not _foreign_files(old)
         for name in _foreign_files(old):
-            if _is_newer(old / name, place / name):
+            if _is_newer(old / name, place / name, linked.get(name)):
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(old / name, place / name)
     except OSError:
@@ -326,13 +342,18 @@ def _foreign_files(run: Path) -> list[str]:
     return found
 
 
-def _is_newer(one: Path, other: Path) -> bool:
-    """Return whether a file is newer than another, or the other does not exist."""
+def _is_newer(old: Path, new: Path, linked: int | None) -> bool:
+    """Return whether a file of the old run was saved later than RUN's, or RUN has none.
+
+    If RUN's is still the ``linked`` inode, the old run's took its name before the exchange and after the linking.
+    """
     try:
-        found = other.lstat()
+        found = new.lstat()
     except FileNotFoundError:
         return True
-    return one.lstat().st_ino != found.st_ino and one.lstat().st_mtime_ns > found.st_mtime_ns
+    if found.st_ino == old.lstat().st_ino:
+        return False
+    return found.st_ino == linked if linked is not None else old.lstat().st_mtime_ns > found.st_mtime_ns
 
 
 def _names(directory: Place) -> list[str]:

@@ -53,11 +53,11 @@ def has_mount(directory: Path) -> bool:
     """Return whether anything is mounted at a directory or below it, binds of the same file system included."""
     top = os.path.realpath(directory)
     try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+        lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
     except OSError:
         return os.path.ismount(top)
     # proc(5): the fifth field is the mount point, where \ and three octal digits stand for a blank or a backslash.
-    points = (_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), line.split(b" ")[4]) for line in lines)
+    points = (_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), line.split(b" ")[4]) for line in lines if line)
     return any(os.fsdecode(point) == top or os.fsdecode(point).startswith(f"{top}/") for point in points)
 
 
