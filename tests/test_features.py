@@ -328,21 +328,34 @@ def test_features_that_are_not_finite_are_refused_in_a_shard(tmp_path: Path, mon
     assert "not finite" in check_table(tmp_path, SETTINGS)[0]
 
 
-def test_a_shard_that_another_program_wrote_is_read(tmp_path: Path) -> None:
-    """It follows the format, without digests and with pyarrow's own choices of nulls and names of elements."""
+@pytest.mark.parametrize("width", [SETTINGS.dim, -1])
+def test_a_shard_that_another_program_wrote_is_read(tmp_path: Path, width: int) -> None:
+    """It follows the format, without digests and with other declarations: nulls, names of elements, a fixed size."""
     write_table(tmp_path, [row("a")], [bad("b")])
     expected = read_features(tmp_path)
     for path in (tmp_path / "features").iterdir():
         table = pq.read_table(path)
         types = {
             "notes": pa.list_(pa.string()),
-            "features": pa.list_(pa.list_(pa.field("item", pa.float32()), SETTINGS.dim)),
+            "features": pa.list_(pa.list_(pa.field("item", pa.float32()), width)),
         }
         fields = [pa.field(field.name, types.get(field.name, field.type)) for field in table.schema]
         settings = {"lungct.settings": table.schema.metadata[b"lungct.settings"]}
         pq.write_table(pa.Table.from_pylist(table.to_pylist(), pa.schema(fields, metadata=settings)), path)
     assert read_features(tmp_path).equals(expected)
     assert np.array_equal(pooled(tmp_path)[1], pooled(expected)[1])
+
+
+def test_columns_of_other_types_are_refused(tmp_path: Path) -> None:
+    write_table(tmp_path, [row("a")])
+    (path,) = (tmp_path / "features").iterdir()
+    table = pq.read_table(path)
+    place = table.column_names.index("features")
+    short = pa.array([[[1.0, 2.0]]], pa.list_(pa.list_(pa.float32())))
+    pq.write_table(table.set_column(place, "features", short).replace_schema_metadata(None), path)
+    for read in (read_features, pooled):
+        with pytest.raises(StorageError, match="columns of other types"):
+            read(tmp_path)
 
 
 def test_a_patient_in_two_shards_is_refused(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from lungct.arguments import one_of
+from lungct.errors import StorageError
 from lungct.features.rows import check_finite, schema
 from lungct.features.settings import read_settings
 from lungct.features.shards import read_shards
-from lungct.storage import ObjectPath, locate
+from lungct.storage import ObjectPath, Place, locate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,12 +52,30 @@ def read_feature_columns(dir: str | os.PathLike[str] | ObjectPath, columns: Sequ
     """Read columns of a feature table (in the order of its schema; None: all of them), as `read_features` does."""
     import pyarrow as pa
 
-    wanted = schema(read_settings(dir).dim)
-    if columns is not None:
-        wanted = pa.schema([wanted.field(name) for name in columns])
-    found = [table.cast(wanted) for _, table in read_shards(locate(dir, argument="DIR"), columns)]
-    table = pa.concat_tables([wanted.empty_table(), *found])
+    wanted = _schema(read_settings(dir).dim, columns)
+    table = pa.concat_tables([wanted.empty_table(), *_read_as(wanted, locate(dir, argument="DIR"), columns)])
     return table.sort_by("patient_id").combine_chunks()
+
+
+def _schema(dim: int, columns: Sequence[str] | None) -> pa.Schema:
+    import pyarrow as pa
+
+    whole = schema(dim)
+    return whole if columns is None else pa.schema([whole.field(name) for name in columns])
+
+
+def _read_as(wanted: pa.Schema, directory: Place, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    """Read columns of each shard in the schema's types, whatever a file declares (StorageError if it cannot be)."""
+    import pyarrow as pa
+
+    for path, table in read_shards(directory, columns):
+        try:
+            yield table.cast(wanted)
+        except (pa.ArrowException, ValueError) as error:
+            raise StorageError(
+                f"{path} has columns of other types ({str(error).partition(chr(10))[0]})",
+                fix="delete that file and repeat the extraction, which makes its patients' rows again",
+            ) from error
 
 
 def pooled(
@@ -93,8 +112,8 @@ def pooled(
     if isinstance(dir_or_table, str | os.PathLike | ObjectPath):
         # Shard by shard: the features of a screening programme do not fit in memory, but the pooled ones do.
         dim = read_settings(dir_or_table).dim
-        place = locate(dir_or_table, argument="DIR")
-        parts = [_pool_table(table, pooling) for _, table in read_shards(place, ["patient_id", "features"])]
+        columns, place = ("patient_id", "features"), locate(dir_or_table, argument="DIR")
+        parts = [_pool_table(table, pooling) for table in _read_as(_schema(dim, columns), place, columns)]
     else:
         dim = dir_or_table.schema.field("features").type.value_type.list_size
         parts = [_pool_table(dir_or_table, pooling)]
