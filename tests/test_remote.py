@@ -27,7 +27,7 @@ FLAGS = ("--backbone", "resnet18", "--weights", "random:3", "--shard-patients", 
 
 @pytest.fixture(scope="module", autouse=True)
 def clients(store: stores.Store) -> Iterator[None]:
-    """Let this process and the commands that it runs reach the store."""
+    """Make the store known to this process and to the commands that it runs."""
     with stores.environment(store.environment):
         yield
 
@@ -215,7 +215,7 @@ def test_a_killed_extract_resumes_in_a_bucket(store: stores.Store, cohort: Path)
 
 @pytest.fixture
 def impatient(store: stores.Store) -> Iterator[None]:
-    """Let clients give up on a store after a second."""
+    """Make clients give up on a store after a second."""
     with stores.environment(store.environment | {"LUNGCT_STORAGE_RETRY_SECONDS": "1"}):
         yield
 

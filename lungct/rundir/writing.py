@@ -122,7 +122,7 @@ def _can_lie_beside(place: Place) -> bool:
 
 
 def _is_working_directory(place: Path) -> bool:
-    """Return whether this process stands in RUN: an exchange would leave it, and its shell, in a removed directory."""
+    """Return whether RUN is the current directory of this process, or holds it: an exchange would remove it."""
     with suppress(OSError):
         return Path(os.path.realpath(os.getcwd())).is_relative_to(place)
     return False
@@ -269,7 +269,7 @@ def _remove_exchanged_run(place: Place) -> None:
 
 
 def _take_after(old: Path, new: Path) -> bool:
-    """Give a new directory the owner, group, mode and ACL of an old one; return whether that succeeded."""
+    """Copy the owner, group, mode and ACL of a directory to a new one; return whether that succeeded."""
     status = old.stat()
     try:
         if (status.st_uid, status.st_gid) != (new.stat().st_uid, new.stat().st_gid):

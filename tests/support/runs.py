@@ -135,7 +135,7 @@ STEPS = {
 
 
 def kill_at(step: int) -> None:
-    """Let this process be killed just before its ``step``-th change of the file system."""
+    """Have this process killed just before its ``step``-th change of the file system."""
     taken, fsync = 0, os.fsync
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
