@@ -494,40 +494,41 @@ def test_where_no_exchange_is_possible_metrics_json_names_the_runs_directory(
     assert (run / "notes.txt").read_text() == "mine"
 
 
-def test_a_mount_point_is_written_to(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    (tmp_path / "volume").mkdir()
-    run.mkdir()
-    script = f"mount --bind {tmp_path / 'volume'} {run} && exec {sys.executable} -c 'from support.runs import *\n"
-    script += f"for seed in (1, 2): write_run(Path({str(run)!r}), seed=seed)'".replace("'" + str(run) + "'", f'"{run}"')
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    command = ["unshare", "--mount", "sh", "-c", script]
+def write_with_mount(volume: Path, point: Path, run: Path, seeds: tuple[int, ...]) -> list[str]:
+    """Write a run once per seed while a volume is mounted, and return what is at the mount point then."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("mounting is not allowed here")
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path}, timeout=300)
-    assert seed_of(read_run(tmp_path / "volume")) == 2
+    program = f"from support.runs import *\nfor seed in {seeds}: write_run(Path(sys.argv[1]), seed=seed)"
+    script = f"mount --bind {volume} {point} && {sys.executable} -c '{program}' {run} && ls {point}"
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        check=True,
+        env=os.environ | {"PYTHONPATH": path},
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.split()
+
+
+def test_a_mount_point_is_written_to(tmp_path: Path) -> None:
+    run, volume = tmp_path / "run", tmp_path / "volume"
+    run.mkdir()
+    volume.mkdir()
+    write_with_mount(volume, run, run, (1, 2))
+    assert seed_of(read_run(volume)) == 2
     assert list(run.iterdir()) == []
-    assert len(list((tmp_path / "volume" / ".lungct").iterdir())) == 1
+    assert len(list((volume / ".lungct").iterdir())) == 1
 
 
 def test_a_volume_that_is_mounted_in_a_run_is_left_alone(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", seed=1)
+    run, volume = write_run(tmp_path / "run", seed=1), tmp_path / "volume"
     (run / "data").mkdir()
-    (tmp_path / "volume").mkdir()
-    (tmp_path / "volume" / "precious").write_text("mine")
-    program = "from support.runs import *\nfor seed in (2, 3): write_run(Path(sys.argv[1]), seed=seed)"
-    script = (
-        f"mount --bind {tmp_path}/volume {run}/data && {sys.executable} -c '{program}' {run} && cat {run}/data/precious"
-    )
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
-        pytest.skip("mounting is not allowed here")
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    command = ["unshare", "--mount", "sh", "-c", script]
-    done = subprocess.run(
-        command, check=True, env=os.environ | {"PYTHONPATH": path}, timeout=300, capture_output=True, text=True
-    )
-    assert done.stdout == "mine"
-    assert (tmp_path / "volume" / "precious").read_text() == "mine"
+    volume.mkdir()
+    (volume / "precious").write_text("mine")
+    assert write_with_mount(volume, run / "data", run, (2, 3)) == ["precious"]
+    assert (volume / "precious").read_text() == "mine"
     assert seed_of(read_run(run)) == 3
 
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from lungct.arguments import one_of
-from lungct.errors import StorageError
 from lungct.features.rows import check_finite, schema
 from lungct.features.settings import read_settings
-from lungct.features.shards import read_shards
+from lungct.features.shards import as_unreadable, read_shards
 from lungct.storage import ObjectPath, Place, locate
 
 if TYPE_CHECKING:
@@ -69,13 +68,12 @@ def _read_as(wanted: pa.Schema, directory: Place, columns: Sequence[str] | None)
     import pyarrow as pa
 
     for path, table in read_shards(directory, columns):
-        try:
-            yield table.cast(wanted)
-        except (pa.ArrowException, ValueError) as error:
-            raise StorageError(
-                f"{path} has columns of other types ({str(error).partition(chr(10))[0]})",
-                fix="delete that file and repeat the extraction, which makes its patients' rows again",
-            ) from error
+        with as_unreadable(path):
+            try:
+                converted = table.cast(wanted)
+            except (pa.ArrowException, ValueError) as error:
+                raise ValueError(f"it has columns of other types, {error}") from error
+        yield converted
 
 
 def pooled(

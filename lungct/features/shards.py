@@ -173,7 +173,7 @@ def read_described_shard(path: Place, columns: Sequence[str] | None = None) -> p
     """Read columns of one file as `read_shard` does, with its metadata."""
     import pyarrow.parquet as pq
 
-    with _as_unreadable(path):
+    with as_unreadable(path):
         file = pq.ParquetFile(open_parquet(path), page_checksum_verification=True)
         table = file.read(columns=columns)
         check_contents(table, columns)
@@ -181,7 +181,7 @@ def read_described_shard(path: Place, columns: Sequence[str] | None = None) -> p
 
 
 @contextmanager
-def _as_unreadable(path: Place) -> Iterator[None]:
+def as_unreadable(path: Place) -> Iterator[None]:
     """Raise StorageError in place of anything that a damaged file makes pyarrow raise."""
     import pyarrow as pa
 

@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from lungct.errors import StorageError, UsageError
 from lungct.rundir.contents import Run, json_bytes, to_files, written_by_lungct
@@ -69,7 +69,7 @@ class RunWriter:
                 if workspace != self._owner.table:
                     _remove_leftover(workspace, self._place)
         except BaseException:
-            _discard(self._owner, self._place, {})
+            _discard(self._owner, self._place)
             raise
         return self
 
@@ -93,7 +93,7 @@ class RunWriter:
             if _exchange(self._owner, self._place, files | {"metrics.json": json_bytes(metrics)}, self._linked):
                 return
             beside, self._owner = self._owner, _own_inside(self._place)
-            _discard(beside, self._place, {})
+            _discard(beside, self._place)
         _put_inside(self._owner, self._place, files, metrics)
 
     def __exit__(
@@ -177,10 +177,10 @@ def _remove_leftover(workspace: Place, place: Place) -> None:
     """Remove a workspace unless a living training owns it or RUN's metrics.json names it."""
     with suppress(UsageError, StorageError, OSError):  # UsageError: a living training owns it
         if workspace != named_directory(place):
-            _discard(own(workspace, quiet=True), place, {})
+            _discard(own(workspace, quiet=True), place)
 
 
-def _discard(owner: Owner, place: Place, linked: Mapping[str, int]) -> None:
+def _discard(owner: Owner, place: Place, linked: Mapping[str, int] = MappingProxyType({})) -> None:
     """Release a workspace and remove it; if metrics.json names it, remove only the owner's record in it.
 
     metrics.json is read while the workspace is owned, when no other process can be about to name it there.
