@@ -12,7 +12,7 @@ import numpy as np
 def hook() -> None:
     """Patch a Ray worker before it runs any code of lungct."""
     import lungct.backbone as backbone
-    from lungct.dicom import Scan
+    from lungct.dicom import Scan, SeriesOptions
     from lungct.extraction import worker
     from lungct.sandbox import Prepared
 
@@ -21,7 +21,7 @@ def hook() -> None:
     triplets = int(os.environ["SIMULATED_TRIPLETS"])
     pixels = np.zeros((triplets, 3, 224, 224), np.uint8)
 
-    def prepare(copy: Any, preset: str) -> Prepared:
+    def prepare(copy: Any, preset: str, options: SeriesOptions) -> Prepared:
         time.sleep(decode_s)
         return Prepared(
             pixels=pixels,

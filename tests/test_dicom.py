@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from support import ct_files as make
 
-from lungct.dicom import read_identity, read_person, read_series, read_series_files
+from lungct.dicom import read_identity, read_person, read_series, series_choices
 from lungct.dicom.geometry import count_distinct, normal, plane_name
+from lungct.dicom.kernels import BETWEEN, SHARP, SOFT, kernel_rank
 from lungct.dicom.persons import persons_by_identity
-from lungct.dicom.selection import BETWEEN, SHARP, SOFT, kernel_rank
 from lungct.errors import SeriesError, StorageError, UsageError
 from lungct.inspection import describe
 
@@ -443,9 +443,9 @@ def test_the_bytes_are_believed_if_the_file_meta_contradicts_them(tmp_path: Path
 
 def test_a_list_of_files(tmp_path: Path) -> None:
     files = make.write_series(tmp_path, slices=6)
-    assert len(read_series_files(files[:4])) == 4
+    assert len(next(series_choices([str(file) for file in files[:4]]))) == 4
     with pytest.raises(SeriesError) as caught:
-        read_series_files([])
+        next(series_choices([]))
     assert caught.value.code == "empty"
 
 

@@ -295,11 +295,13 @@ def test_a_table_of_the_old_schema_is_refused_and_can_be_overwritten(cohort: Pat
 
 
 def test_what_is_not_given_is_the_tables(tmp_path: Path) -> None:
+    from lungct.dicom.options import NO_OPTIONS
     from lungct.extraction.options import choose_options, may_contradict
     from lungct.extraction.request import ExtractRequest
 
     given: dict[str, Any] = dict.fromkeys(ExtractRequest.__dataclass_fields__)
     given |= {"src": tmp_path, "out": tmp_path / "out", "device": "auto", "precision": "auto"}
+    given |= {"series": NO_OPTIONS}
     request = ExtractRequest(**given)
     defaults = choose_options(request, None)
     assert (defaults.preset, defaults.backbone, defaults.depth) == ("dsb2017", "resnet152", 1)

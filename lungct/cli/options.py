@@ -128,6 +128,8 @@ def add_extraction(p: argparse.ArgumentParser) -> None:
     group.add_argument("--patients", metavar="FILE", help="only these ids: one per line, or a CSV with a column id")
     group.add_argument("--limit", type=int, metavar="N", help="only the first N patients in order of id")
     group.add_argument("--pseudonyms", metavar="KEYFILE", help="replace ids and pixel hashes by keyed hashes")
+    group = p.add_argument_group("which series is the scan", "Rules decide (docs/intake.md), unless you know better.")
+    add_series_options(group)
     group = p.add_argument_group("features", "If the table exists, options that are not given take its values.")
     group.add_argument(
         "--preset", metavar="NAME", help="dsb2017 (default: the 2017 system's) or lung (scans of any scanner)"
@@ -157,6 +159,22 @@ def add_extraction(p: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--workers", type=int, metavar="N", help="processes that run the network (default: one per GPU, else 1)"
+    )
+
+
+def add_series_options(group: Any) -> None:
+    """Add the options that say which of a patient's series is the scan."""
+    group.add_argument(
+        "--series-include", metavar="TEXT", help="only series whose SeriesDescription contains TEXT, in any case"
+    )
+    group.add_argument(
+        "--series-exclude", metavar="TEXT", help="no series whose SeriesDescription contains TEXT, in any case"
+    )
+    group.add_argument(
+        "--body-part", metavar="TEXT", help="only series whose BodyPartExamined contains TEXT, in any case"
+    )
+    group.add_argument(
+        "--volume", metavar="GLOB", help="the volume file to read where a patient has several: imaging.nii.gz"
     )
 
 

@@ -13,9 +13,13 @@
     decoding.py     a slice's bytes -> stored values
     scan.py         `Scan`: what is known of a scan besides its pixels
     series.py       `Series`: ordered slices, and their pixels on request
-    selection.py    all CT images -> the series that is the scan, and why
+    candidates.py   all CT images -> candidates: one reconstruction each
+    kernels.py      how sharp a reconstruction kernel is
+    selection.py    candidates -> the series that is the scan, and why
     surveying.py    all of a patient's files -> the CT series, damaged files and persons in them
     assembling.py   what was found -> the chosen series, checked and in order
+    notes.py        what a careful reader should know about a scan, a code each
+    options.py      what a person says about which series is the scan
     volumes.py      NIfTI, NRRD and MetaImage files as slices (optional extra)
     reading.py      `read_series`: all of the above
 
@@ -25,7 +29,8 @@ date and no person.
 """
 
 from lungct.dicom.headers import read_identity, read_person
-from lungct.dicom.reading import read_series, read_series_files
+from lungct.dicom.options import SeriesOptions
+from lungct.dicom.reading import read_series, series_choices
 from lungct.dicom.scan import Scan
 from lungct.dicom.series import Series
 from lungct.dicom.slices import Person, Slice
@@ -34,9 +39,10 @@ __all__ = [
     "Person",
     "Scan",
     "Series",
+    "SeriesOptions",
     "Slice",
     "read_identity",
     "read_person",
     "read_series",
-    "read_series_files",
+    "series_choices",
 ]

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from lungct.arguments import counted
+from lungct.dicom.candidates import Candidate, most_common
 from lungct.dicom.geometry import SAME_POSITION_MM, slice_spacing
 from lungct.dicom.scan import Scan
-from lungct.dicom.selection import Candidate, choose, most_common
+from lungct.dicom.selection import choose
 from lungct.dicom.series import DicomPixels, Series, instance_order, position_order
 from lungct.dicom.slices import Slice
 from lungct.dicom.surveying import Survey, check_survey

@@ -32,6 +32,9 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 UNCOMPRESSED = (IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG)
 """Transfer syntaxes whose pixels are neither compressed nor deflated."""
 
+MAY_BE_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 55, 81, 91, 203))
+"""JPEG baseline, extended and full progression; JPEG-LS near lossless; JPEG 2000 and high-throughput JPEG 2000."""
+
 MAX_STEPS = 1_000_000
 """Elements and items read in one header, at all depths: an enhanced CT of 2,000 frames has some 100,000."""
 MAX_DEPTH = 64

@@ -108,7 +108,10 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
     slope = _numbers(groups, "PixelValueTransformationSequence", "RescaleSlope", 1)
     intercept = _numbers(groups, "PixelValueTransformationSequence", "RescaleIntercept", 1)
     acquisition = _numbers(groups, "FrameContentSequence", "FrameAcquisitionNumber", 1)
-    if "".join(_texts(groups, "PixelValueTransformationSequence", "RescaleType")).upper() not in HOUNSFIELD:
+    acquired = "".join(_texts(groups, "FrameContentSequence", "FrameAcquisitionDateTime"))
+    phase = _numbers(groups, "FrameContentSequence", "TemporalPositionIndex", 1)
+    rescale_type = "".join(_texts(groups, "PixelValueTransformationSequence", "RescaleType")).upper()
+    if rescale_type not in HOUNSFIELD:
         return replace(frame, fault=_NOT_HU)
     frame_type = _texts(groups, "CTImageFrameTypeSequence", "FrameType")
     kernel = "\\".join(_texts(groups, "CTReconstructionSequence", "ConvolutionKernel"))
@@ -125,7 +128,11 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
         slice_thickness_mm=positive(thickness) if thickness else frame.slice_thickness_mm,
         slope=slope[0] if slope else frame.slope,
         intercept=intercept[0] if intercept else frame.intercept,
+        rescaled=frame.rescaled or (slope is not None and intercept is not None),
+        rescale_type=rescale_type or frame.rescale_type,
         acquisition_number=int(acquisition[0]) if acquisition else frame.acquisition_number,
+        acquisition_time=acquired or frame.acquisition_time,
+        temporal_position=int(phase[0]) if phase else frame.temporal_position,
         image_type=tuple(value.upper() for value in frame_type) or frame.image_type,
         kernel=kernel or frame.kernel,
     )

@@ -10,6 +10,7 @@ image belongs to the chosen series. Sentences of faults contain numbers of the f
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import zlib
@@ -22,7 +23,7 @@ from lungct.dicom.frames import MAX_FRAME_HEADER, frames_of
 from lungct.dicom.geometry import position_along_normal, valid_orientation
 from lungct.dicom.layout import Layout, find_layout
 from lungct.dicom.persons import Identity
-from lungct.dicom.slices import Encoding, Fault, Header, Kind, Person, Slice
+from lungct.dicom.slices import Encoding, Fault, Header, Kind, Person, Slice, Words
 from lungct.dicom.values import HOUNSFIELD, TAGS, WANTED, NotANumberError, Values, positive, spacing_of
 
 MAX_SLICE_PIXELS = 1 << 24
@@ -233,9 +234,30 @@ def _first_slice(path: str, layout: Layout, found: Elements, values: Values) -> 
         study_uid=values.text("StudyInstanceUID"),
         series_uid=values.text("SeriesInstanceUID"),
         sop_instance_uid=values.text("SOPInstanceUID"),
+        frame_of_reference_uid=values.text("FrameOfReferenceUID"),
+        rescale_type=values.text("RescaleType").upper(),
+        rescaled=values.has("RescaleSlope") and values.has("RescaleIntercept"),
+        lossy=_is_lossy(values, layout.transfer_syntax),
+        study_time=values.text("StudyDate") + values.text("StudyTime"),
         acquisition_number=values.integer("AcquisitionNumber"),
+        acquisition_time=values.text("AcquisitionDateTime")
+        or values.text("AcquisitionDate") + values.text("AcquisitionTime"),
+        temporal_position=values.integer("TemporalPositionIdentifier"),
+        trigger_time_ms=(values.numbers("TriggerTime", 1) or (math.nan,))[0],
+        contrast_agent=values.localised("ContrastBolusAgent"),
+        words=Words(
+            body_part=values.localised("BodyPartExamined"),
+            series=values.localised("SeriesDescription"),
+            study=values.localised("StudyDescription"),
+            protocol=values.localised("ProtocolName"),
+        ),
         fault=fault,
     )
+
+
+def _is_lossy(values: Values, transfer_syntax: str) -> bool:
+    said = values.text("LossyImageCompression")
+    return said == "01" or (said != "00" and transfer_syntax in elements.MAY_BE_LOSSY)
 
 
 def _fault(rows: int, columns: int, encoding: Encoding, found: Elements) -> Fault | None:

@@ -93,6 +93,23 @@ class Person:
         return self.patient_id, self.issuer
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a file says in words about the scan; read to choose a series by, and never written to a table or a log.
+
+    Attributes
+    ----------
+    body_part, series, study, protocol
+        BodyPartExamined, SeriesDescription, StudyDescription and ProtocolName; empty if the file lacks them.
+
+    """
+
+    body_part: str = ""
+    series: str = ""
+    study: str = ""
+    protocol: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
     """One CT image: a file, or a frame of one.
@@ -111,6 +128,22 @@ class Slice:
         Between rows, between columns; NaN if unknown.
     manufacturer, model, kernel
         Manufacturer, ManufacturerModelName and ConvolutionKernel as in the file; None if it has none.
+    rescale_type
+        RescaleType in capitals.
+    rescaled
+        Whether the file has both RescaleSlope and RescaleIntercept.
+    lossy
+        Whether the pixels were ever compressed with loss, by LossyImageCompression or the transfer syntax.
+    study_time, acquisition_time
+        Date and time of the study and of the acquisition, as digits that sort; never written out.
+    temporal_position
+        TemporalPositionIndex or TemporalPositionIdentifier.
+    trigger_time_ms
+        TriggerTime; NaN if unknown.
+    contrast_agent
+        ContrastBolusAgent.
+    words
+        What the file says in words about the scan.
     fault
         Why its pixels cannot be used, or None.
 
@@ -136,7 +169,17 @@ class Slice:
     study_uid: str = ""
     series_uid: str = ""
     sop_instance_uid: str = ""
+    frame_of_reference_uid: str = ""
+    rescale_type: str = ""
+    rescaled: bool = True
+    lossy: bool = False
+    study_time: str = ""
     acquisition_number: int | None = None
+    acquisition_time: str = ""
+    temporal_position: int | None = None
+    trigger_time_ms: float = math.nan
+    contrast_agent: str = ""
+    words: Words = Words()
     fault: Fault | None = None
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from lungct.arguments import counted, spelled
 from lungct.backbone import BackboneName, Device, Precision
 from lungct.cluster import Session, connect
+from lungct.dicom import SeriesOptions
 from lungct.errors import LungCTWarning, NothingUsableError, StorageError
 from lungct.extraction.options import BY_PATIENT_ID
 from lungct.extraction.pipeline import run_units
@@ -127,6 +128,10 @@ def extract(
     by_patient_id: bool = False,
     patients: str | os.PathLike[str] | None = None,
     limit: int | None = None,
+    series_include: str | None = None,
+    series_exclude: str | None = None,
+    body_part: str | None = None,
+    volume: str | None = None,
     pseudonyms: str | os.PathLike[str] | None = None,
     max_errors: int | None = None,
     overwrite: bool = False,
@@ -168,6 +173,12 @@ def extract(
         A file of ids: only these patients.
     limit
         Only the first patients in order of id.
+    series_include, series_exclude
+        Only series whose SeriesDescription contains this text, or does not, in any case of letters.
+    body_part
+        Only series whose BodyPartExamined contains this text, in any case of letters.
+    volume
+        A pattern, such as ``imaging.nii.gz``, that picks a patient's volume file from several.
     pseudonyms
         A file with a key: ids and pixel hashes are keyed hashes.
     max_errors
@@ -213,6 +224,9 @@ def extract(
         by_patient_id=by_patient_id,
         patients=patients,
         limit=limit,
+        series=SeriesOptions(
+            series_include=series_include, series_exclude=series_exclude, body_part=body_part, volume=volume
+        ),
         key=None if pseudonyms is None else read_key(pseudonyms),
         max_errors=max_errors,
         overwrite=overwrite,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from lungct.arguments import spelled
 from lungct.backbone import BACKBONES, default_batch_size
+from lungct.dicom import SeriesOptions
 from lungct.errors import UsageError
 from lungct.extraction.placement import ComputeDevice
 from lungct.extraction.request import ExtractRequest
@@ -43,6 +44,7 @@ class RowOptions:
     batch_size: int | None
     depth: int | str
     pseudonym_key: str | None
+    series: SeriesOptions
 
     def settings(self, weights_sha256: str, device: ComputeDevice) -> Settings:
         """Return the settings of a table whose rows are made on a device."""
@@ -57,6 +59,7 @@ class RowOptions:
             depth=self.depth,
             pseudonym_key=self.pseudonym_key,
             dim=BACKBONES[self.backbone],
+            **asdict(self.series),
         )
 
 
@@ -71,6 +74,7 @@ def choose_options(request: ExtractRequest, table: Settings | None) -> RowOption
         batch_size=request.batch_size or (table.batch_size if table else None),
         depth=_requested_depth(request) or (table.depth if table else DEFAULT_DEPTH),
         pseudonym_key=request.key.fingerprint if request.key else None,
+        series=SeriesOptions(**(table.series_options.as_dict() if table else {}) | request.series.as_dict()),
     )
 
 
@@ -87,9 +91,10 @@ def may_contradict(request: ExtractRequest, table: Settings) -> bool:
         "batch_size": request.batch_size,
         "depth": _requested_depth(request),
         "pseudonym_key": request.key.fingerprint if request.key else None,
+        **request.series.as_dict(),
     }
     have = table.as_dict()
-    return request.weights is not None or any(value not in (None, have[name]) for name, value in given.items())
+    return request.weights is not None or any(value not in (None, have.get(name)) for name, value in given.items())
 
 
 def _requested_depth(request: ExtractRequest) -> int | str | None:

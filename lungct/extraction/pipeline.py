@@ -73,7 +73,7 @@ def run_units(
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=1,
-            fn_kwargs={"preset": settings.preset, "key": key},
+            fn_kwargs={"preset": settings.preset, "options": settings.series_options, "key": key},
             ray_remote_args_fn=gpu_nodes_first() if session.nodes > 1 else None,
         )
         .map_batches(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lungct.arguments import at_least, one_of, spelled
 from lungct.backbone import DEVICES, PRECISIONS, BackboneName, Device, Precision, check_backbone, parse_weights
+from lungct.dicom import SeriesOptions
 from lungct.errors import UsageError
 from lungct.preprocess import PRESETS, Preset
 from lungct.pseudonyms import Key
@@ -23,6 +24,8 @@ class ExtractRequest:
         The places that they name.
     key
         The key in the file that ``pseudonyms`` names.
+    series
+        ``series_include``, ``series_exclude``, ``body_part`` and ``volume``.
 
     The others are those of `lungct.extract`; None if the caller left the choice to lungct.
     """
@@ -41,6 +44,7 @@ class ExtractRequest:
     by_patient_id: bool
     patients: str | os.PathLike[str] | None
     limit: int | None
+    series: SeriesOptions
     key: Key | None
     max_errors: int | None
     overwrite: bool

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lungct.dicom import SeriesOptions
 from lungct.dicom.scan import NOTHING_KNOWN, Scan
 from lungct.errors import LungCTError, SeriesError, StorageError, UsageError
 from lungct.features import Row, Settings, StagedShard, stage_rows
@@ -116,14 +117,14 @@ def unit_to_json(unit: Sequence[Patient]) -> str:
     return json.dumps([asdict(patient) for patient in unit])
 
 
-def decode_unit(unit: pa.Table, *, preset: str, key: Key | None) -> pa.Table:
+def decode_unit(unit: pa.Table, *, preset: str, options: SeriesOptions, key: Key | None) -> pa.Table:
     """Decode and preprocess a unit's patients, one after another; a Ray task of one core."""
     patients = [Patient(**values) for values in json.loads(unit.column("patients")[0].as_py())]
     copies = local_copies([patient.location for patient in patients])
     decoded, arrays = [], []
     for patient, copy in zip(patients, copies, strict=True):
         try:
-            prepared = prepare_patient(copy, preset)
+            prepared = prepare_patient(copy, preset, options)
         except SeriesError as error:
             decoded.append(_decoded(patient, error=str(error), error_code=error.code))
         except StorageError as error:
@@ -147,15 +148,15 @@ def _sandbox() -> Sandbox:
     return Sandbox()
 
 
-def prepare_patient(copy: str | list[str] | LungCTError, preset: str) -> Prepared:
+def prepare_patient(copy: str | list[str] | LungCTError, preset: str, options: SeriesOptions) -> Prepared:
     """Prepare one patient in the child process; a failure of the storage is tried again.
 
     Parameters
     ----------
     copy
         Where the patient's files are on this machine, or the error that prevented it.
-    preset
-        The table's preset.
+    preset, options
+        The table's.
 
     Raises
     ------
@@ -169,10 +170,10 @@ def prepare_patient(copy: str | list[str] | LungCTError, preset: str) -> Prepare
         raise copy
     for pause in STORAGE_PAUSES_S:
         try:
-            return _sandbox().prepare(copy, preset)
+            return _sandbox().prepare(copy, preset, options)
         except StorageError:
             time.sleep(pause)
-    return _sandbox().prepare(copy, preset)
+    return _sandbox().prepare(copy, preset, options)
 
 
 class NetworkActor:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lungct._version import __version__
 from lungct.arguments import is_whole_number, spelled
+from lungct.dicom.options import SeriesOptions
 from lungct.errors import StorageError, UsageError
 from lungct.storage import ObjectPath, locate
 
@@ -19,6 +20,9 @@ REVISION = 1
 """Raised whenever pixels, the choice of series or arithmetic change: rows of two revisions do not mix."""
 # Written, but not compared: another version, and the same weights in another file, may continue a table.
 NOT_COMPARED = ("lungct", "weights")
+SERIES_OPTIONS = tuple(field.name for field in fields(SeriesOptions))
+"""Settings that are written only where they were given: one that is absent counts as null."""
+_MAY_BE_NULL = ("pseudonym_key", *SERIES_OPTIONS)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Settings:
         The fingerprint of the key that ids are hashed with; None without one.
     dim
         D, the numbers in a feature vector.
+    series_include, series_exclude, body_part, volume
+        What was said about which series is the scan (`lungct.dicom.SeriesOptions`); not written where it is None.
     schema, revision, lungct
         `SCHEMA`, `REVISION` and the version of lungct that began the table.
 
@@ -52,6 +58,10 @@ class Settings:
     depth: int | str
     pseudonym_key: str | None
     dim: int
+    series_include: str | None = None
+    series_exclude: str | None = None
+    body_part: str | None = None
+    volume: str | None = None
     schema: int = SCHEMA
     revision: int = REVISION
     lungct: str = __version__
@@ -59,7 +69,9 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings in the order in which they are written."""
         first = ("schema", "revision", "lungct")
-        values = asdict(self)
+        values = {
+            name: value for name, value in asdict(self).items() if value is not None or name not in SERIES_OPTIONS
+        }
         return {name: values[name] for name in first} | {
             name: value for name, value in values.items() if name not in first
         }
@@ -100,7 +112,17 @@ class Settings:
     def differences(self, other: Settings) -> list[str]:
         """Return a text for each setting that must be equal and is not, with both values."""
         mine, theirs = self.comparable(), other.comparable()
-        return [f"{k}: {mine[k]!r} against {theirs[k]!r}" for k in mine if mine[k] != theirs[k]]
+        names = [*mine, *(name for name in theirs if name not in mine)]
+        return [
+            f"{name}: {mine.get(name)!r} against {theirs.get(name)!r}"
+            for name in names
+            if mine.get(name) != theirs.get(name)
+        ]
+
+    @property
+    def series_options(self) -> SeriesOptions:
+        """What was said about which series is the scan."""
+        return SeriesOptions(**{name: getattr(self, name) for name in SERIES_OPTIONS})
 
 
 def looks_like_settings(values: object) -> bool:
@@ -116,10 +138,10 @@ def _is_of_a_run(values: object) -> bool:
 
 def _checked(name: str, values: Mapping[str, Any]) -> Any:
     """Return one setting; raise ValueError if it is missing or has a value that none can have."""
-    if name not in values and name != "pseudonym_key":  # which is null if it is missing
+    if name not in values and name not in _MAY_BE_NULL:
         raise ValueError(f"it has no {name!r}")
     value: Any = values.get(name)
-    fits = isinstance(value, str) or (name == "pseudonym_key" and value is None)
+    fits = isinstance(value, str) or (name in _MAY_BE_NULL and value is None)
     if name in ("schema", "revision", "batch_size", "dim", "depth"):
         is_count = is_whole_number(value) and 1 <= value < 1 << 31
         fits = is_count or (name == "depth" and isinstance(value, str))

@@ -15,9 +15,10 @@ import numpy as np
 from lungct.arguments import counted
 from lungct.dicom import discovery, volumes
 from lungct.dicom.assembling import assemble
+from lungct.dicom.candidates import Candidate
 from lungct.dicom.geometry import LARGEST_GAP_MM, normal
 from lungct.dicom.reading import read_volume
-from lungct.dicom.selection import Candidate, ranked
+from lungct.dicom.selection import ranked
 from lungct.dicom.series import Series
 from lungct.dicom.surveying import survey
 from lungct.errors import SeriesError

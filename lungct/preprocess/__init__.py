@@ -17,10 +17,12 @@ change to a single pixel means a new ``REVISION`` in ``lungct.features``.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from lungct.arguments import one_of
+from lungct.errors import SeriesError
 from lungct.preprocess.stack import TRIPLET_SIZE, Triplets
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = [
     "Triplets",
     "check_preset",
     "prepare",
+    "prepare_choice",
     "triplets",
 ]
 
@@ -77,7 +80,38 @@ def prepare(series: Series, preset: Preset = "dsb2017") -> Triplets:
     return prepared
 
 
-def triplets(patient_dir: str | os.PathLike[str], preset: Preset = "dsb2017") -> Triplets:
+def prepare_choice(choices: Iterator[Series], preset: Preset) -> tuple[Series, Triplets]:
+    """Prepare the first series that a preset can use of a patient's, and return it with its triplets.
+
+    Under ``lung``, where a series shows no lungs the next is tried; if none does, the first one's error is raised.
+
+    Raises
+    ------
+    SeriesError
+        As for `prepare`.
+
+    """
+    refused: SeriesError | None = None
+    for series in choices:
+        try:
+            return series, prepare(series, preset)
+        except SeriesError as error:
+            refused = refused or error
+            if error.code != "no_lungs":
+                break
+    assert refused is not None  # there is at least one series
+    raise refused
+
+
+def triplets(
+    patient_dir: str | os.PathLike[str],
+    preset: Preset = "dsb2017",
+    *,
+    series_include: str | None = None,
+    series_exclude: str | None = None,
+    body_part: str | None = None,
+    volume: str | None = None,
+) -> Triplets:
     """Read a patient's directory and return the triplets that `lungct.extract` feeds to the network.
 
     Parameters
@@ -86,6 +120,8 @@ def triplets(patient_dir: str | os.PathLike[str], preset: Preset = "dsb2017") ->
         A directory with the DICOM files of one patient.
     preset
         ``"dsb2017"`` (the chain of the 2017 system) or ``"lung"`` (any scanner).
+    series_include, series_exclude, body_part, volume
+        Which series is the scan, as for `lungct.read_series`.
 
     Returns
     -------
@@ -100,7 +136,13 @@ def triplets(patient_dir: str | os.PathLike[str], preset: Preset = "dsb2017") ->
         If there is no such preset or no such directory.
 
     """
-    from lungct.dicom import read_series
+    from lungct.dicom import SeriesOptions, series_choices
+    from lungct.storage import local_copy
 
     check_preset(preset)  # before anything is read
-    return prepare(read_series(patient_dir), preset)
+    options = SeriesOptions(
+        series_include=series_include, series_exclude=series_exclude, body_part=body_part, volume=volume
+    )
+    with local_copy(os.fspath(patient_dir)) as copy:
+        _, prepared = prepare_choice(series_choices(copy, options), preset)
+    return prepared

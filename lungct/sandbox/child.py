@@ -83,16 +83,16 @@ def _answer(request: Request) -> Prepared | Failure:
 
 
 def _prepare(request: Request) -> Prepared:
-    from lungct.dicom import read_series, read_series_files
-    from lungct.preprocess import check_preset, prepare
+    from lungct.dicom import SeriesOptions, series_choices
+    from lungct.preprocess import check_preset, prepare_choice
 
-    name = request.names[0] if request.single else ""
-    series = read_series(name) if request.single else read_series_files(request.names)
-    triplets = prepare(series, check_preset(request.preset))
+    location = request.names[0] if request.single else request.names
+    choices = series_choices(location, SeriesOptions(**request.options))
+    series, triplets = prepare_choice(choices, check_preset(request.preset))
     scan = replace(
         triplets.scan,
         pixel_hash=triplets.pixel_hash,
-        identified=request.single and series.names_person(os.path.basename(name)),
+        identified=request.single and series.names_person(os.path.basename(request.names[0])),
     )
     return Prepared(triplets.pixels, triplets.positions_mm, scan)
 

@@ -43,12 +43,15 @@ class Request:
         Whether ``names`` has one directory or volume file, and not a list of files.
     preset
         One of `lungct.preprocess.PRESETS`.
+    options
+        The options of `lungct.dicom.SeriesOptions` that were given.
 
     """
 
     names: Sequence[str]
     single: bool
     preset: str
+    options: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)

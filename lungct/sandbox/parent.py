@@ -14,6 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import BinaryIO
 
+from lungct.dicom.options import NO_OPTIONS, SeriesOptions
 from lungct.errors import LungCTError, SeriesError
 from lungct.sandbox.messages import Prepared, Ready, Request, frame, read_answer, read_frame, write_frame
 
@@ -68,7 +69,7 @@ class Sandbox:
         child = self._child
         return None if child is None else child.pid
 
-    def prepare(self, location: str | Sequence[str], preset: str) -> Prepared:
+    def prepare(self, location: str | Sequence[str], preset: str, options: SeriesOptions = NO_OPTIONS) -> Prepared:
         """Read a patient's series and prepare its triplets, in the child.
 
         Parameters
@@ -77,6 +78,8 @@ class Sandbox:
             The patient's directory or volume file, or a list of the patient's files.
         preset
             One of `lungct.preprocess.PRESETS`.
+        options
+            What a person says about which series is the scan.
 
         Raises
         ------
@@ -89,7 +92,8 @@ class Sandbox:
 
         """
         single = isinstance(location, str)
-        request = Request([location] if isinstance(location, str) else list(location), single, preset)
+        names = [location] if isinstance(location, str) else list(location)
+        request = Request(names, single, preset, options.as_dict())
         try:
             return self._attempt(request)
         except _ChildLostError:

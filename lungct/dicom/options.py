@@ -1,0 +1,34 @@
+"""`SeriesOptions`: what a person says about which of a patient's series is the scan."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesOptions:
+    """What a person says about which series is the scan; None leaves it to the files.
+
+    Attributes
+    ----------
+    series_include, series_exclude
+        Only series whose SeriesDescription contains this text, or does not contain it, in any case of letters.
+    body_part
+        Only series whose BodyPartExamined contains this text, in any case of letters.
+    volume
+        A pattern (``*`` and ``?``) that the path of a volume file below the patient's directory must match.
+
+    """
+
+    series_include: str | None = None
+    series_exclude: str | None = None
+    body_part: str | None = None
+    volume: str | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the options that were given."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+NO_OPTIONS = SeriesOptions()
+"""Everything is left to the files."""
