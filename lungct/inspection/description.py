@@ -18,9 +18,9 @@ from lungct.dicom.assembling import assemble
 from lungct.dicom.candidates import Candidate
 from lungct.dicom.geometry import LARGEST_GAP_MM, normal
 from lungct.dicom.reading import read_volume
-from lungct.dicom.selection import ranked
+from lungct.dicom.selection import choose, ranked
 from lungct.dicom.series import Series
-from lungct.dicom.surveying import survey
+from lungct.dicom.surveying import check_survey, survey
 from lungct.errors import SeriesError
 
 
@@ -111,7 +111,8 @@ def describe(patient_dir: str | os.PathLike[str]) -> Description:
             surveyed = survey(listing)
             passed_over = surveyed.passed_over
             found = tuple(_described(candidate) for candidate in ranked(surveyed.candidates))
-            chosen = assemble(surveyed)
+            check_survey(surveyed)
+            chosen = assemble(surveyed, *choose(surveyed.candidates))
     except SeriesError as error:
         return Description(files, passed_over, found, None, None, str(error), error.code, ())
     return Description(files, passed_over, found, chosen, chosen.reason, None, None, problems(chosen))
