@@ -17,6 +17,7 @@ from lungct.dicom import decoding
 from lungct.dicom.damage import NOTHING_MISSING, Missing
 from lungct.dicom.decoding import Stored
 from lungct.dicom.headers import read_person
+from lungct.dicom.notes import NUMBER_ORDER, in_order
 from lungct.dicom.scan import Scan
 from lungct.dicom.slices import Slice
 from lungct.errors import SeriesError
@@ -198,7 +199,11 @@ class Series:
         numbers = {image.instance_number for image in self.slices}
         if None in numbers or len(numbers) < len(self) or any(image.encoding.frames > 1 for image in self.slices):
             return self.by_position()
-        return replace(self, slices=tuple(sorted(self.slices, key=instance_order)))
+        ordered = replace(self, slices=tuple(sorted(self.slices, key=instance_order)))
+        steps = np.diff(ordered.positions_mm)
+        if (steps > 0).any() and (steps < 0).any():
+            ordered = replace(ordered, scan=replace(self.scan, notes=in_order((*self.notes, NUMBER_ORDER))))
+        return ordered
 
 
 def position_order(image: Slice) -> tuple[float, float, str]:
