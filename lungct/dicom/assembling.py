@@ -15,15 +15,16 @@ import numpy as np
 from lungct.arguments import counted
 from lungct.dicom.candidates import Candidate, most_common
 from lungct.dicom.geometry import SAME_POSITION_MM, slice_spacing
+from lungct.dicom.options import NO_OPTIONS, SeriesOptions
 from lungct.dicom.scan import Scan
-from lungct.dicom.selection import choose
+from lungct.dicom.selection import in_order_of_choice
 from lungct.dicom.series import DicomPixels, Series, instance_order, position_order
 from lungct.dicom.slices import Slice
 from lungct.dicom.surveying import Survey, check_survey
 from lungct.errors import SeriesError
 
 
-def assemble(found: Survey) -> Series:
+def assemble(found: Survey, options: SeriesOptions = NO_OPTIONS) -> Series:
     """Choose the series that is the scan and put its slices in order.
 
     Raises
@@ -35,7 +36,8 @@ def assemble(found: Survey) -> Series:
 
     """
     check_survey(found)
-    candidate, reason = choose(found.candidates)
+    choice = in_order_of_choice(found.candidates, options)[0]
+    candidate, reason = choice.candidate, choice.reason
     _refuse_damage(candidate, found.damaged)
     _refuse_unusable(candidate)
     slices = _one_image_per_position(candidate.slices)

@@ -94,9 +94,10 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
         If a file cannot be read.
 
     """
+    options.check()
     listing = _listing(location)
     volume = volumes.only_volume(listing.files)
-    yield assemble(survey(listing)) if volume is None else read_volume(volume)
+    yield assemble(survey(listing), options) if volume is None else read_volume(volume)
 
 
 def _listing(location: str | Sequence[str]) -> FileListing:
