@@ -181,11 +181,11 @@ def in_order_of_choice(candidates: Sequence[Candidate], options: SeriesOptions) 
     order = [first, *(other for other in others if _worth_trying(other, first))]
     unfit = len(candidates) - len(fitting)
     more = f"; {counted(unfit, 'other does', 'others do')} not fit the options" if unfit else ""
-    choices = [Choice(first, f"{_reason(first, others)}{more}")]
+    choices = [Choice(first, _short(f"{_reason(first, others)}{more}"))]
     for number, candidate in enumerate(order[1:], start=2):
         rivals = order[number:]
         reason = _reason(candidate, rivals) if rivals else "the last that may be the scan"
-        choices.append(Choice(candidate, f"{_tried_before(number)}; {reason}{more}"))
+        choices.append(Choice(candidate, _short(f"{_tried_before(number)}; {reason}{more}")))
     return choices
 
 
@@ -256,8 +256,11 @@ def _reason(best: Candidate, others: Sequence[Candidate]) -> str:
     if remaining:
         phrases.append("first of equals")
     first, *more = phrases
-    text = f"{first} of {len(others) + 1} CT series" + (f"; then {', '.join(more)}" if more else "")
-    return text if len(text) <= LONGEST_REASON else _NEXT_BEST.sub("", text)
+    return f"{first} of {len(others) + 1} CT series" + (f"; then {', '.join(more)}" if more else "")
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= LONGEST_REASON else _NEXT_BEST.sub("", reason)
 
 
 def _content(candidate: Candidate) -> tuple[Any, ...]:
