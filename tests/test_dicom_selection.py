@@ -532,7 +532,7 @@ def test_agents(agent: str) -> None:
     [
         ("CHEST WO CONTRAST", False), ("CHEST W/O", False), ("NON-CON", False), ("THORAX C-", False), ("nativ", False),
         ("SANS INJECTION", False), ("平扫", False), ("CHEST W CONTRAST", True), ("THORAX C+", True), ("ARTERIAL", True),
-        ("mit KM", True), ("CHEST W/ & W/O", None), ("C-SPINE", None), ("POST OP", None), ("", None),
+        ("mit KM", True), ("CHEST W/ & W/O", None), ("CHEST W", None), ("C-SPINE", None), ("POST OP", None), ("", None),
     ],
 )  # fmt: skip
 def test_a_description_that_speaks_of_contrast_outweighs_the_agent(description: str, expected: bool | None) -> None:

@@ -8,38 +8,10 @@ from functools import lru_cache
 from lungct.dicom.phrases import normalised, phrase_pattern, plain_letters
 from lungct.dicom.spectral import Product
 
-# Words of SeriesDescription. "C+", "C-", "+C" and "-C" are read before punctuation is removed.
-_NEGATIONS = (
-    "WITHOUT",
-    "W O",
-    "WO",
-    "NO",
-    "NON",
-    "PRE",
-    "SANS",
-    "OHNE",
-    "SIN",
-    "SEM",
-    "SENZA",
-    "ZONDER",
-    "UDEN",
-    "UTAN",
-)
-_AFFIRMATIONS = ("WITH", "W", "POST", "MIT", "AVEC", "CON", "COM")
-_AGENTS = (
-    "CONTRAST*",
-    "CONTR",
-    "CON",
-    "C",
-    "IV CONTRAST*",
-    "IV",
-    "KM",
-    "KONTRAST*",
-    "MDC",
-    "PDC",
-    "INJ*",
-    "ENHANCEMENT",
-)
+# Words of SeriesDescription. "C+", "C-", "+C", "-C" and "W/" are read before punctuation is removed.
+_NEGATIONS = "WITHOUT, W O, WO, NO, NON, PRE, SANS, OHNE, SIN, SEM, SENZA, ZONDER, UDEN, UTAN".split(", ")
+_AFFIRMATIONS = "WITH, W, POST, MIT, AVEC, CON, COM".split(", ")
+_AGENTS = "CONTRAST*, CONTR, CON, C, IV CONTRAST*, IV, KM, KONTRAST*, MDC, PDC, INJ*".split(", ")
 _WITHOUT = phrase_pattern(
     *(f"{word} {agent}" for word in _NEGATIONS for agent in _AGENTS),
     """
@@ -50,12 +22,12 @@ _WITHOUT = phrase_pattern(
 _WITH = phrase_pattern(
     *(f"{word} {agent}" for word in _AFFIRMATIONS for agent in _AGENTS),
     """
-    WITH, W, AVEC, CONTRAST, POSTCONTRAST, ENHANCED, CE, CECT, ARTERIAL, ARTERIEL, ART, VENOUS, VEN, PORTAL,
+    WITH, AVEC, CONTRAST, POSTCONTRAST, ENHANCED, CE, CECT, ARTERIAL, ARTERIEL, ART, VENOUS, VEN, PORTAL,
     PORTALVENOUS, DELAYED, ANGIO*, CTA, CTPA, KM, INJECTE, MDC, 增强, 造影, 조영후
     """,
 )
 _SIGN_WITHOUT = re.compile(r"(?<![A-Z0-9])C ?-(?![A-Z0-9])|(?<![A-Z0-9])-C(?![A-Z0-9])")
-_SIGN_WITH = re.compile(r"(?<![A-Z0-9])C ?\+|\+ ?C(?![A-Z])")
+_SIGN_WITH = re.compile(r"(?<![A-Z0-9])C ?\+|\+ ?C(?![A-Z])|(?<![A-Z])W ?[/&+](?! ?O)")
 
 # ContrastBolusAgent that says there was none, or none in the blood.
 _NO_AGENT = re.compile(
