@@ -9,9 +9,9 @@ from lungct.dicom.phrases import normalised, phrase_pattern, plain_letters
 from lungct.dicom.spectral import Product
 
 # Words of SeriesDescription. "C+", "C-", "+C", "-C" and "W/" are read before punctuation is removed.
-_NEGATIONS = "WITHOUT, W O, WO, NO, NON, PRE, SANS, OHNE, SIN, SEM, SENZA, ZONDER, UDEN, UTAN".split(", ")
-_AFFIRMATIONS = "WITH, W, POST, MIT, AVEC, CON, COM".split(", ")
-_AGENTS = "CONTRAST*, CONTR, CON, C, IV CONTRAST*, IV, KM, KONTRAST*, MDC, PDC, INJ*".split(", ")
+_NEGATIONS = ["WITHOUT", "W O", "WO", "NO", "NON", "PRE", "SANS", "OHNE", "SIN", "SEM", "SENZA", "UDEN", "UTAN"]
+_AFFIRMATIONS = ["WITH", "W", "POST", "MIT", "AVEC", "CON", "COM"]
+_AGENTS = ["CONTRAST*", "CONTR", "CON", "C", "IV CONTRAST*", "IV", "KM", "KONTRAST*", "MDC", "PDC", "INJ*"]
 _WITHOUT = phrase_pattern(
     *(f"{word} {agent}" for word in _NEGATIONS for agent in _AGENTS),
     """

@@ -115,6 +115,12 @@ def _kernel(candidate: Candidate) -> int:
     return kernel_rank(candidate.manufacturer, candidate.kernel)
 
 
+def _contrast_words(candidate: Candidate) -> str:
+    if candidate.product is Product.MATERIAL:
+        return "altered by calculation"
+    return "with" if candidate.contrast else "without"
+
+
 def _millimetres(value: float) -> str:
     return "unknown" if math.isnan(value) else f"{value:.4g} mm"
 
@@ -131,9 +137,7 @@ CRITERIA: tuple[Criterion, ...] = (
     Criterion("extent", _extent_band, lambda c: _millimetres(c.extent_mm), "{0} of the body (next {1})"),
     Criterion("spacing", _spacing_band, lambda c: _millimetres(c.spacing_mm), "spacing {0} (next {1})"),
     Criterion("kernel", _kernel, lambda c: kernels.IN_WORDS[_kernel(c)], "{0} kernel (next {1})"),
-    Criterion(
-        "contrast", lambda c: c.contrast, lambda c: "with" if c.contrast else "without", "{0} contrast (next {1})"
-    ),
+    Criterion("contrast", lambda c: c.contrast, _contrast_words, "{0} contrast (next {1})"),
     Criterion("origin", lambda c: ORIGINS.index(c.original), lambda c: c.original),
     Criterion("product", lambda c: c.product is not Product.PLAIN, lambda c: c.product.value),
     Criterion("slices", lambda c: -c.distinct, lambda c: f"{c.distinct}", "most slices ({0}, next {1})"),
