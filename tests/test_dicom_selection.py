@@ -555,7 +555,7 @@ def write_two(at: Path, one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def chosen(at: Path, **options: str) -> str:
-    return Path(read_series(at, **options).slices[0].path).parent.name  # type: ignore[arg-type]
+    return Path(read_series(at, **options).slices[0].path).parent.name
 
 
 def test_texts_of_files_choose_the_chest(tmp_path: Path) -> None:
@@ -592,7 +592,7 @@ def test_a_person_can_say_which_series(tmp_path: Path) -> None:
 def test_options_that_no_series_fits(tmp_path: Path, options: dict[str, str], sentence: str) -> None:
     write_two(tmp_path, {"tags": {"SeriesDescription": "Thorax"}}, {"tags": {"SeriesDescription": "THORAX"}})
     with pytest.raises(SeriesError) as caught:
-        read_series(tmp_path, **options)  # type: ignore[arg-type]
+        read_series(tmp_path, **options)
     assert caught.value.code == "no_series"
     assert caught.value.message == sentence
 
@@ -609,7 +609,7 @@ def test_most_images_of_a_series_must_fit(share: int, fits: bool) -> None:
 @pytest.mark.parametrize("text", ["", "  "])
 def test_an_empty_option_is_refused(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(UsageError, match=f"{name} is empty"):
-        read_series(tmp_path, **{name: text})  # type: ignore[arg-type]
+        read_series(tmp_path, **{name: text})
 
 
 # Numbers and frames.

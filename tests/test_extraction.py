@@ -316,7 +316,7 @@ def test_what_is_not_given_is_the_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", ["series_include", "series_exclude", "body_part", "volume"])
 def test_an_empty_text_for_the_choice_of_series_is_refused_before_any_work(option: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{option} is empty"):
-        lungct.extract(tmp_path / "missing", tmp_path / "out", **{option: " "})
+        lungct.extract(tmp_path / "missing", tmp_path / "out", **{option: " "})  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
