@@ -18,7 +18,6 @@ from support import ct_files as make
 
 from lungct.dicom import read_identity, read_person, read_series, series_choices
 from lungct.dicom.geometry import count_distinct, normal, plane_name
-from lungct.dicom.kernels import BETWEEN, SHARP, SOFT, kernel_rank
 from lungct.dicom.persons import persons_by_identity
 from lungct.errors import SeriesError, StorageError, UsageError
 from lungct.inspection import describe
@@ -283,71 +282,6 @@ def test_slices_without_orientation_stay_with_their_series(tmp_path: Path) -> No
     series = read_series(tmp_path)
     assert len(series) == 4
     assert [image.instance_number for image in series.slices] == [1, 2, 3, 4]
-
-
-def two_series(tmp_path: Path, one: dict[str, Any], other: dict[str, Any]) -> str:
-    make.write_series(tmp_path / "one", **{"series": "1", "slices": 6, **one})
-    make.write_series(tmp_path / "other", **{"series": "2", "slices": 6, "seed": 90, **other})
-    series = read_series(tmp_path)
-    assert make.ROOT not in series.reason
-    chosen = "one" if "/one/" in series.slices[0].path else "other"
-    return f"{chosen}: {series.reason}"
-
-
-def kernel(name: str, maker: str = "GE MEDICAL SYSTEMS") -> dict[str, Any]:
-    return {"tags": {"ConvolutionKernel": name, "Manufacturer": maker}}
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        ({"orientation": make.CORONAL, "slices": 9}, {}, "other: axial (next coronal)"),
-        ({"slices": 3}, {"tags": {"ImageType": ["DERIVED", "SECONDARY"]}},
-         "other: enough slices (6, next 3)"),
-        ({"slices": 9, "tags": {"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]}}, {},
-         "other: original and primary"),
-        ({"slices": 9}, {}, "one: most slices (9, next 6)"),
-        ({"thickness": 5.0}, {"thickness": 1.0}, "other: thinnest (1 mm, next 5 mm)"),
-        ({"thickness": None}, {"thickness": 1.0}, "other: thinnest (1 mm, next unknown)"),
-        (kernel("LUNG"), kernel("STANDARD"), "other: softest kernel"),
-        (kernel("Qr77"), kernel("STANDARD"), "other: softest kernel"),
-        (kernel("LUNG"), kernel("XYZ"), "other: softest kernel"),
-        ({}, {}, "one: first of equals"),
-    ],
-)  # fmt: skip
-def test_the_choice_is_by_the_first_criterion_that_differs(
-    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], expected: str
-) -> None:
-    assert two_series(tmp_path, one, other) == f"{expected} of 2 CT series"
-
-
-def test_the_choice_does_not_depend_on_names_or_order(tmp_path: Path) -> None:
-    first = two_series(tmp_path / "a", {}, {})
-    make.write_series(tmp_path / "b" / "x", series="2", slices=6, seed=90)
-    make.write_series(tmp_path / "b" / "y", series="1", slices=6)
-    assert first.startswith("one")
-    np.testing.assert_array_equal(read_series(tmp_path / "b").stored(0), make.noise(64, 64))
-
-
-@pytest.mark.parametrize(
-    ("maker", "name", "rank"),
-    [
-        ("GE MEDICAL SYSTEMS", "STANDARD", SOFT),
-        ("GE MEDICAL SYSTEMS", "BONEPLUS", SHARP),
-        ("SIEMENS", "B30f", SOFT),
-        ("SIEMENS", "B45f", BETWEEN),
-        ("Siemens Healthineers", "Br38f\\3", SOFT),
-        ("SIEMENS", "B70f", SHARP),
-        ("Philips", "B", SOFT),
-        ("Philips", "YA", SHARP),
-        ("TOSHIBA", "FC08", SOFT),
-        ("Canon Medical Systems", "FC52", SHARP),
-        (None, "B", BETWEEN),
-        (None, None, BETWEEN),
-    ],
-)
-def test_kernels(maker: str | None, name: str | None, rank: int) -> None:
-    assert kernel_rank(maker, name) == rank
 
 
 def test_localizers_and_secondary_captures_are_never_chosen(tmp_path: Path) -> None:

@@ -311,3 +311,26 @@ def test_what_is_not_given_is_the_tables(tmp_path: Path) -> None:
     assert not may_contradict(request, table)
     assert may_contradict(replace(request, device="cpu"), table)
     assert choose_options(replace(request, device="cpu"), table).device == "cpu"
+
+
+@pytest.mark.parametrize("option", ["series_include", "series_exclude", "body_part", "volume"])
+def test_an_empty_text_for_the_choice_of_series_is_refused_before_any_work(option: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"{option} is empty"):
+        lungct.extract(tmp_path / "missing", tmp_path / "out", **{option: " "})  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.ray
+def test_a_person_says_which_series_is_the_scan(tmp_path: Path) -> None:
+    src = tmp_path / "src"
+    for number, text in enumerate(["Thorax 1.0 Br40", "Thorax 1.0 Bl57"]):
+        tags = {"SeriesDescription": text}
+        write_series(src / "p0" / text[-4:], series=f"{number}", slices=9 + number, rows=32, columns=32, tags=tags)
+    write_series(src / "p1", slices=9, rows=32, columns=32, patient_id="P2", tags={"SeriesDescription": "Thorax Bl57"})
+    out = tmp_path / "out"
+    run("extract", src, "--out", out, "--series-exclude", "bl57", *FLAGS)
+    found = rows(out)
+    assert found["p0"]["slices"] == 9
+    assert found["p0"]["series_reason"] == "the only CT series; 1 other does not fit the options"
+    assert found["p1"]["error_code"] == "no_series"
+    assert "Bl57" not in json.dumps(found, default=str)

@@ -14,6 +14,10 @@
     scan.py         `Scan`: what is known of a scan besides its pixels
     series.py       `Series`: ordered slices, and their pixels on request
     candidates.py   all CT images -> candidates: one reconstruction each
+    phrases.py      free text -> its words
+    anatomy.py      what the texts of a file say about the part of the body
+    spectral.py     plain Hounsfield units, a virtual image, or a map of something else
+    contrast.py     with or without a contrast agent
     kernels.py      how sharp a reconstruction kernel is
     selection.py    candidates -> the series that is the scan, and why
     surveying.py    all of a patient's files -> the CT series, damaged files and persons in them

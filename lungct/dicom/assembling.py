@@ -27,6 +27,7 @@ from lungct.dicom.geometry import (
 )
 from lungct.dicom.notes import code_of, in_order, note
 from lungct.dicom.scan import Scan
+from lungct.dicom.selection import choice_notes
 from lungct.dicom.series import DicomPixels, Series, instance_order, position_order
 from lungct.dicom.slices import Fault, Slice
 from lungct.dicom.surveying import Survey
@@ -60,7 +61,7 @@ def assemble(found: Survey, candidate: Candidate, reason: str) -> Series:
             model=most_common(image.model for image in slices),
             kernel=candidate.kernel,
             series_reason=reason,
-            notes=(*candidate.notes, *_studies(found, candidate)),
+            notes=(*candidate.notes, *choice_notes(candidate), *_studies(found, candidate)),
         ),
         pixels=DicomPixels(),
         missing=missing,

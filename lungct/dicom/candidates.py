@@ -8,12 +8,24 @@ repeats completely.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from statistics import median
+from typing import Any, TypeVar
 
-from lungct.dicom.geometry import Orientation, count_distinct, plane_name, same_orientation
+from lungct.dicom.anatomy import Region, region_of
+from lungct.dicom.contrast import with_contrast
+from lungct.dicom.geometry import SAME_POSITION_MM, Orientation, count_distinct, plane_name, same_orientation
 from lungct.dicom.slices import Slice
+from lungct.dicom.spectral import Product, product
+
+ORIGINS = ("original", "unsaid", "derived")
+"""What an image may be by its ImageType, the best first."""
+
+_Kind = TypeVar("_Kind", bound=Hashable)
 
 ENOUGH_SLICES = 4
 """The fewest slices that either preset can use."""
@@ -73,16 +85,55 @@ class Candidate:
 
     @cached_property
     def original(self) -> str:
-        """``original``, ``derived`` or ``unsaid``, by the first two values of ImageType (PS3.3 C.7.6.1.1.2)."""
-        kinds = {image.image_type[:2] for image in self.slices}
-        if kinds == {("ORIGINAL", "PRIMARY")}:
-            return "original"
-        return "unsaid" if kinds == {()} else "derived"
+        """``original``, ``unsaid`` or ``derived``: what most images are."""
+        return majority((_origin(image.image_type) for image in self.slices), ORIGINS.index)
 
     @property
     def series_uid(self) -> str:
         """SeriesInstanceUID, which must never appear in a text."""
         return self.slices[0].series_uid
+
+    @cached_property
+    def positions_mm(self) -> tuple[float, ...]:
+        """The distinct known positions, from the feet to the head."""
+        distinct: list[float] = []
+        for position in sorted(p.position_mm for p in self.slices if not math.isnan(p.position_mm)):
+            if not distinct or position - distinct[-1] >= SAME_POSITION_MM:
+                distinct.append(position)
+        return tuple(distinct)
+
+    @cached_property
+    def spacing_mm(self) -> float:
+        """Median distance between neighbouring positions; SliceThickness if there are none; NaN if unknown."""
+        positions = self.positions_mm
+        return median(b - a for a, b in pairwise(positions)) if len(positions) > 1 else self.thickness_mm
+
+    @cached_property
+    def extent_mm(self) -> float:
+        """From the first position to the last; without positions, by number and thickness; NaN if unknown."""
+        positions = self.positions_mm
+        return positions[-1] - positions[0] if positions else (len(self.slices) - 1) * self.thickness_mm
+
+    @cached_property
+    def region(self) -> Region:
+        """What the texts of most images name."""
+        return majority(region_of(p.words, p.kernel, p.image_type) for p in self.slices)
+
+    @cached_property
+    def product(self) -> Product:
+        """What most images are made of the measurements."""
+        made = (product(p.image_type, p.rescale_type, p.words.series) for p in self.slices)
+        return majority(made, list(Product).index)
+
+    @cached_property
+    def contrast(self) -> bool:
+        """Whether most images were made with a contrast agent."""
+        return majority(with_contrast(p.contrast_agent, p.words.series, self.product) for p in self.slices)
+
+    @cached_property
+    def study_time(self) -> str:
+        """Date and time of the study of most files, as digits; empty if unknown. It must never appear in a text."""
+        return majority("".join(filter(str.isdigit, p.study_time)) for p in self.slices)
 
 
 def candidates(slices: Iterable[Slice]) -> tuple[Candidate, ...]:
@@ -168,3 +219,17 @@ def most_common(values: Iterable[str | None]) -> str | None:
     """Return the value that most have, the first in order on a tie; None if none has one."""
     known = [value for value in values if value]
     return max(sorted(set(known)), key=known.count) if known else None
+
+
+def majority(values: Iterable[_Kind], order: Callable[[_Kind], Any] = lambda value: value) -> _Kind:
+    """Return the value that most have; on a tie the first in order."""
+    counts = Counter(values)
+    return min(counts, key=lambda value: (-counts[value], order(value)))
+
+
+def _origin(image_type: tuple[str, ...]) -> str:
+    """Return one of `ORIGINS`, by the first two values of ImageType (PS3.3 C.7.6.1.1.2)."""
+    pixels, exam = (*image_type, "", "")[:2]
+    if pixels in ("DERIVED", "MIXED") or exam == "SECONDARY":
+        return "derived"
+    return "original" if pixels == "ORIGINAL" else "unsaid"

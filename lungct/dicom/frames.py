@@ -1,7 +1,8 @@
 """An enhanced multi-frame object -> a slice for each frame, from its functional groups (PS3.3 C.7.6.16).
 
-A frame's own functional groups take precedence over the shared ones, and those over the top level of the file. Only the
-part of the file before the pixels is parsed, by pydicom, and only if it is no longer than `MAX_FRAME_HEADER`.
+A frame's own functional groups take precedence over the shared ones, and those over the top level of the file. The top
+level's position is that of no frame in particular if there are several. Only the part of the file before the pixels is
+parsed, by pydicom, and only if it is no longer than `MAX_FRAME_HEADER`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from lungct.dicom.geometry import position_along_normal, valid_orientation
 from lungct.dicom.slices import Fault, Slice
-from lungct.dicom.values import HOUNSFIELD, TAGS, positive, spacing_of
+from lungct.dicom.spectral import Product, product
+from lungct.dicom.values import TAGS, positive, spacing_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -27,7 +29,9 @@ _UNDESCRIBED = Fault("undecodable", "the frames of a multi-frame image are not d
 _NOT_HU = Fault("undecodable", "the frames of a multi-frame image are not in Hounsfield units")
 
 
-def frames_of(first: Slice, header: bytes, *, explicit: bool, big_endian: bool) -> tuple[Slice, ...]:
+def frames_of(
+    first: Slice, header: bytes, *, explicit: bool, big_endian: bool, frame_offset: int | None
+) -> tuple[Slice, ...]:
     """Return a slice for each frame of a multi-frame object.
 
     Parameters
@@ -38,6 +42,9 @@ def frames_of(first: Slice, header: bytes, *, explicit: bool, big_endian: bool) 
         The data set up to its pixel data.
     explicit, big_endian
         How the data set is written.
+    frame_offset
+        ConcatenationFrameOffsetNumber: how many frames of a concatenation the files before this one hold; None if the
+        file belongs to none.
 
     Returns
     -------
@@ -53,7 +60,13 @@ def frames_of(first: Slice, header: bytes, *, explicit: bool, big_endian: bool) 
     groups = _functional_groups(header, frames, explicit=explicit, big_endian=big_endian)
     if groups is None:
         return (replace(first, fault=_UNDESCRIBED),)
-    return tuple(_frame(first, index, groups[index]) for index in range(frames))
+    if frames == 1 and frame_offset is None:
+        return (_frame(first, groups[0]),)
+    if frames > 1:
+        first = replace(first, image_position=None, position_mm=math.nan)
+    before = frame_offset or 0
+    numbered = (replace(first, frame=index, instance_number=before + index + 1) for index in range(frames))
+    return tuple(_frame(frame, groups[frame.frame]) for frame in numbered)
 
 
 def _functional_groups(
@@ -82,8 +95,7 @@ def _functional_groups(
         return None
 
 
-def _frame(first: Slice, index: int, groups: tuple[Dataset, ...]) -> Slice:
-    frame = replace(first, frame=index, instance_number=index + 1)
+def _frame(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
     try:
         return _described(frame, groups)
     except MemoryError:
@@ -111,9 +123,10 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
     acquired = "".join(_texts(groups, "FrameContentSequence", "FrameAcquisitionDateTime"))
     phase = _numbers(groups, "FrameContentSequence", "TemporalPositionIndex", 1)
     rescale_type = "".join(_texts(groups, "PixelValueTransformationSequence", "RescaleType")).upper()
-    if rescale_type not in HOUNSFIELD:
+    frame_type = tuple(value.upper() for value in _texts(groups, "CTImageFrameTypeSequence", "FrameType"))
+    image_type, rescale_type = frame_type or frame.image_type, rescale_type or frame.rescale_type
+    if product(image_type, rescale_type, frame.words.series) is Product.MAP:
         return replace(frame, fault=_NOT_HU)
-    frame_type = _texts(groups, "CTImageFrameTypeSequence", "FrameType")
     kernel = "\\".join(_texts(groups, "CTReconstructionSequence", "ConvolutionKernel"))
     if slope == (0.0,):
         raise ValueError("RescaleSlope is 0")
@@ -129,11 +142,11 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
         slope=slope[0] if slope else frame.slope,
         intercept=intercept[0] if intercept else frame.intercept,
         rescaled=frame.rescaled or (slope is not None and intercept is not None),
-        rescale_type=rescale_type or frame.rescale_type,
+        rescale_type=rescale_type,
         acquisition_number=int(acquisition[0]) if acquisition else frame.acquisition_number,
         acquisition_time=acquired or frame.acquisition_time,
         temporal_position=int(phase[0]) if phase else frame.temporal_position,
-        image_type=tuple(value.upper() for value in frame_type) or frame.image_type,
+        image_type=image_type,
         kernel=kernel or frame.kernel,
     )
 

@@ -24,7 +24,8 @@ from lungct.dicom.geometry import position_along_normal, valid_orientation
 from lungct.dicom.layout import Layout, find_layout
 from lungct.dicom.persons import Identity
 from lungct.dicom.slices import Encoding, Fault, Header, Kind, Person, Slice, Words
-from lungct.dicom.values import HOUNSFIELD, TAGS, WANTED, NotANumberError, Values, positive, spacing_of
+from lungct.dicom.spectral import Product, product
+from lungct.dicom.values import TAGS, WANTED, NotANumberError, Values, positive, spacing_of
 
 MAX_SLICE_PIXELS = 1 << 24
 """Rows x columns of one slice (4096 x 4096); CT images have 512 x 512 to 2048 x 2048."""
@@ -144,7 +145,13 @@ def _interpret(body: Source, path: str, layout: Layout, start: int, found: Eleme
         fault = Fault("limits", f"a header is longer than {MAX_FRAME_HEADER >> 20} MiB")
         return Header(kind, person, series_uid, (replace(first, fault=fault),))
     data = body.read(start, found.end - start)
-    slices = frames_of(first, data, explicit=layout.explicit, big_endian=layout.big_endian)
+    slices = frames_of(
+        first,
+        data,
+        explicit=layout.explicit,
+        big_endian=layout.big_endian,
+        frame_offset=values.whole("ConcatenationFrameOffsetNumber"),
+    )
     if _is_localizer(slices[0].image_type):
         return Header(Kind.LOCALIZER, person, series_uid)
     return Header(kind, person, series_uid, slices)
@@ -172,15 +179,19 @@ def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
     photometric = values.text("PhotometricInterpretation").upper()
     if values.whole("SamplesPerPixel") not in (None, 1) or (photometric and not photometric.startswith("MONOCHROME")):
         return Kind.SECONDARY
-    if _is_localizer(values.texts("ImageType")):
+    image_type = _image_type(values)
+    if _is_localizer(image_type):
         return Kind.LOCALIZER
-    # Spectral CT writes maps of iodine or effective atomic number as CT Image Storage (PS3.3 C.11.1.1.2).
-    in_hu = values.text("RescaleType").upper() in HOUNSFIELD
-    return Kind.CT if in_hu else Kind.PARAMETRIC
+    made = product(image_type, values.text("RescaleType").upper(), values.localised("SeriesDescription"))
+    return Kind.PARAMETRIC if made is Product.MAP else Kind.CT
+
+
+def _image_type(values: Values) -> tuple[str, ...]:
+    return tuple(value.upper() for value in values.texts("ImageType"))
 
 
 def _is_localizer(image_type: tuple[str, ...]) -> bool:
-    return any(value.upper() in _LOCALIZERS for value in image_type[2:])
+    return any(value in _LOCALIZERS for value in image_type[2:])
 
 
 def _first_slice(path: str, layout: Layout, found: Elements, values: Values) -> Slice:
@@ -227,7 +238,7 @@ def _first_slice(path: str, layout: Layout, found: Elements, values: Values) -> 
         orientation=orientation,
         pixel_spacing_mm=spacing_of(values.numbers("PixelSpacing", 2)),
         slice_thickness_mm=positive(values.numbers("SliceThickness", 1)),
-        image_type=tuple(value.upper() for value in values.texts("ImageType")),
+        image_type=_image_type(values),
         manufacturer=values.localised("Manufacturer") or None,
         model=values.localised("ManufacturerModelName") or None,
         kernel=kernel or None,

@@ -1,30 +1,61 @@
-"""How sharp a reconstruction kernel is, by the manufacturers' own words for it."""
+"""How sharp a reconstruction kernel is, by the manufacturers' own words for it.
+
+ConvolutionKernel is free text (PS3.3 C.8.2.1). Of several values the first names the kernel; the rest is its setting
+(Siemens ``Br40d\\3``: the strength of the iterative reconstruction). A manufacturer's own rules come first, then rules
+for codes and words that mean the same whoever wrote Manufacturer, because archives and anonymisers empty or replace it.
+"""
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+
+from lungct.dicom.phrases import normalised
 
 SOFT, BETWEEN, SHARP = 0, 1, 2
+IN_WORDS = ("soft", "medium or unknown", "sharp")
+"""The ranks in words, by rank."""
 
-# By a part of Manufacturer (lower case; empty: any) and by ConvolutionKernel (PS3.3 C.8.2.1: the manufacturers' own
-# words). Sources: the manufacturers' published kernel lists and the headers of the TCIA collections.
-KERNELS: tuple[tuple[str, str, int], ...] = (
-    ("ge", r"SOFT|STANDARD|STND", SOFT),
-    ("ge", r"LUNG|BONE|BONEPLUS|EDGE|ULTRA|HD LUNG|HD BONE|CHST", SHARP),
-    ("ge", r"DETAIL|CHEST", BETWEEN),
-    ("philips", r"A|B|SMOOTH|STANDARD|SOFT|IMR1.*|IMRSOFT.*", SOFT),
-    ("philips", r"C|CB|UB", BETWEEN),
-    ("philips", r"D|E|F|L|LUNG|Y[A-Z]|SHARP|DETAIL|BONE", SHARP),
-    ("siemens", r"[A-Z][a-z]?[0-3]\d[a-z]?.*", SOFT),
-    ("siemens", r"[A-Z][a-z]?4\d[a-z]?.*", BETWEEN),
-    ("siemens", r"[A-Z][a-z]?[5-9]\d[a-z]?.*", SHARP),
-    ("toshiba", r"FC(0\d|1\d)", SOFT),
-    ("toshiba", r"FC(3\d|5\d|8\d)", SHARP),
-    ("canon", r"FC(0\d|1\d)", SOFT),
-    ("canon", r"FC(3\d|5\d|8\d)", SHARP),
-    ("", r"SOFT|STANDARD|[BI][r]?[123]\d[fs]", SOFT),
-    ("", r"LUNG|BONE|BONEPLUS|SHARP|EDGE|[BI][rl]?[5-9]\d[fs]|FC5\d", SHARP),
+MAKERS: tuple[tuple[str, str], ...] = (
+    ("ge", r"GE|GEMS|GENERAL ELECTRIC"),
+    ("siemens", r"SIEMENS"),
+    ("philips", r"PHILIPS|MARCONI|PICKER|ELSCINT"),
+    ("canon", r"CANON|TOSHIBA"),
 )
+"""Manufacturers that have rules of their own, by words of Manufacturer: ``Agfa-Gevaert`` is not GE."""
+
+# A kernel's words are its letters, in capitals, without digits and punctuation ("BONE+" is BONE PLUS, "B_SOFT_B" is
+# B SOFT B); its code is the same text with digits and without punctuation ("FC08-H" is FC08H).
+#
+# Sources: GE's list Soft, Standard, Detail, Chest (written CHST), Lung, Bone, BonePlus, Edge, Ultra, each also as HD,
+# ordered by sharpness in its user manuals, where Chest is the compromise between mediastinum and lung (Strub et al.,
+# AJR 2007;189:W115 on such a hybrid). Siemens: the kernel's two digits grow with its sharpness (Siemens Healthineers
+# academy, "CT kernel concept": 10 very smooth, 40 medium, 50 medium sharp, 80 ultra sharp). Philips: A and B smooth, C
+# and the head's UB between, D, E, F, L and Y* sharp. Toshiba and Canon: FC00 to FC19 body, FC20 to FC29 and FC40 to
+# FC49 head and brain, FC30 to FC39 bone, FC50 to FC59 lung, FC80 to FC89 high resolution (FC13-H remains a body kernel:
+# Korean J Radiol 2017, 10.3348); FL are those of the iterative FIRST for the body; AiCE has Body, Body Sharp (between:
+# PMC10997025), Lung, Bone. United Imaging: B_SOFT_B and B_SOFT_C body, B_SHARP_C and B_VSHARP_C lung.
+KERNELS: tuple[tuple[str, str, int], ...] = (
+    ("ge", r"CHST|CHEST|DETAIL", BETWEEN),
+    ("siemens", r"[A-Z]{1,3}([0-3]\d|40)[A-Z]*", SOFT),
+    ("siemens", r"[A-Z]{1,3}4\d[A-Z]*", BETWEEN),
+    ("siemens", r"[A-Z]{1,3}[5-9]\d[A-Z]*", SHARP),
+    ("philips", r"A|B", SOFT),
+    ("philips", r"C|CB|UB", BETWEEN),
+    ("philips", r"[DEFL]|Y[A-Z]", SHARP),
+    ("canon", r"BODY SHARP", BETWEEN),
+    ("canon", r"BODY", SOFT),
+    ("", r"F[CL][01]?\d[A-Z]*|FC[24]\d[A-Z]*", SOFT),
+    ("", r"FC[358]\d[A-Z]*", SHARP),
+    ("", r"[BDHIJQTU][A-Z]?([0-3]\d|40)[A-Z]?", SOFT),
+    ("", r"[BDHIJQTU][A-Z]?4\d[A-Z]?", BETWEEN),
+    ("", r"[BDHIJQTU][A-Z]?[5-9]\d[A-Z]?", SHARP),
+    ("", r".*\b(LUNG|BONE|BONEPLUS|EDGE|ULTRA|V?SHARP|SHARPPLUS|YSHARP|HIGH RESOLUTION|INNER EAR)\b.*", SHARP),
+    ("", r".*\bDETAIL\b.*", BETWEEN),
+    ("", r".*\b(V?SOFT|SOFTTISSUE|STANDARD|STND|STD|V?SMOOTH|ROUTINE|BODY)\b.*", SOFT),
+    ("", r"IMR.*", SOFT),
+)
+"""By manufacturer (empty: any), pattern of the kernel's words or code, and rank; the first that matches counts."""
 
 
 def kernel_rank(manufacturer: str | None, kernel: str | None) -> int:
@@ -33,8 +64,15 @@ def kernel_rank(manufacturer: str | None, kernel: str | None) -> int:
     >>> kernel_rank("SIEMENS", "B31f"), kernel_rank("GE MEDICAL SYSTEMS", "LUNG"), kernel_rank(None, None)
     (0, 2, 1)
     """
-    maker, name = (manufacturer or "").lower(), (kernel or "").split("\\")[0].strip()
-    for part, pattern, rank in KERNELS:
-        if part in maker and re.fullmatch(pattern, name, 0 if part == "siemens" else re.IGNORECASE):
+    return _rank(manufacturer or "", kernel or "")
+
+
+@lru_cache(maxsize=1024)
+def _rank(manufacturer: str, kernel: str) -> int:
+    makers = {maker for maker, words in MAKERS if re.search(rf" ({words}) ", normalised(manufacturer))}
+    name = kernel.split("\\")[0].replace("+", " PLUS ")
+    spellings = (normalised(name).strip(), re.sub(r"[^A-Z0-9]", "", name.upper()))
+    for maker, pattern, rank in KERNELS:
+        if (not maker or maker in makers) and any(re.fullmatch(pattern, spelling) for spelling in spellings):
             return rank
     return BETWEEN

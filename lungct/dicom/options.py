@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from lungct.arguments import spelled
+from lungct.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesOptions:
@@ -28,6 +31,12 @@ class SeriesOptions:
     def as_dict(self) -> dict[str, str]:
         """Return the options that were given."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def check(self) -> None:
+        """Raise UsageError if an option was given without a text: it would fit everything, or nothing."""
+        for name, value in self.as_dict().items():
+            if not value.strip():
+                raise UsageError(f"{spelled(name)} is empty", fix="give a text, or leave the option out")
 
 
 NO_OPTIONS = SeriesOptions()

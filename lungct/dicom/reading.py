@@ -15,9 +15,10 @@ from lungct.dicom.assembling import assemble
 from lungct.dicom.discovery import FileListing
 from lungct.dicom.options import NO_OPTIONS, SeriesOptions
 from lungct.dicom.scan import Scan
-from lungct.dicom.selection import choose
+from lungct.dicom.selection import in_order_of_choice
 from lungct.dicom.series import Series
 from lungct.dicom.surveying import check_survey, survey
+from lungct.errors import SeriesError
 from lungct.storage import fetch_copy, is_remote
 
 
@@ -102,8 +103,14 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
         return
     found = survey(listing)
     check_survey(found)
-    candidate, reason = choose(found.candidates)
-    yield assemble(found, candidate, reason)
+    first, *others = in_order_of_choice(found.candidates, options)
+    yield assemble(found, first.candidate, first.reason)
+    for choice in others:
+        try:
+            series = assemble(found, choice.candidate, choice.reason)
+        except SeriesError:  # the first choice's error is the one to report
+            continue
+        yield series
 
 
 def _listing(location: str | Sequence[str]) -> FileListing:

@@ -1,19 +1,40 @@
-"""Candidates -> the one series that is the scan, and the reason in words.
+"""Candidates -> the series that may be the scan, the one to choose first, and the reason in words.
 
-The first of these criteria in which the best two candidates differ decides (``CRITERIA``): axial; four slices or more;
-original and primary; most slices (distinct positions); thinnest; softest kernel; SeriesInstanceUID. There is always a
-choice, and it depends on the content of the files only, never on their names or order. The reason contains no UID and
-no text of a file.
+The criteria are compared one after the other (``CRITERIA``): each keeps the best of those that the ones before it
+left. There is always one choice, and it depends on the content of the files only, never on their names or order. The
+reason contains no UID, no date and no text of a file.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from lungct.dicom.candidates import Candidate, content_order
+from lungct.arguments import counted
+from lungct.dicom import anatomy, kernels
+from lungct.dicom.anatomy import Region
+from lungct.dicom.candidates import ORIGINS, Candidate
 from lungct.dicom.kernels import kernel_rank
+from lungct.dicom.notes import DERIVED, VIRTUAL, note
+from lungct.dicom.options import SeriesOptions
+from lungct.dicom.slices import Slice
+from lungct.dicom.spectral import Product
+from lungct.errors import SeriesError
+
+WHOLE_CHEST_MM = 200.0
+"""Longer extents are not compared: a chest fits into 250 to 400 mm, and more of the body is no better."""
+EXTENT_BAND_MM = 50.0
+"""Shorter extents are compared in bands of this height: a few slices more at one end decide nothing."""
+SPACING_BANDS_MM = (3.0, 5.0, 10.0)
+"""Upper limits of the bands in which spacings are compared."""
+LONGEST_REASON = 200
+"""Characters; a longer reason leaves out what the other candidates had."""
+
+_NO_ROUNDING_MM = 0.01
+_NEXT_BEST = re.compile(r" \(next [^)]*\)|, next [^)]*")
 
 
 @dataclass(frozen=True)
@@ -22,67 +43,245 @@ class Criterion:
 
     Attributes
     ----------
+    name
+        What it compares.
     rank
         What to compare candidates by; less is better.
-    words
-        What the best candidate has that the next has not, from those two.
+    value
+        What a candidate has, in words.
+    phrase
+        What the chosen candidate has that others have not: ``{0}`` stands for its value, ``{1}`` for the next best.
 
     """
 
-    rank: Callable[[Candidate], Hashable]
-    words: Callable[[Candidate, Candidate], str]
+    name: str
+    rank: Callable[[Candidate], Any]
+    value: Callable[[Candidate], str]
+    phrase: str = "{0} (next {1})"
 
 
-def _thinness(candidate: Candidate) -> float:
-    return math.inf if math.isnan(candidate.thickness_mm) else round(candidate.thickness_mm, 3)
+@dataclass(frozen=True)
+class Choice:
+    """A candidate that may be the scan, and why it comes at its place.
 
+    Attributes
+    ----------
+    candidate
+        The candidate.
+    reason
+        A few words for the table's ``series_reason``.
 
-def _thin_words(best: Candidate, next_: Candidate) -> str:
-    other = f"{next_.thickness_mm:g} mm" if _thinness(next_) < math.inf else "unknown"
-    return f"thinnest ({best.thickness_mm:g} mm, next {other})"
+    """
+
+    candidate: Candidate
+    reason: str
 
 
 _PLANES = {"axial": 0, "unknown": 1}
-_ORIGINAL = {"original": 0, "unsaid": 1, "derived": 2}
+
+
+def _body_part(candidate: Candidate) -> Region:
+    """Return what the texts name; a chest that cannot be used is no better than a series that names nothing."""
+    region = candidate.region
+    return Region.UNCLEAR if region is Region.CHEST and not _usable(candidate) else region
+
+
+def _body_part_words(candidate: Candidate) -> str:
+    words = anatomy.IN_WORDS[candidate.region]
+    if _body_part(candidate) is candidate.region:
+        return words
+    return f"{candidate.plane} {words}" if candidate.plane not in _PLANES else f"{words} of too few slices"
+
+
+def _usable(candidate: Candidate) -> bool:
+    return candidate.plane in _PLANES and candidate.is_long_enough
+
+
+def _extent_band(candidate: Candidate) -> int:
+    if math.isnan(candidate.extent_mm):
+        return 0
+    return -int((min(candidate.extent_mm, WHOLE_CHEST_MM) + _NO_ROUNDING_MM) // EXTENT_BAND_MM)
+
+
+def _spacing_band(candidate: Candidate) -> int:
+    if math.isnan(candidate.spacing_mm):
+        return len(SPACING_BANDS_MM) + 1
+    return sum(candidate.spacing_mm > limit + _NO_ROUNDING_MM for limit in SPACING_BANDS_MM)
+
+
+def _kernel(candidate: Candidate) -> int:
+    return kernel_rank(candidate.manufacturer, candidate.kernel)
+
+
+def _contrast_words(candidate: Candidate) -> str:
+    if candidate.product is Product.MATERIAL:
+        return "altered by calculation"
+    return "with" if candidate.contrast else "without"
+
+
+def _millimetres(value: float) -> str:
+    return "unknown" if math.isnan(value) else f"{value:.4g} mm"
+
 
 CRITERIA: tuple[Criterion, ...] = (
-    Criterion(lambda c: _PLANES.get(c.plane, 2), lambda b, n: f"axial (next {n.plane})"),
+    Criterion("body part", _body_part, _body_part_words),
+    Criterion("plane", lambda c: _PLANES.get(c.plane, 2), lambda c: c.plane),
     Criterion(
+        "enough slices",
         lambda c: not c.is_long_enough,
-        lambda b, n: f"enough slices ({b.distinct}, next {n.distinct})",
+        lambda c: f"{c.distinct}",
+        "enough slices ({0}, next {1})",
     ),
+    Criterion("extent", _extent_band, lambda c: _millimetres(c.extent_mm), "{0} of the body (next {1})"),
+    Criterion("spacing", _spacing_band, lambda c: _millimetres(c.spacing_mm), "spacing {0} (next {1})"),
+    Criterion("kernel", _kernel, lambda c: kernels.IN_WORDS[_kernel(c)], "{0} kernel (next {1})"),
+    Criterion("contrast", lambda c: c.contrast, _contrast_words, "{0} contrast (next {1})"),
+    Criterion("origin", lambda c: ORIGINS.index(c.original), lambda c: c.original),
+    Criterion("product", lambda c: c.product is not Product.PLAIN, lambda c: c.product.value),
+    Criterion("slices", lambda c: -c.distinct, lambda c: f"{c.distinct}", "most slices ({0}, next {1})"),
     Criterion(
-        lambda c: _ORIGINAL[c.original],
-        lambda b, n: "original and primary" if b.original == "original" else "not said to be derived",
-    ),
-    Criterion(lambda c: -c.distinct, lambda b, n: f"most slices ({b.distinct}, next {n.distinct})"),
-    Criterion(_thinness, _thin_words),
-    Criterion(lambda c: kernel_rank(c.manufacturer, c.kernel), lambda b, n: "softest kernel"),
-    Criterion(
-        lambda c: (c.series_uid, min(content_order(image) for image in c.slices)),
-        lambda b, n: "first of equals",
+        "study",
+        lambda c: (not c.study_time, c.study_time),
+        lambda c: "dated" if c.study_time else "undated",
+        "the earlier study",
     ),
 )
+"""In the order in which they decide. Between candidates that are equal by all of them, SeriesInstanceUID and then the
+content of the headers decide."""
 
 
-def choose(candidates: tuple[Candidate, ...]) -> tuple[Candidate, str]:
-    """Choose the scan from at least one candidate.
+def steps(candidate: Candidate) -> list[tuple[str, str]]:
+    """Return what each criterion sees in a candidate: its name and the candidate's value, in words.
 
-    Returns
-    -------
-    Candidate
-        The series that is the scan.
-    str
-        The reason, a few words for the table's ``series_reason``.
+    The values contain numbers and fixed words only, as `Choice.reason` does.
+    """
+    return [(criterion.name, criterion.value(candidate)) for criterion in CRITERIA]
+
+
+def in_order_of_choice(candidates: Sequence[Candidate], options: SeriesOptions) -> list[Choice]:
+    """Return the candidates that may be the scan, the one to choose first; at least one.
+
+    Those after the first are for a preset that finds no lungs in the ones before: only axial candidates (or those whose
+    orientation is unknown) with enough slices, and none whose texts name another part of the body unless those of the
+    first do.
+
+    Parameters
+    ----------
+    candidates
+        All CT series of a patient, at least one.
+    options
+        What a person says about the choice.
+
+    Raises
+    ------
+    SeriesError
+        ``no_series``, if no candidate fits the options.
 
     """
-    best, *others = ranked(candidates)
+    fitting = _fitting(candidates, options)
+    first, *others = ranked(fitting)
+    order = [first, *(other for other in others if _worth_trying(other, first))]
+    unfit = len(candidates) - len(fitting)
+    more = f"; {counted(unfit, 'other does', 'others do')} not fit the options" if unfit else ""
+    choices = [Choice(first, _short(f"{_reason(first, others)}{more}"))]
+    for number, candidate in enumerate(order[1:], start=2):
+        rivals = order[number:]
+        reason = _reason(candidate, rivals) if rivals else "the last that may be the scan"
+        choices.append(Choice(candidate, _short(f"{_tried_before(number)}; {reason}{more}")))
+    return choices
+
+
+def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Order all candidates, the one to choose first."""
+    return sorted(sorted(candidates, key=_content), key=lambda c: tuple(criterion.rank(c) for criterion in CRITERIA))
+
+
+def choice_notes(candidate: Candidate) -> tuple[str, ...]:
+    """Return the notes that follow from a candidate's kind if it is chosen: ``derived``, ``virtual``."""
+    derived = (note(DERIVED),) if candidate.original == "derived" else ()
+    return derived if candidate.product is Product.PLAIN else (*derived, note(VIRTUAL))
+
+
+_PROPERTIES: dict[str, Callable[[Slice], str]] = {
+    "series_include": lambda image: image.words.series,
+    "series_exclude": lambda image: image.words.series,
+    "body_part": lambda image: image.words.body_part,
+}
+
+
+def fits(candidate: Candidate, options: SeriesOptions) -> bool:
+    """Return whether most images of a candidate are as the options say."""
+    for name, text_of in _PROPERTIES.items():
+        wanted = getattr(options, name)
+        if wanted is not None:
+            holding = sum(wanted.casefold() in text_of(image).casefold() for image in candidate.slices)
+            most = 2 * holding > len(candidate.slices)
+            if most == (name == "series_exclude"):
+                return False
+    return True
+
+
+def _fitting(candidates: Sequence[Candidate], options: SeriesOptions) -> list[Candidate]:
+    fitting = [candidate for candidate in candidates if fits(candidate, options)]
+    if fitting:
+        return fitting
+    given = " and ".join(name for name in _PROPERTIES if getattr(options, name) is not None)
+    count = len(candidates)
+    none = f"none of the {count} CT series fits" if count > 1 else "the only CT series does not fit"
+    raise SeriesError(f"{none} {given}", code="no_series", fix="give another text, or leave the option out")
+
+
+def _worth_trying(candidate: Candidate, first: Candidate) -> bool:
+    worst = max(first.region, Region.ATTENUATION_CORRECTION)
+    return _usable(candidate) and candidate.region <= worst and candidate.region is not Region.NO_SCAN
+
+
+def _tried_before(number: int) -> str:
+    """Return which choice this is, and why it is needed."""
+    ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    before = "1st" if number == 2 else f"first {number - 1}"
+    return f"the {number}{ending} choice: no lungs in the {before}"
+
+
+def _reason(best: Candidate, others: Sequence[Candidate]) -> str:
+    """Return which criteria decided between a candidate and others, in words."""
     if not others:
-        return best, "the only CT series"
-    step = next((s for s in CRITERIA if s.rank(best) != s.rank(others[0])), CRITERIA[-1])
-    return best, f"{step.words(best, others[0])} of {len(candidates)} CT series"
+        return "the only CT series"
+    remaining = list(others)
+    phrases = []
+    for criterion in CRITERIA:
+        beaten = [candidate for candidate in remaining if criterion.rank(candidate) != criterion.rank(best)]
+        if beaten:
+            next_best = min(beaten, key=criterion.rank)
+            phrases.append(criterion.phrase.format(criterion.value(best), criterion.value(next_best)))
+            remaining = [candidate for candidate in remaining if criterion.rank(candidate) == criterion.rank(best)]
+    if remaining:
+        phrases.append("first of equals")
+    first, *more = phrases
+    return f"{first} of {len(others) + 1} CT series" + (f"; then {', '.join(more)}" if more else "")
 
 
-def ranked(candidates: tuple[Candidate, ...]) -> list[Candidate]:
-    """Order candidates, the one to choose first."""
-    return sorted(candidates, key=lambda c: tuple(step.rank(c) for step in CRITERIA))
+def _short(reason: str) -> str:
+    return reason if len(reason) <= LONGEST_REASON else _NEXT_BEST.sub("", reason)
+
+
+def _content(candidate: Candidate) -> tuple[Any, ...]:
+    """Return what to order equal candidates by: what their headers contain, never the names of their files."""
+    return candidate.series_uid, sorted(map(_values, candidate.slices))
+
+
+def _values(image: Slice) -> tuple[Any, ...]:
+    numbers = (image.instance_number, image.position_mm, image.acquisition_number, image.slice_thickness_mm)
+    return (
+        image.study_uid,
+        image.sop_instance_uid,
+        image.frame,
+        *(math.inf if number is None or math.isnan(number) else number for number in numbers),
+        image.orientation or (),
+        image.kernel or "",
+        image.image_type,
+        image.acquisition_time,
+        image.contrast_agent,
+        (image.words.series, image.words.body_part, image.words.protocol),
+        (image.rows, image.columns, image.slope, image.intercept),
+    )

@@ -7,6 +7,7 @@ that is missing or invalid is None or empty text; only `Values.required` raises 
 from __future__ import annotations
 
 import math
+import re
 
 TAGS = {
     "SpecificCharacterSet": 0x00080005,
@@ -62,8 +63,7 @@ TAGS = {
 }
 WANTED = frozenset(TAGS.values())
 
-HOUNSFIELD = frozenset({"", "HU", "HU_MOD", "US"})
-"""RescaleTypes of ordinary images: Hounsfield units, or unspecified."""
+_MAY_BE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 class NotANumberError(Exception):
@@ -126,19 +126,29 @@ class Values:
         Raises
         ------
         NotANumberError
-            If there is a value that is not a number.
+            If there is a value that is not a number, or may be one of two: ``-1,024`` is a thousand in one country and
+            little more than one in another.
 
         """
         if not self.has(keyword):
             return default
-        value = number(self.text(keyword).split("\\")[0])
+        text = self.text(keyword).split("\\")[0].strip()
+        value = None if _MAY_BE_THOUSANDS.fullmatch(text) else number(text)
         if value is None:
             raise NotANumberError(keyword)
         return value
 
 
 def number(text: str) -> float | None:
-    """Return the number that a text holds; None if it is not a finite number."""
+    """Return the number that a text holds; None if it is not a finite number.
+
+    A comma is read as the decimal point that DICOM requires (PS3.5 6.2, DS).
+
+    >>> number("0.5"), number("0,703125"), number("1,000.5")
+    (0.5, 0.703125, None)
+    """
+    if "," in text and "." not in text:
+        text = text.replace(",", ".")
     try:
         value = float(text)
     except ValueError:

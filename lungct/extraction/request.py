@@ -87,3 +87,4 @@ class ExtractRequest:
             value = getattr(self, name)
             if value is not None:
                 at_least(value, 1, name)
+        self.series.check()

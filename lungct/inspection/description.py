@@ -17,8 +17,9 @@ from lungct.dicom import discovery, volumes
 from lungct.dicom.assembling import assemble
 from lungct.dicom.candidates import Candidate
 from lungct.dicom.geometry import LARGEST_GAP_MM, normal
+from lungct.dicom.options import NO_OPTIONS
 from lungct.dicom.reading import read_volume
-from lungct.dicom.selection import choose, ranked
+from lungct.dicom.selection import in_order_of_choice, ranked
 from lungct.dicom.series import Series
 from lungct.dicom.surveying import check_survey, survey
 from lungct.errors import SeriesError
@@ -112,7 +113,8 @@ def describe(patient_dir: str | os.PathLike[str]) -> Description:
             passed_over = surveyed.passed_over
             found = tuple(_described(candidate) for candidate in ranked(surveyed.candidates))
             check_survey(surveyed)
-            chosen = assemble(surveyed, *choose(surveyed.candidates))
+            choice = in_order_of_choice(surveyed.candidates, NO_OPTIONS)[0]
+            chosen = assemble(surveyed, choice.candidate, choice.reason)
     except SeriesError as error:
         return Description(files, passed_over, found, None, None, str(error), error.code, ())
     return Description(files, passed_over, found, chosen, chosen.reason, None, None, problems(chosen))
