@@ -155,9 +155,9 @@ class Elements:
         Raw values by tag, of the requested tags.
     sequences
         Those of the requested tags that are sequences.
-    pixel_tag, pixel_offset, pixel_length
-        The pixel data element: its tag (0 if there is none), where its value starts, and its length (which may be
-        `UNDEFINED`).
+    pixel_tag, pixel_vr, pixel_offset, pixel_length
+        The pixel data element: its tag (0 if there is none), its VR (empty if implicit), where its value starts, and
+        its length (which may be `UNDEFINED`).
     end
         Where the walk stopped: at the pixel data element, or at what could not be read.
     broken
@@ -168,6 +168,7 @@ class Elements:
     values: dict[int, bytes] = field(default_factory=dict)
     sequences: set[int] = field(default_factory=set)
     pixel_tag: int = 0
+    pixel_vr: bytes = b""
     pixel_offset: int = 0
     pixel_length: int = 0
     end: int = 0
@@ -283,7 +284,7 @@ def walk(
             if stop is not None and stop(tag):
                 return found
             if tag in _ANY_PIXEL_DATA:
-                found.pixel_tag, found.pixel_offset, found.pixel_length = tag, value, length
+                found.pixel_tag, found.pixel_vr, found.pixel_offset, found.pixel_length = tag, vr, value, length
                 return found
             if tag == 0 or tag >> 16 == _DELIMITERS:
                 found.broken = not reader.only_padding(position)

@@ -119,7 +119,7 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
         raise ValueError("RescaleSlope is 0")
     position = (where[0], where[1], where[2]) if where else frame.image_position
     orientation = valid_orientation(direction) if direction else frame.orientation
-    return replace(
+    described = replace(
         frame,
         image_position=position,
         orientation=orientation,
@@ -136,6 +136,7 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
         image_type=tuple(value.upper() for value in frame_type) or frame.image_type,
         kernel=kernel or frame.kernel,
     )
+    return replace(described, fault=described.rescale_fault())
 
 
 def _value(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> Any:

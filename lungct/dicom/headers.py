@@ -139,7 +139,7 @@ def _interpret(body: Source, path: str, layout: Layout, start: int, found: Eleme
         return Header(kind, person, series_uid, (first,))
     sequences = found.sequences | found.values.keys()
     if first.encoding.frames == 1 and not _FUNCTIONAL_GROUPS & sequences:
-        return Header(kind, person, series_uid, (first,))
+        return Header(kind, person, series_uid, (replace(first, fault=first.rescale_fault()),))
     if found.end - start > MAX_FRAME_HEADER:
         fault = Fault("limits", f"a header is longer than {MAX_FRAME_HEADER >> 20} MiB")
         return Header(kind, person, series_uid, (replace(first, fault=fault),))
@@ -198,6 +198,7 @@ def _first_slice(path: str, layout: Layout, found: Elements, values: Values) -> 
         bits_stored=stored,
         high_bit=stored - 1 if high_bit is None else high_bit,
         signed=values.whole("PixelRepresentation") == 1,
+        pixel_vr=found.pixel_vr.decode("ascii"),
     )
     rows, columns = values.whole("Rows") or 0, values.whole("Columns") or 0
     fault = _fault(rows, columns, encoding, found)
