@@ -26,6 +26,10 @@ from lungct.errors import LungCTError, SeriesError
 
 Stored = NDArray[np.integer[Any]]
 
+_SAMPLE_TYPES = {
+    (bits, signed): np.dtype(f"{'i' if signed else 'u'}{bits // 8}") for bits in (8, 16, 32) for signed in (False, True)
+}
+"""The type of a sample in the machine's byte order, by BitsAllocated and whether it is signed."""
 _NATIVE = (*elements.UNCOMPRESSED, elements.DEFLATED)
 
 
@@ -82,7 +86,7 @@ def _stored_bits(samples: Samples, encoding: Encoding) -> Stored:
     high = encoding.high_bit if samples.precision > stored else stored - 1
     if not stored - 1 <= high < allocated:
         high = stored - 1
-    kind = _sample_type(encoding)
+    kind = _SAMPLE_TYPES[allocated, encoding.signed]
     if samples.lossy and samples.precision > high + 1 and values.dtype.kind == kind.kind:
         # What is beyond BitsStored after a loss is no other bit, but the error of a value near the end of the range.
         lowest = -1 << high if encoding.signed else 0
@@ -99,15 +103,10 @@ def _undecodable(why: str) -> SeriesError:
     return SeriesError(f"the pixels of an image cannot be decoded: {why}", code="undecodable")
 
 
-def _sample_type(encoding: Encoding) -> np.dtype[Any]:
-    """Return the type of a sample, in the machine's byte order."""
-    return np.dtype(f"{'i' if encoding.signed else 'u'}{encoding.bits_allocated // 8}")
-
-
 def _native(fd: int, image: Slice) -> Stored:
     """Return the samples of an uncompressed image, in the file's byte order."""
     encoding = image.encoding
-    kind = _sample_type(encoding)
+    kind = _SAMPLE_TYPES[encoding.bits_allocated, encoding.signed]
     big_endian = encoding.transfer_syntax == elements.EXPLICIT_BIG
     if big_endian and kind.itemsize == 1 and encoding.pixel_vr == "OW":
         return _bytes_of_words(fd, image, kind)
@@ -138,7 +137,7 @@ def _bytes_of_words(fd: int, image: Slice, kind: np.dtype[Any]) -> Stored:
 def _inflated(fd: int, image: Slice) -> Stored:
     """Return the samples of an image in a deflated file."""
     encoding = image.encoding
-    kind = _sample_type(encoding).newbyteorder("<")
+    kind = _SAMPLE_TYPES[encoding.bits_allocated, encoding.signed].newbyteorder("<")
     size = image.rows * image.columns * kind.itemsize
     start = encoding.offset + image.frame * size
     try:

@@ -22,6 +22,7 @@ UNDEFINED = 0xFFFFFFFF
 
 PIXEL_DATA = 0x7FE00010
 _ANY_PIXEL_DATA = frozenset({PIXEL_DATA, 0x7FE00008, 0x7FE00009})  # the others are floating point numbers
+_FIRST_OF_PIXEL_DATA = min(_ANY_PIXEL_DATA)
 TRANSFER_SYNTAX_UID = 0x00020010
 MEDIA_STORAGE_SOP_CLASS_UID = 0x00020002
 
@@ -283,12 +284,13 @@ def walk(
             tag, vr, length, value = read_element(position, explicit)
             if stop is not None and stop(tag):
                 return found
-            if tag in _ANY_PIXEL_DATA:
-                found.pixel_tag, found.pixel_vr, found.pixel_offset, found.pixel_length = tag, vr, value, length
-                return found
-            if tag == 0 or tag >> 16 == _DELIMITERS:
-                found.broken = not reader.only_padding(position)
-                return found
+            if tag >= _FIRST_OF_PIXEL_DATA or tag == 0:  # one comparison for nearly all elements
+                if tag in _ANY_PIXEL_DATA:
+                    found.pixel_tag, found.pixel_vr, found.pixel_offset, found.pixel_length = tag, vr, value, length
+                    return found
+                if tag == 0 or tag >> 16 == _DELIMITERS:
+                    found.broken = not reader.only_padding(position)
+                    return found
             if length == UNDEFINED:
                 if tag in wanted:
                     found.sequences.add(tag)

@@ -136,7 +136,8 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
         image_type=tuple(value.upper() for value in frame_type) or frame.image_type,
         kernel=kernel or frame.kernel,
     )
-    return replace(described, fault=described.rescale_fault())
+    fault = described.rescale_fault()
+    return described if fault is None else replace(described, fault=fault)
 
 
 def _value(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> Any:

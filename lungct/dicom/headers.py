@@ -133,13 +133,17 @@ def _interpret(body: Source, path: str, layout: Layout, start: int, found: Eleme
     if kind is not Kind.CT:
         return Header(kind, person, series_uid)
     first = _first_slice(path, layout, found, values)
-    if first.fault is None and layout.transfer_syntax in elements.UNCOMPRESSED:
-        first = replace(first, fault=length_fault(first, body.size - found.pixel_offset))
-    if first.fault is not None:
-        return Header(kind, person, series_uid, (first,))
+    fault = first.fault
+    if fault is None and layout.transfer_syntax in elements.UNCOMPRESSED:
+        fault = length_fault(first, body.size - found.pixel_offset)
     sequences = found.sequences | found.values.keys()
-    if first.encoding.frames == 1 and not _FUNCTIONAL_GROUPS & sequences:
-        return Header(kind, person, series_uid, (replace(first, fault=first.rescale_fault()),))
+    alone = first.encoding.frames == 1 and not _FUNCTIONAL_GROUPS & sequences
+    if fault is None and alone:
+        fault = first.rescale_fault()
+    if fault is not None:
+        return Header(kind, person, series_uid, (replace(first, fault=fault),))
+    if alone:
+        return Header(kind, person, series_uid, (first,))
     if found.end - start > MAX_FRAME_HEADER:
         fault = Fault("limits", f"a header is longer than {MAX_FRAME_HEADER >> 20} MiB")
         return Header(kind, person, series_uid, (replace(first, fault=fault),))
