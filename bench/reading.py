@@ -107,7 +107,8 @@ class Version:
         return float(str(self._ask(["measure", name, *map(os.fspath, patients)])))
 
     def _ask(self, question: list[str]) -> object:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         print(json.dumps(question), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
