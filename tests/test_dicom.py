@@ -444,12 +444,14 @@ def test_files_without_preamble_or_meta(tmp_path: Path, syntax: str) -> None:
         np.testing.assert_array_equal(series.stored(i), make.noise(64, 64, seed=i))
 
 
-def test_the_bytes_are_believed_if_the_file_meta_contradicts_them(tmp_path: Path) -> None:
-    (path,) = make.write_series(tmp_path, slices=1, transfer_syntax=make.EXPLICIT)
-    claim = make.EXPLICIT.encode() + b"\0"
-    path.write_bytes(path.read_bytes().replace(claim, make.IMPLICIT.encode().ljust(20, b"\0")))
-    assert dcmread(path).file_meta.TransferSyntaxUID == make.IMPLICIT
-    np.testing.assert_array_equal(read_series(tmp_path).stored(0), make.noise(64, 64))
+@pytest.mark.parametrize("written", [make.EXPLICIT, make.BIG_ENDIAN])
+@pytest.mark.parametrize("claimed", [make.IMPLICIT, make.EXPLICIT, make.BIG_ENDIAN])
+def test_the_bytes_are_believed_if_the_file_meta_contradicts_them(tmp_path: Path, written: str, claimed: str) -> None:
+    (path,) = make.write_series(tmp_path, slices=1, transfer_syntax=written)
+    path.write_bytes(path.read_bytes().replace(written.encode() + b"\0", claimed.encode().ljust(20, b"\0")))
+    series = read_series(tmp_path)
+    assert series.slices[0].encoding.transfer_syntax == written
+    np.testing.assert_array_equal(series.stored(0), make.noise(64, 64))
 
 
 def test_a_list_of_files(tmp_path: Path) -> None:
