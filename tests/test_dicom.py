@@ -166,19 +166,30 @@ def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
     assert any("3 different rescales" in text for text in describe(tmp_path).problems)
 
 
-def test_without_a_rescale_stored_values_are_hounsfield_units(tmp_path: Path) -> None:
-    make.write_series(tmp_path, slices=1, slope=None, intercept=None)
-    series = read_series(tmp_path)
-    np.testing.assert_array_equal(series.hu(0), series.stored(0).astype(np.float32))
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"RescaleSlope": None, "RescaleIntercept": None},
+        {"RescaleSlope": None},
+        {"RescaleIntercept": None},
+        {"RescaleIntercept": ""},
+    ],
+)
+def test_without_a_whole_rescale_only_signed_values_are_used(tmp_path: Path, tags: dict[str, str | None]) -> None:
+    make.write_series(tmp_path / "signed", slices=1, signed=True, tags=tags)
+    series = read_series(tmp_path / "signed")
+    assert not series.slices[0].rescaled
+    intercept = 0 if "RescaleIntercept" in tags else -1024
+    np.testing.assert_array_equal(series.hu(0), series.stored(0).astype(np.float32) + intercept)
+    make.write_series(tmp_path / "unsigned", slices=1, tags=tags)
+    error = refusal(tmp_path / "unsigned")
+    assert error.code == "undecodable"
+    assert "no RescaleSlope or RescaleIntercept, and its values are unsigned" in str(error)
 
 
-@pytest.mark.parametrize("tags", [{"RescaleSlope": "0"}, {"RescaleIntercept": ""}])
-def test_a_slope_of_zero_is_refused_and_an_empty_intercept_is_absent(tmp_path: Path, tags: dict[str, str]) -> None:
-    make.write_series(tmp_path, slices=1, tags=tags)
-    if "RescaleSlope" in tags:
-        assert refusal(tmp_path).code == "undecodable"
-    else:
-        assert read_series(tmp_path).slices[0].intercept == 0
+def test_a_slope_of_zero_is_refused(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=1, tags={"RescaleSlope": "0"})
+    assert refusal(tmp_path).code == "undecodable"
 
 
 def test_monochrome1_does_not_change_hounsfield_units(tmp_path: Path) -> None:
@@ -373,12 +384,14 @@ def test_files_without_preamble_or_meta(tmp_path: Path, syntax: str) -> None:
         np.testing.assert_array_equal(series.stored(i), make.noise(64, 64, seed=i))
 
 
-def test_the_bytes_are_believed_if_the_file_meta_contradicts_them(tmp_path: Path) -> None:
-    (path,) = make.write_series(tmp_path, slices=1, transfer_syntax=make.EXPLICIT)
-    claim = make.EXPLICIT.encode() + b"\0"
-    path.write_bytes(path.read_bytes().replace(claim, make.IMPLICIT.encode().ljust(20, b"\0")))
-    assert dcmread(path).file_meta.TransferSyntaxUID == make.IMPLICIT
-    np.testing.assert_array_equal(read_series(tmp_path).stored(0), make.noise(64, 64))
+@pytest.mark.parametrize("written", [make.EXPLICIT, make.BIG_ENDIAN])
+@pytest.mark.parametrize("claimed", [make.IMPLICIT, make.EXPLICIT, make.BIG_ENDIAN])
+def test_the_bytes_are_believed_if_the_file_meta_contradicts_them(tmp_path: Path, written: str, claimed: str) -> None:
+    (path,) = make.write_series(tmp_path, slices=1, transfer_syntax=written)
+    path.write_bytes(path.read_bytes().replace(written.encode() + b"\0", claimed.encode().ljust(20, b"\0")))
+    series = read_series(tmp_path)
+    assert series.slices[0].encoding.transfer_syntax == written
+    np.testing.assert_array_equal(series.stored(0), make.noise(64, 64))
 
 
 def test_a_list_of_files(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """A slice's bytes -> its stored values, by one fixed decoder for each transfer syntax.
 
-Uncompressed little-endian pixels are read straight from their place in the file. Everything else goes through pydicom's
-decoders, each with a single plugin: pydicom's own code for big-endian and deflated data, and ``codecs.py`` for
-compressed ones. So the pixels do not depend on what else is installed: decoders may differ in a lossy image.
+Uncompressed pixels are read straight from their place in the file, deflated ones are inflated first, and compressed
+ones go through ``codecs.py``. So the pixels do not depend on what else is installed: decoders may differ in a lossy
+image. Whichever way samples come, the stored values are their BitsStored bits, by one rule (`_stored_bits`).
 
 `stored_values` raises only `LungCTError`.
 """
@@ -11,30 +11,26 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
-import warnings
 import zlib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungct.dicom import codecs, elements
-from lungct.dicom.codecs import CODECS
+from lungct.dicom.codecs import CODECS, Samples
 from lungct.dicom.discovery import open_file
 from lungct.dicom.slices import Encoding, Slice
-from lungct.errors import SeriesError
-
-if TYPE_CHECKING:
-    from pydicom.pixels.decoders.base import Decoder
+from lungct.errors import LungCTError, SeriesError
 
 Stored = NDArray[np.integer[Any]]
 
-_LITTLE = (elements.IMPLICIT_LITTLE, elements.EXPLICIT_LITTLE)
-_PLUGIN = "lungct"
-_DECODERS: dict[str, Decoder] = {}
-_DECODERS_LOCK = threading.Lock()
+_SAMPLE_TYPES = {
+    (bits, signed): np.dtype(f"{'i' if signed else 'u'}{bits // 8}") for bits in (8, 16, 32) for signed in (False, True)
+}
+"""The type of a sample in the machine's byte order, by BitsAllocated and whether it is signed."""
+_NATIVE = (*elements.UNCOMPRESSED, elements.DEFLATED)
 
 
 def stored_values(image: Slice) -> Stored:
@@ -56,21 +52,8 @@ def stored_values(image: Slice) -> Stored:
     """
     if image.fault is not None:
         raise image.fault.error()
-    encoding = image.encoding
     try:
-        with open_file(image.path) as fd:
-            if encoding.transfer_syntax in _LITTLE:
-                return _native(fd, image)
-            if encoding.transfer_syntax in (elements.EXPLICIT_BIG, elements.DEFLATED):
-                data = _frame_bytes(fd, image)
-            elif encoding.transfer_syntax in CODECS:
-                data = _encapsulated(fd, image)
-            else:
-                raise SeriesError(
-                    "the pixels are written in a transfer syntax that is not supported",
-                    code="undecodable",
-                )
-        return _decoded(data, image)
+        return _stored_bits(_samples(image), image.encoding)
     except MemoryError:
         raise SeriesError(
             f"an image of {image.rows} x {image.columns} pixels does not fit into memory",
@@ -78,34 +61,37 @@ def stored_values(image: Slice) -> Stored:
         ) from None
 
 
-def _undecodable(why: str) -> SeriesError:
-    return SeriesError(f"the pixels of an image cannot be decoded: {why}", code="undecodable")
-
-
-def _native(fd: int, image: Slice) -> Stored:
+def _samples(image: Slice) -> Samples:
     encoding = image.encoding
+    if encoding.transfer_syntax in CODECS:
+        with open_file(image.path) as fd:
+            stream = _codestream(fd, image)
+        return _decoded(stream, image)
+    if encoding.transfer_syntax not in _NATIVE:
+        raise SeriesError("the pixels are written in a transfer syntax that is not supported", code="undecodable")
     if encoding.length == elements.UNDEFINED:
         raise _undecodable("they are compressed, although the file declares an uncompressed transfer syntax")
-    size = encoding.bits_allocated // 8
-    pixels: Stored = np.empty((image.rows, image.columns), np.dtype(f"<{'i' if encoding.signed else 'u'}{size}"))
-    view = pixels.data.cast("B")
-    offset = encoding.offset + image.frame * len(view)
-    have = 0
-    while have < len(view):
-        count = os.preadv(fd, [view[have:]], offset + have)
-        if count == 0:
-            raise _undecodable(f"they end after {have} of {len(view)} bytes")
-        have += count
-    return _without_unused_bits(pixels, encoding)
+    with open_file(image.path) as fd:
+        values = _inflated(fd, image) if encoding.transfer_syntax == elements.DEFLATED else _native(fd, image)
+    return Samples(values, encoding.bits_allocated, lossy=False)
 
 
-def _without_unused_bits(pixels: Stored, encoding: Encoding) -> Stored:
-    """Clear the bits that belong to no pixel, or fill them with the sign (PS3.5 8.1.1).
+def _stored_bits(samples: Samples, encoding: Encoding) -> Stored:
+    """Return the stored values: those bits of each sample that BitsStored and HighBit name (PS3.5 8.1.1).
 
-    Old files have overlays there.
+    The others mean nothing: old files have overlays there, and some writers leave 0 where a negative value has 1.
     """
-    allocated, stored = encoding.bits_allocated, encoding.bits_stored
-    high = encoding.high_bit if stored - 1 <= encoding.high_bit < allocated else stored - 1
+    allocated, stored, values = encoding.bits_allocated, encoding.bits_stored, samples.values
+    # A codestream whose samples have no more than BitsStored bits has room for nothing else, whatever HighBit says.
+    high = encoding.high_bit if samples.precision > stored else stored - 1
+    if not stored - 1 <= high < allocated:
+        high = stored - 1
+    kind = _SAMPLE_TYPES[allocated, encoding.signed]
+    if samples.lossy and samples.precision > high + 1 and values.dtype.kind == kind.kind:
+        # What is beyond BitsStored after a loss is no other bit, but the error of a value near the end of the range.
+        lowest = -1 << high if encoding.signed else 0
+        values = np.clip(values, lowest, lowest + (2 << high) - 1)
+    pixels: Stored = values.astype(kind, copy=not values.flags.writeable)
     if high + 1 < allocated:
         np.left_shift(pixels, allocated - 1 - high, out=pixels)
     if stored < allocated:
@@ -113,40 +99,93 @@ def _without_unused_bits(pixels: Stored, encoding: Encoding) -> Stored:
     return pixels
 
 
-def _frame_bytes(fd: int, image: Slice) -> bytes:
-    """Return the bytes of one frame of a big-endian or deflated file."""
+def _undecodable(why: str) -> SeriesError:
+    return SeriesError(f"the pixels of an image cannot be decoded: {why}", code="undecodable")
+
+
+def _native(fd: int, image: Slice) -> Stored:
+    """Return the samples of an uncompressed image, in the file's byte order."""
     encoding = image.encoding
-    if encoding.length == elements.UNDEFINED:
-        raise _undecodable("they are compressed, although the file declares an uncompressed transfer syntax")
-    size = image.rows * image.columns * encoding.bits_allocated // 8
+    kind = _SAMPLE_TYPES[encoding.bits_allocated, encoding.signed]
+    big_endian = encoding.transfer_syntax == elements.EXPLICIT_BIG
+    if big_endian and kind.itemsize == 1 and encoding.pixel_vr == "OW":
+        return _bytes_of_words(fd, image, kind)
+    pixels: Stored = np.empty((image.rows, image.columns), kind.newbyteorder(">" if big_endian else "<"))
+    view = pixels.data.cast("B")
+    offset = encoding.offset + image.frame * len(view)
+    have = 0
+    while have < len(view):
+        count = os.preadv(fd, [view[have:]], offset + have)
+        if count == 0:
+            raise _too_short(have, len(view))
+        have += count
+    return pixels
+
+
+def _bytes_of_words(fd: int, image: Slice, kind: np.dtype[Any]) -> Stored:
+    """Return samples of 8 bits that a big-endian file writes in words of 16, so that each two change places."""
+    count = image.rows * image.columns
+    start = image.frame * count
+    skipped = start % 2
+    words = elements.read_fully(fd, image.encoding.offset + start - skipped, skipped + count + (skipped + count) % 2)
+    if len(words) < skipped + count or len(words) % 2:
+        raise _too_short(len(words), skipped + count)
+    samples = np.frombuffer(words, "u2").byteswap().view(kind)[skipped : skipped + count]
+    return samples.reshape(image.rows, image.columns)
+
+
+def _inflated(fd: int, image: Slice) -> Stored:
+    """Return the samples of an image in a deflated file."""
+    encoding = image.encoding
+    kind = _SAMPLE_TYPES[encoding.bits_allocated, encoding.signed].newbyteorder("<")
+    size = image.rows * image.columns * kind.itemsize
     start = encoding.offset + image.frame * size
-    if encoding.transfer_syntax == elements.DEFLATED:
+    try:
         # Inflate up to the end of this frame and no further: a few kilobytes may expand to terabytes.
-        limit = start + size
-        try:
-            data = elements.inflate(elements.FileSource(fd), encoding.data_set, limit)[start:]
-        except zlib.error:
-            raise _undecodable("the deflated data are damaged") from None
-    else:
-        data = elements.read_fully(fd, start, size + size % 2)
+        data = elements.inflate(elements.FileSource(fd), encoding.data_set, start + size)[start:]
+    except zlib.error:
+        raise _undecodable("the deflated data are damaged") from None
     if len(data) < size:
-        raise _undecodable(f"they end after {len(data)} of {size} bytes")
-    return data
+        raise _too_short(len(data), size)
+    return np.frombuffer(data, kind).reshape(image.rows, image.columns)
 
 
-def _encapsulated(fd: int, image: Slice) -> bytes:
-    """Return one frame's codestream as encapsulated pixel data of one frame (PS3.5 A.4)."""
-    from pydicom.encaps import encapsulate
+def _too_short(have: int, size: int) -> SeriesError:
+    return _undecodable(f"they end after {have} of {size} bytes")
 
+
+def _decoded(stream: bytes, image: Slice) -> Samples:
+    """Return the samples of a compressed image."""
+    encoding = image.encoding
+    try:
+        return codecs.decode(
+            stream,
+            encoding.transfer_syntax,
+            rows=image.rows,
+            columns=image.columns,
+            bits_allocated=encoding.bits_allocated,
+        )
+    except MemoryError:
+        raise
+    except (ImportError, AttributeError) as error:  # the installation is broken, not the file
+        raise LungCTError(
+            f"imagecodecs lacks a decoder, or is not installed ({type(error).__name__})",
+            fix="run lungct doctor, or pip install -c constraints.txt imagecodecs",
+        ) from error
+    except Exception:  # codecs raise anything, and their messages may quote the file
+        raise _undecodable("the decoder rejected them as damaged or of another kind") from None
+
+
+def _codestream(fd: int, image: Slice) -> bytes:
+    """Return one frame's codestream from the fragments of encapsulated pixel data (PS3.5 A.4)."""
     encoding = image.encoding
     status = os.fstat(fd)
     offsets, fragments = _fragments(image.path, status.st_mtime_ns, status.st_size, encoding.offset, encoding.length)
     chosen = _of_frame(offsets, fragments, image.frame, encoding.frames)
-    parts = [elements.read_fully(fd, at, count) for at, count in chosen]
-    stream = b"".join(parts)
+    stream = b"".join(elements.read_fully(fd, at, count) for at, count in chosen)
     if len(stream) < max(2, sum(count for _, count in chosen)):
         raise _undecodable("the compressed data end early")
-    return encapsulate([stream], has_bot=False)
+    return stream
 
 
 @lru_cache(maxsize=2)
@@ -194,47 +233,3 @@ def _of_frame(
         high = origin + offsets[frame + 1] if frame + 1 < frames else fragments[-1][0] + 1
         return tuple(part for part in fragments if low <= part[0] - 8 < high)
     raise _undecodable(f"it is unknown which of {len(fragments)} fragments belong to which of {frames} frames")
-
-
-def _decoded(data: bytes, image: Slice) -> Stored:
-    encoding = image.encoding
-    options: dict[str, Any] = {
-        "rows": image.rows,
-        "columns": image.columns,
-        "number_of_frames": 1,
-        "samples_per_pixel": 1,
-        "photometric_interpretation": "MONOCHROME2",
-        "bits_allocated": encoding.bits_allocated,
-        "bits_stored": encoding.bits_stored,
-        "pixel_representation": int(encoding.signed),
-        "pixel_keyword": "PixelData",
-        "pixel_vr": "OW",
-    }
-    plugin = _PLUGIN if encoding.transfer_syntax in CODECS else ""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's warnings quote the file
-            decoder = _decoder(encoding.transfer_syntax)
-            pixels, _ = decoder.as_array(data, index=0, raw=True, decoding_plugin=plugin, **options)
-    except (MemoryError, SeriesError):
-        raise
-    except Exception:  # codecs raise anything, and their messages may quote the file
-        raise _undecodable("the decoder rejected them as damaged or of another kind") from None
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # the machine's byte order
-
-
-def _decoder(transfer_syntax: str) -> Decoder:
-    """Return pydicom's decoder, with the plugin of ``codecs.py`` added if it is needed."""
-    from pydicom.pixels.decoders.base import Decoder, get_decoder
-    from pydicom.uid import UID
-
-    with _DECODERS_LOCK:
-        if transfer_syntax in _DECODERS:
-            return _DECODERS[transfer_syntax]
-        try:
-            decoder = get_decoder(UID(transfer_syntax))
-        except NotImplementedError:  # pydicom knows this UID and has no decoder for it
-            decoder = Decoder(UID(transfer_syntax))
-        if transfer_syntax in CODECS and _PLUGIN not in decoder.available_plugins:
-            decoder.add_plugin(_PLUGIN, (codecs.__name__, codecs.decode_frame.__name__))
-        return _DECODERS.setdefault(transfer_syntax, decoder)

@@ -22,6 +22,7 @@ UNDEFINED = 0xFFFFFFFF
 
 PIXEL_DATA = 0x7FE00010
 _ANY_PIXEL_DATA = frozenset({PIXEL_DATA, 0x7FE00008, 0x7FE00009})  # the others are floating point numbers
+_FIRST_OF_PIXEL_DATA = min(_ANY_PIXEL_DATA)
 TRANSFER_SYNTAX_UID = 0x00020010
 MEDIA_STORAGE_SOP_CLASS_UID = 0x00020002
 
@@ -141,8 +142,13 @@ def inflate(source: Source, start: int, limit: int) -> bytes:
 
 
 def is_vr(two: bytes) -> bool:
-    """Return whether two bytes are a VR."""
+    """Return whether two bytes are a VR that the standard has today."""
     return two in _VRS
+
+
+def may_be_vr(two: bytes) -> bool:
+    """Return whether two bytes may be a VR: two capital letters (PS3.5 6.2)."""
+    return two.isalpha() and two.isupper()
 
 
 @dataclass(slots=True)
@@ -155,9 +161,9 @@ class Elements:
         Raw values by tag, of the requested tags.
     sequences
         Those of the requested tags that are sequences.
-    pixel_tag, pixel_offset, pixel_length
-        The pixel data element: its tag (0 if there is none), where its value starts, and its length (which may be
-        `UNDEFINED`).
+    pixel_tag, pixel_vr, pixel_offset, pixel_length
+        The pixel data element: its tag (0 if there is none), its VR (empty if implicit), where its value starts, and
+        its length (which may be `UNDEFINED`).
     end
         Where the walk stopped: at the pixel data element, or at what could not be read.
     broken
@@ -168,6 +174,7 @@ class Elements:
     values: dict[int, bytes] = field(default_factory=dict)
     sequences: set[int] = field(default_factory=set)
     pixel_tag: int = 0
+    pixel_vr: bytes = b""
     pixel_offset: int = 0
     pixel_length: int = 0
     end: int = 0
@@ -219,6 +226,8 @@ class _ElementReader:
                 if position + 12 > self._size:
                     raise _EndOfDataError
                 return group << 16 | number, vr, long, position + 12
+            if may_be_vr(vr):  # nobody's VR; the few writers of such give it a short length
+                return group << 16 | number, vr, short, position + 8
         # Implicit, or an element of an explicit data set that some anonymiser wrote without its VR.
         group, number, length = self._implicit(self._buffer, at)
         return group << 16 | number, b"", length, position + 8
@@ -229,6 +238,10 @@ class _ElementReader:
         if at + length <= len(self._buffer):
             return self._buffer[at : at + length]
         return self._source.read(position, length)
+
+    def begins_with_vr(self, position: int) -> bool:
+        """Return whether the element at a place has what may be a VR."""
+        return may_be_vr(self.value(position + 4, 2))
 
     def only_padding(self, position: int) -> bool:
         """Return whether nothing but zeros follows, as far as the buffer reaches."""
@@ -282,16 +295,17 @@ def walk(
             tag, vr, length, value = read_element(position, explicit)
             if stop is not None and stop(tag):
                 return found
-            if tag in _ANY_PIXEL_DATA:
-                found.pixel_tag, found.pixel_offset, found.pixel_length = tag, value, length
-                return found
-            if tag == 0 or tag >> 16 == _DELIMITERS:
-                found.broken = not reader.only_padding(position)
-                return found
+            if tag >= _FIRST_OF_PIXEL_DATA or tag == 0:  # one comparison for nearly all elements
+                if tag in _ANY_PIXEL_DATA:
+                    found.pixel_tag, found.pixel_vr, found.pixel_offset, found.pixel_length = tag, vr, value, length
+                    return found
+                if tag == 0 or tag >> 16 == _DELIMITERS:
+                    found.broken = not reader.only_padding(position)
+                    return found
             if length == UNDEFINED:
                 if tag in wanted:
                     found.sequences.add(tag)
-                end = _end_of_sequence(reader, value, size, explicit=_vrs_inside(explicit, vr))
+                end = _end_of_sequence(reader, value, size, explicit=explicit, vr=vr)
                 if end is None:
                     found.broken = True
                     return found
@@ -318,9 +332,10 @@ def _vrs_inside(explicit: bool, vr: bytes) -> bool:
     return explicit and vr not in (b"UN", b"")
 
 
-def _end_of_sequence(reader: _ElementReader, position: int, size: int, *, explicit: bool) -> int | None:
+def _end_of_sequence(reader: _ElementReader, position: int, size: int, *, explicit: bool, vr: bytes) -> int | None:
     """Return where a sequence of undefined length ends; None if its bytes make no sense or end too early."""
-    levels = [(True, explicit)]  # of each open level: whether items follow (else elements), whether those have VRs
+    # Of each open level: whether items follow (else elements), and whether those have VRs.
+    levels = [(True, _vrs_inside(explicit, vr))]
     try:
         while position <= size:
             items, vrs = levels[-1]
@@ -329,7 +344,8 @@ def _end_of_sequence(reader: _ElementReader, position: int, size: int, *, explic
                 position += 8  # items and delimiters have no VR
                 if tag == ITEM:
                     if length == UNDEFINED:
-                        levels.append((False, vrs))
+                        # Some writers call a sequence UN and leave the VRs in its items.
+                        levels.append((False, vrs or (explicit and reader.begins_with_vr(position))))
                     else:
                         position += length
                 elif tag == SEQUENCE_END:

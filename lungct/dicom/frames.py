@@ -132,7 +132,7 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
         raise ValueError("RescaleSlope is 0")
     position = (where[0], where[1], where[2]) if where else frame.image_position
     orientation = valid_orientation(direction) if direction else frame.orientation
-    return replace(
+    described = replace(
         frame,
         image_position=position,
         orientation=orientation,
@@ -149,6 +149,8 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
         image_type=image_type,
         kernel=kernel or frame.kernel,
     )
+    fault = described.rescale_fault()
+    return described if fault is None else replace(described, fault=fault)
 
 
 def _value(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> Any:

@@ -134,12 +134,16 @@ def _interpret(body: Source, path: str, layout: Layout, start: int, found: Eleme
     if kind is not Kind.CT:
         return Header(kind, person, series_uid, sop_instance_uid=values.text("SOPInstanceUID"))
     first = _first_slice(path, layout, found, values)
-    if first.fault is None and layout.transfer_syntax in elements.UNCOMPRESSED:
-        first = replace(first, fault=length_fault(first, body.size - found.pixel_offset))
-    if first.fault is not None:
-        return Header(kind, person, series_uid, (first,))
+    fault = first.fault
+    if fault is None and layout.transfer_syntax in elements.UNCOMPRESSED:
+        fault = length_fault(first, body.size - found.pixel_offset)
     sequences = found.sequences | found.values.keys()
-    if first.encoding.frames == 1 and not _FUNCTIONAL_GROUPS & sequences:
+    alone = first.encoding.frames == 1 and not _FUNCTIONAL_GROUPS & sequences
+    if fault is None and alone:
+        fault = first.rescale_fault()
+    if fault is not None:
+        return Header(kind, person, series_uid, (replace(first, fault=fault),))
+    if alone:
         return Header(kind, person, series_uid, (first,))
     if found.end - start > MAX_FRAME_HEADER:
         fault = Fault("limits", f"a header is longer than {MAX_FRAME_HEADER >> 20} MiB")
@@ -209,6 +213,7 @@ def _first_slice(path: str, layout: Layout, found: Elements, values: Values) -> 
         bits_stored=stored,
         high_bit=stored - 1 if high_bit is None else high_bit,
         signed=values.whole("PixelRepresentation") == 1,
+        pixel_vr=found.pixel_vr.decode("ascii"),
     )
     rows, columns = values.whole("Rows") or 0, values.whole("Columns") or 0
     fault = _fault(rows, columns, encoding, found)

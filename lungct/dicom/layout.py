@@ -1,7 +1,8 @@
 """The first bytes of a file -> whether it is DICOM, where its data set begins, and how that is written.
 
 A file is recognised by the ``DICM`` mark after a preamble, or by a data set that begins at once (PS3.10 files without
-preamble or file meta exist in every archive). If file meta and bytes disagree about explicit VRs, the bytes are right.
+preamble or file meta exist in every archive). If file meta and bytes disagree about explicit VRs or byte order, the
+bytes are right.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from lungct.dicom import elements
 from lungct.dicom.elements import Source
 
+_LITTLE_GROUP_8, _BIG_GROUP_8 = b"\x08\0", b"\0\x08"  # how nearly every data set begins
 _META = frozenset({elements.TRANSFER_SYNTAX_UID, elements.MEDIA_STORAGE_SOP_CLASS_UID})
 
 
@@ -23,7 +25,7 @@ class Layout:
     start
         Where the data set begins, after preamble and file meta.
     transfer_syntax
-        UID, from the file meta or, without one, from the bytes.
+        UID: from the file meta, unless there is none or the bytes contradict it.
     explicit, big_endian
         Whether the data set has VRs, and its byte order.
     media_class
@@ -63,7 +65,7 @@ def find_layout(source: Source) -> Layout | None:
     transfer_syntax = media_class = ""
     if source.read(start, 2) == b"\2\0":
         # File meta is always explicit little endian (PS3.10 7.1), but a few writers make it implicit.
-        explicit = elements.is_vr(source.read(start + 4, 2))
+        explicit = elements.may_be_vr(source.read(start + 4, 2))
         meta = elements.walk(source, start, _META, explicit=explicit, stop=lambda tag: tag >> 16 != 2)
         values = meta.values
         transfer_syntax = _uid(values.get(elements.TRANSFER_SYNTAX_UID, b""))
@@ -72,13 +74,13 @@ def find_layout(source: Source) -> Layout | None:
     if transfer_syntax == elements.DEFLATED:
         return Layout(start, transfer_syntax, True, False, media_class, marked)
     first = source.read(start, 6)
-    big_endian = transfer_syntax == elements.EXPLICIT_BIG or first[:2] == b"\0\x08"
-    explicit = elements.is_vr(first[4:6])
-    if not transfer_syntax:
-        if big_endian:
-            transfer_syntax = elements.EXPLICIT_BIG
-        else:
-            transfer_syntax = elements.EXPLICIT_LITTLE if explicit else elements.IMPLICIT_LITTLE
+    explicit = elements.may_be_vr(first[4:6])
+    big_endian = first[:2] == _BIG_GROUP_8 or (
+        transfer_syntax == elements.EXPLICIT_BIG and first[:2] != _LITTLE_GROUP_8
+    )
+    if not transfer_syntax or transfer_syntax in elements.UNCOMPRESSED:
+        little_endian = elements.EXPLICIT_LITTLE if explicit else elements.IMPLICIT_LITTLE
+        transfer_syntax = elements.EXPLICIT_BIG if big_endian else little_endian
     return Layout(start, transfer_syntax, explicit, big_endian, media_class, marked)
 
 
@@ -86,9 +88,9 @@ def _plausible(head: bytes) -> bool:
     """Return whether a file may start with a data set: with group 2 or 8, then a VR or a short length."""
     if len(head) < 16:
         return False
-    if head[:2] in (b"\2\0", b"\x08\0"):
+    if head[:2] in (b"\2\0", _LITTLE_GROUP_8):
         element, length = int.from_bytes(head[2:4], "little"), int.from_bytes(head[4:8], "little")
-    elif head[:2] == b"\0\x08":
+    elif head[:2] == _BIG_GROUP_8:
         element, length = int.from_bytes(head[2:4], "big"), int.from_bytes(head[4:8], "big")
     else:
         return False

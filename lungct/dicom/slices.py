@@ -53,6 +53,8 @@ class Encoding:
         Where the data set begins, after the file meta: a deflated file is inflated from there.
     frames
         Number of frames in the file.
+    pixel_vr
+        VR of the pixel data; empty in an implicit data set.
 
     """
 
@@ -65,6 +67,7 @@ class Encoding:
     bits_stored: int
     high_bit: int
     signed: bool
+    pixel_vr: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,20 @@ class Slice:
     contrast_agent: str = ""
     words: Words = Words()
     fault: Fault | None = None
+
+    def rescale_fault(self) -> Fault | None:
+        """Return a fault if the values cannot be Hounsfield units: unsigned, and without a rescale.
+
+        RescaleSlope and RescaleIntercept are Type 1 in CT (PS3.3 C.8.2.1). Signed values without them are Hounsfield
+        units more often than not.
+        """
+        if self.rescaled or self.encoding.signed:
+            return None
+        return Fault(
+            "undecodable",
+            "an image has no RescaleSlope or RescaleIntercept, and its values are unsigned, so they are not Hounsfield "
+            "units",
+        )
 
     def __repr__(self) -> str:
         number = "" if self.instance_number is None else f"InstanceNumber {self.instance_number}, "

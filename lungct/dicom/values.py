@@ -87,11 +87,14 @@ class Values:
 
     def text(self, keyword: str) -> str:
         """Return text in ASCII."""
-        return self.raw(keyword).decode("ascii", "replace").strip(" \0\t\r\n")
+        raw = self.raw(keyword)
+        return raw.decode("ascii", "replace").strip(" \0\t\r\n") if raw else ""
 
     def localised(self, keyword: str) -> str:
         """Return text that may be in another character set than ASCII."""
         raw = self.raw(keyword)
+        if not raw:
+            return ""
         if raw.isascii() and b"\x1b" not in raw:
             return raw.decode("ascii").strip(" \0\t\r\n")
         return _decoded(raw, self.text("SpecificCharacterSet")).strip(" \0\t\r\n")
@@ -99,7 +102,7 @@ class Values:
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Return the texts of an element with several values, which backslashes separate."""
         text = self.text(keyword)
-        return tuple(part.strip(" \0") for part in text.split("\\")) if text else ()
+        return tuple([part.strip(" \0") for part in text.split("\\")]) if text else ()
 
     def whole(self, keyword: str) -> int | None:
         """Return a binary unsigned integer (US)."""

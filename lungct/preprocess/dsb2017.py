@@ -24,8 +24,7 @@ from lungct.preprocess.stack import TRIPLET_SIZE, Triplets
 if TYPE_CHECKING:
     from lungct.dicom import Series
 
-# A table of all grey values is cheaper than arithmetic on every pixel as long as it is no larger than a slice.
-_TABLE_LIMIT = 1 << 17
+_ALL_OF_16_BITS = 1 << 16
 
 
 def prepare(series: Series) -> Triplets:
@@ -88,12 +87,17 @@ def _grey(stored: NDArray[np.integer], slope: float, intercept: float) -> NDArra
     largest = float(_shifted(np.array([low, high], np.float64), slope, intercept).max())
     if largest == 0:
         return np.zeros(stored.shape, np.uint8)
-    if high - low >= _TABLE_LIMIT:
+    if high - low >= _ALL_OF_16_BITS:
         return _scaled(_shifted(stored.astype(np.float64), slope, intercept), largest)
     # Few distinct stored values: do the arithmetic once for each of them.
-    values = np.arange(low, high + 1, dtype=np.float64)
-    table = _scaled(_shifted(values, slope, intercept), largest)
-    return table[np.subtract(stored, low, dtype=np.intp)]
+    values = np.arange(low, high + 1)
+    grey = _scaled(_shifted(values.astype(np.float64), slope, intercept), largest)
+    if stored.dtype.itemsize != 2:
+        return grey[np.subtract(stored, low, dtype=np.intp)]
+    table = np.zeros(_ALL_OF_16_BITS, np.uint8)
+    table[values & (_ALL_OF_16_BITS - 1)] = grey  # two's complement: where a negative value is as an unsigned one
+    looked_up: NDArray[np.uint8] = cv2.LUT(stored.view(np.uint16), table)
+    return looked_up
 
 
 def _shifted(stored: NDArray[np.float64], slope: float, intercept: float) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from importlib import import_module
 from typing import BinaryIO
 
-from lungct.errors import SeriesError, StorageError, UsageError
+from lungct.errors import LungCTError, UsageError
 from lungct.sandbox.messages import Failure, Prepared, Ready, Request, answer_frame, frame, read_frame, write_frame
 
 _PR_SET_PDEATHSIG = 1
@@ -63,16 +63,17 @@ def _import_readers() -> str | None:
 def _answer(request: Request) -> Prepared | Failure:
     try:
         return _prepare(request)
-    except (SeriesError, StorageError) as error:
-        return Failure.of(error)
     except UsageError:
         # The patient existed when the extraction began.
         return Failure("StorageError", "the patient's files no longer exist")
+    except LungCTError as error:
+        return Failure.of(error)
     except MemoryError:
         limit = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
         return Failure("SeriesError", f"decoding the files needs more than {limit} MiB of memory", code="limits")
-    except ImportError as error:
-        return Failure("LungCTError", f"the decoding process cannot import a library ({error})")
+    except (ImportError, AttributeError) as error:
+        # A library is missing, or lacks what every version of it has: the installation is broken, not the file.
+        return Failure("LungCTError", f"the decoding process cannot use a library ({error})")
     except Exception as error:
         # A reader raised an error that it does not document, so nobody anticipated bytes like the patient's.
         if os.environ.get("LUNGCT_DEBUG"):

@@ -96,7 +96,7 @@ class Failure:
     code: str = ""
 
     @classmethod
-    def of(cls, error: SeriesError | StorageError) -> Failure:
+    def of(cls, error: LungCTError) -> Failure:
         """Return an exception as a message."""
         return cls(type(error).__name__, error.message, error.fix, getattr(error, "code", ""))
 
