@@ -55,7 +55,7 @@ def named_data_file(header: bytes) -> str | None:
     >>> named_data_file(b"NRRD0004\\ndata file: ../other/scan.raw\\n")
     """
     found = _DATA_FILE.search(header)
-    return None if found is None else plain_name(os.fsdecode(found[1]).strip())
+    return None if found is None else plain_name(os.fsdecode(found[1]))
 
 
 def plain_name(name: str) -> str | None:
@@ -66,7 +66,7 @@ def plain_name(name: str) -> str | None:
     >>> [plain_name(name) for name in ("/etc/passwd", "../scan.raw", "C:\\\\scan.raw", "slice%03d.raw 1 9 1", "LIST")]
     [None, None, None, None, None]
     """
-    name = name.removeprefix("./")
-    if name in ("", ".", "..") or name.split()[0].upper() == "LIST" or any(c in name for c in "/\\%\0"):
+    name = name.strip().removeprefix("./")
+    if name in ("", ".", "..") or name.partition(" ")[0].upper() == "LIST" or any(c in name for c in "/\\%\0"):
         return None
     return name

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from lungct.dicom.headers import MAX_FRAMES, MAX_SLICE_PIXELS
 from lungct.errors import SeriesError
 
+GZIP = b"\x1f\x8b"
+"""The first bytes of a gzip stream."""
 MAX_VOXELS = 1 << 29
 """Voxels of one volume: 512 x 512 x 2048."""
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from lungct.dicom import elements
 from lungct.dicom.discovery import open_file
-from lungct.dicom.volumes.header import RAS_TO_LPS, VolumeHeader, VoxelData, three_sizes, undecodable, unplaced
-from lungct.dicom.volumes.placement import check_right_angles, patient_axes
+from lungct.dicom.volumes.header import GZIP, RAS_TO_LPS, VolumeHeader, VoxelData, three_sizes, undecodable, unplaced
+from lungct.dicom.volumes.placement import check_right_angles
 
 ByteOrder = Literal["<", ">"]
-GZIP = b"\x1f\x8b"
 
 _FIELDS = (
     *("sizeof_hdr", "dim", "datatype", "pixdim", "vox_offset", "scl_slope", "scl_inter", "xyzt_units"),
@@ -56,7 +55,11 @@ _OTHER_VOXELS = {
 }
 _MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """A unit of length in mm, by its code; files that name none mean millimetres."""
+_ROUNDING = 1e-7
 _SAME_LENGTH = 0.01
+_SAME_DIRECTION = math.cos(
+    math.radians(30)
+)  # a rotation to a template is less; an axis that is reversed or another, more
 
 
 def read_header(path: str) -> VolumeHeader:
@@ -181,9 +184,11 @@ def _rotation(fields: Any) -> NDArray[np.float64]:
     square = b * b + c * c + d * d
     if not square < 1.01:
         raise unplaced("the volume's qform is not a rotation")
-    length = max(math.sqrt(square), 1.0)  # no more than rounding
-    b, c, d = b / length, c / length, d / length
-    a = math.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
+    if 1.0 - square < _ROUNDING:  # half a turn
+        a, length = 0.0, math.sqrt(square)
+        b, c, d = b / length, c / length, d / length
+    else:
+        a = math.sqrt(1.0 - square)
     rotation = np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
@@ -209,5 +214,5 @@ def _check_agreement(axes: NDArray[np.float64], fields: Any, *, qform: bool) -> 
             f"{' x '.join(f'{length:.4g}' for length in lengths)} by the sform, "
             f"{' x '.join(f'{length:.4g}' for length in stated)} by pixdim"
         )
-    if qform and patient_axes(axes) != patient_axes(_rotation(fields)):
+    if qform and ((axes / lengths) * _rotation(fields)).sum(axis=0).min() < _SAME_DIRECTION:
         raise unplaced("the volume's header contradicts itself: sform and qform turn its axes differently")

@@ -125,7 +125,7 @@ def _data(fields: Mapping[str, str], path: str, end: int | None) -> VoxelData:
     encoding = _needed(fields, "encoding").lower()
     if encoding not in _RAW + _GZIP:
         raise undecodable(
-            "the volume's voxels are neither raw nor compressed with gzip, but in an encoding unknown here"
+            "the volume's voxels are neither raw nor compressed with gzip, but in an encoding that is not read"
         )
     skip = whole_numbers(fields.get("byte skip") or "0", "byte skip")[0]
     if fields.get("line skip", "0") != "0" or skip < -1 or (skip == -1 and encoding in _GZIP):

@@ -132,10 +132,11 @@ def check_right_angles(axes: NDArray[np.float64]) -> float:
 
 
 def patient_axes(axes: NDArray[np.float64]) -> PatientAxes:
-    """Return which stored axis runs along each of the patient's, given the stored axes as columns.
+    """Return which stored axis runs along each of the patient's, given the stored axes as columns of any length.
 
     The stored axis that is nearest to z is the slices'; columns and rows are the other two, as they fit best.
     """
+    axes = axes / np.linalg.norm(axes, axis=0)
     slices = int(np.abs(axes[2]).argmax())
     one, other = (number for number in range(3) if number != slices)
     if abs(axes[0, one]) + abs(axes[1, other]) < abs(axes[0, other]) + abs(axes[1, one]):

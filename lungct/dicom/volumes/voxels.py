@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lungct.dicom import elements
 from lungct.dicom.discovery import open_file
-from lungct.dicom.volumes.header import VolumeHeader, VoxelData, undecodable
+from lungct.dicom.volumes.header import GZIP, VolumeHeader, VoxelData, undecodable
 from lungct.errors import StorageError
 from lungct.storage import storage_faults
 
@@ -250,7 +250,7 @@ class _Inflater:
             self._input = elements.read_fully(self._fd, self._at, _PIECE_BYTES)
             self._at += len(self._input)
         if self._engine.eof:
-            if not self._input.startswith(b"\x1f\x8b"):
+            if not self._input.startswith(GZIP):
                 return None
             self._engine = zlib.decompressobj(_GZIP_OR_ZLIB)
         was_last = not self._input
