@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lungct.arguments import counted
 from lungct.dicom.headers import MAX_FRAMES, MAX_SLICE_PIXELS
 from lungct.errors import SeriesError
 
@@ -82,8 +83,10 @@ def three_sizes(sizes: Sequence[int]) -> tuple[int, int, int]:
         ``undecodable``, if it is not one volume; ``limits``, if it has more than `MAX_VOXELS`.
 
     """
-    if len(sizes) < 3 or min(sizes) < 1:
-        raise undecodable(f"the volume file has {len(sizes)} axes or an empty one, so it is not a volume")
+    if len(sizes) < 3:
+        raise undecodable(f"the volume file has {counted(len(sizes), 'axis', 'axes')}, and a volume has three")
+    if min(sizes) < 1:
+        raise undecodable("the volume's header is damaged: an axis has no voxels")
     volumes = math.prod(sizes[3:])
     if volumes > 1:
         raise undecodable(f"the volume file has {volumes} volumes, and a scan is one")

@@ -129,8 +129,10 @@ def _byte_order(first: bytes, size: int) -> ByteOrder | None:
 def _check_magic(magic: bytes) -> None:
     if magic.startswith(b"ni"):
         raise undecodable("the NIfTI header has its voxels in another file (.img): convert it to one file")
-    if not magic.startswith(b"n+"):
+    if not magic.strip(b"\0"):
         raise undecodable("the file is Analyze 7.5, which does not say where left and right are: convert it to NIfTI")
+    if not magic.startswith(b"n+"):
+        raise undecodable("the volume's header is damaged: it has the size of a NIfTI header but not the mark of one")
 
 
 def _sizes(fields: Any) -> tuple[int, int, int]:

@@ -76,9 +76,10 @@ def read_volume_file(path: str) -> Volume:
 
     """
     read_header = next(reader for endings, reader in _READERS.items() if path.lower().endswith(endings))
-    header = read_header(path)
-    check_length(header)
-    placement = place(header)
+    with np.errstate(all="ignore"):  # numbers that are absurd are refused, and NumPy need not warn of them
+        header = read_header(path)
+        check_length(header)
+        placement = place(header)
     slices, rows, columns = placement.sizes
     if rows * columns > MAX_SLICE_PIXELS or slices > MAX_FRAMES:
         raise too_large(header.sizes)
