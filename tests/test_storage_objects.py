@@ -336,13 +336,25 @@ def test_directory_markers_are_not_files(s3: dict[str, str]) -> None:
             assert list(Path(copy).iterdir()) == []
 
 
-def test_a_volume_comes_with_its_voxels_and_no_others(bucket: ObjectPath) -> None:
-    for name in ("1.3.6.1.mhd", "1.3.6.1.raw", "1.3.6.12.mhd", "1.3.6.12.raw", "1.3.7.nii.gz"):
-        (bucket / name).write_bytes(b"x")
-    for name, count in (("1.3.6.1.mhd", 2), ("1.3.7.nii.gz", 1)):
+def test_a_volume_comes_with_the_file_that_its_header_names_and_no_other(bucket: ObjectPath) -> None:
+    for name in ("1.3.6.1.raw", "1.3.6.1.txt", "1.3.6.12.raw", "other.raw", "1.3.7.nii.gz", "x/outside.raw"):
+        (bucket / name).write_bytes(b"ElementDataFile = other.raw\n")
+    headers = {
+        "1.3.6.1.mhd": (b"NDims = 3\nElementDataFile = 1.3.6.1.raw\n", ["1.3.6.1.raw"]),
+        "2.mhd": (b"NDims = 3\r\nElementDataFile = other.raw\r\n", ["other.raw"]),
+        "3.nhdr": (b"NRRD0004\ndata file: ./other.raw\n", ["other.raw"]),
+        "4.mhd": (b"ElementDataFile = x/outside.raw\n", []),
+        "5.mhd": (b"ElementDataFile = missing.raw\n", []),
+        "6.mha": (b"ElementDataFile = LOCAL\n", []),
+        "7.nrrd": (b"NRRD0004\ndata file:=other.raw\n\n", []),
+        "8.mhd": (b"", []),
+        "1.3.7.nii.gz": (b"ElementDataFile = other.raw\n", []),
+    }
+    for name, (content, beside) in headers.items():
+        (bucket / name).write_bytes(content)
         with local_copy(f"{bucket}/{name}") as copy:
             assert isinstance(copy, str)
-            assert len(list(Path(copy).parent.iterdir())) == count
+            assert sorted(path.name for path in Path(copy).parent.iterdir()) == sorted([name, *beside])
 
 
 def test_a_bucket_may_be_a_patient() -> None:

@@ -24,7 +24,7 @@
     assembling.py   what was found -> the chosen series, checked and in order
     notes.py        what a careful reader should know about a scan, a code each
     options.py      what a person says about which series is the scan
-    volumes.py      NIfTI, NRRD and MetaImage files as slices (optional extra)
+    volumes/        NIfTI, NRRD and MetaImage files as slices
     reading.py      `read_series`: all of the above
 
 The rules in words, and every error code with what to do about it, are in ``docs/intake.md``. The functions exported

@@ -1,7 +1,7 @@
 """A patient's files -> one ordered `Series`: `read_series`, `series_choices`.
 
-Headers are read first (``surveying.py``), then the series is chosen and checked (``assembling.py``); a volume file is
-read as it is (``volumes.py``). Images of two persons are never mixed.
+Headers are read first (``surveying.py``), then the series is chosen and checked (``assembling.py``). A patient without
+DICOM may have a volume file instead (``volumes``). Images of two persons are never mixed.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 
-from lungct.dicom import discovery, volumes
+from lungct.dicom import discovery, notes
 from lungct.dicom.assembling import assemble
 from lungct.dicom.discovery import FileListing
 from lungct.dicom.options import NO_OPTIONS, SeriesOptions
 from lungct.dicom.scan import Scan
 from lungct.dicom.selection import in_order_of_choice
 from lungct.dicom.series import Series
-from lungct.dicom.surveying import check_survey, survey
+from lungct.dicom.surveying import Survey, check_survey, survey
+from lungct.dicom.volumes import PickedVolume, matching_volume, read_volume_file, set_apart, topmost_volume
 from lungct.errors import SeriesError
 from lungct.storage import fetch_copy, is_remote
 
@@ -96,12 +97,10 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
         If a file cannot be read.
 
     """
-    listing = _listing(location)
-    volume = volumes.only_volume(listing.files)
-    if volume is not None:
-        yield read_volume(volume)
+    found = survey_or_volume(location, _listing(location), options)
+    if isinstance(found, PickedVolume):
+        yield read_volume(found)
         return
-    found = survey(listing)
     check_survey(found)
     first, *others = in_order_of_choice(found.candidates, options)
     yield assemble(found, first.candidate, first.reason)
@@ -113,31 +112,69 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
         yield series
 
 
+def survey_or_volume(
+    location: str | Sequence[str], listing: FileListing, options: SeriesOptions = NO_OPTIONS
+) -> Survey | PickedVolume:
+    """Find out whether a patient's scan is a volume file, and otherwise what the other files are.
+
+    A volume is the scan if a person picks it, or if there is no DICOM file.
+
+    Parameters
+    ----------
+    location, options
+        As for `series_choices`.
+    listing
+        The files there.
+
+    Raises
+    ------
+    SeriesError
+        ``volumes``, if the scan is one of several volume files, or `options.volume` does not pick one; and what
+        `lungct.dicom.surveying.survey` raises.
+    StorageError
+        If a file cannot be read.
+
+    """
+    volumes, others = set_apart(listing)
+    if not volumes or not isinstance(location, str):
+        return survey(listing)
+    if listing.files == (location,):
+        return PickedVolume(location)
+    picked = matching_volume(volumes, location, options.volume)
+    if picked is not None:
+        return picked
+    found = survey(others)
+    return found if found.dicom else topmost_volume(volumes, options.volume)
+
+
 def _listing(location: str | Sequence[str]) -> FileListing:
     if isinstance(location, str):
         return discovery.find_files(location)
     return FileListing(tuple(sorted(location)), {})
 
 
-def read_volume(path: str) -> Series:
+def read_volume(picked: PickedVolume) -> Series:
     """Read a volume file as a series, from the feet to the head.
 
     Raises
     ------
     SeriesError
-        ``undecodable``, ``geometry`` or ``limits``, as for `lungct.dicom.volumes.read`.
-    UsageError
-        If the optional extra ``lungct[volumes]`` is not installed.
+        ``undecodable``, ``geometry`` or ``limits``, as for `lungct.dicom.volumes.read_volume_file`.
     StorageError
         If the file cannot be read.
 
     """
-    volume = volumes.read(path)
-    slices, rows, columns = volume.shape
+    volume = read_volume_file(picked.path)
+    slices, rows, columns = volume.placement.sizes
     return Series(
         slices=volume.slices,
         rows=rows,
         columns=columns,
-        scan=Scan(slices=slices, spacing_mm=volume.spacing_mm, series_reason="a volume file"),
+        scan=Scan(
+            slices=slices,
+            spacing_mm=volume.placement.spacing_mm,
+            series_reason=picked.reason,
+            notes=(notes.note(notes.SHEARED),) if volume.placement.sheared else (),
+        ),
         pixels=volume,
     )

@@ -17,7 +17,6 @@ from lungct.dicom.headers import read_header
 from lungct.dicom.persons import persons_by_identity
 from lungct.dicom.slices import Header, Kind
 from lungct.errors import SeriesError
-from lungct.storage.volumefiles import is_volume
 
 MAX_IMAGES = discovery.MAX_FILES
 """CT images of one patient, in all series."""
@@ -30,8 +29,8 @@ class Survey:
 
     Attributes
     ----------
-    files, volumes
-        Number of files that were opened, and of those with a volume's name.
+    files
+        Number of files that were opened.
     passed_over
         Number of files of each kind that are not CT images, or were not opened.
     persons
@@ -46,12 +45,16 @@ class Survey:
     """
 
     files: int
-    volumes: int
     passed_over: dict[str, int]
     persons: int
     candidates: tuple[Candidate, ...]
     damaged: tuple[DamagedFile, ...]
     others: tuple[str, ...]
+
+    @property
+    def dicom(self) -> int:
+        """Number of DICOM files, whole or damaged."""
+        return self.files - self.passed_over.get(NOT_DICOM, 0)
 
 
 def survey(listing: discovery.FileListing) -> Survey:
@@ -80,7 +83,6 @@ def survey(listing: discovery.FileListing) -> Survey:
             passed[header.kind.value] += 1
     return Survey(
         files=len(listing.files),
-        volumes=sum(is_volume(file) for file in listing.files),
         passed_over=dict(sorted(passed.items())),
         persons=len(set(persons_by_identity(header.person.identity for header in headers).values())),
         candidates=candidates(image for header in headers for image in header.slices),
@@ -100,7 +102,6 @@ def check_survey(found: Survey) -> None:
         ``empty``, ``several_persons``, ``no_images``, ``undecodable`` or ``no_ct``.
 
     """
-    dicom = found.files - found.passed_over.get(NOT_DICOM, 0)
     kinds = _kinds_text(found.passed_over)
     if found.files == 0:
         raise SeriesError(f"there are no files (only {kinds})" if kinds else "there are no files", code="empty")
@@ -110,11 +111,11 @@ def check_survey(found: Survey) -> None:
             code="several_persons",
             fix="group the files by PatientID (--by-patient-id), or move each person's files into a separate directory",
         )
-    if dicom == 0:
+    if found.dicom == 0:
         raise _no_dicom(found)
     if found.candidates:
         return
-    among = f"among {counted(dicom, 'DICOM file', 'DICOM files')}"
+    among = f"among {counted(found.dicom, 'DICOM file', 'DICOM files')}"
     if found.damaged:
         damaged = f"{len(found.damaged)} damaged or without pixels"
         raise SeriesError(f"no usable CT images {among} ({damaged})", code="undecodable")
@@ -123,8 +124,6 @@ def check_survey(found: Survey) -> None:
 
 def _no_dicom(found: Survey) -> SeriesError:
     text = "the only file is not DICOM" if found.files == 1 else f"none of the {found.files} files is DICOM"
-    if found.volumes:
-        text += f"; {counted(found.volumes, 'is a volume', 'are volumes')}, which must be a patient each"
     packed = sum(is_packed(path) for path in found.others)
     if packed:
         text += f"; {packed} compressed by gzip, zip or the like"

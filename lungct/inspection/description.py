@@ -13,15 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from lungct.arguments import counted
-from lungct.dicom import discovery, volumes
+from lungct.dicom import discovery
 from lungct.dicom.assembling import assemble
 from lungct.dicom.candidates import Candidate
 from lungct.dicom.geometry import LARGEST_GAP_MM, normal
 from lungct.dicom.options import NO_OPTIONS
-from lungct.dicom.reading import read_volume
+from lungct.dicom.reading import read_volume, survey_or_volume
 from lungct.dicom.selection import in_order_of_choice, ranked
 from lungct.dicom.series import Series
-from lungct.dicom.surveying import check_survey, survey
+from lungct.dicom.surveying import check_survey
+from lungct.dicom.volumes import PickedVolume
 from lungct.errors import SeriesError
 
 
@@ -105,11 +106,10 @@ def describe(patient_dir: str | os.PathLike[str]) -> Description:
     try:
         listing = discovery.find_files(patient_dir)
         files, passed_over = len(listing.files), listing.passed_over
-        volume = volumes.only_volume(listing.files)
-        if volume is not None:
-            chosen = read_volume(volume)
+        surveyed = survey_or_volume(os.fspath(patient_dir), listing)
+        if isinstance(surveyed, PickedVolume):
+            chosen = read_volume(surveyed)
         else:
-            surveyed = survey(listing)
             passed_over = surveyed.passed_over
             found = tuple(_described(candidate) for candidate in ranked(surveyed.candidates))
             check_survey(surveyed)

@@ -7,7 +7,7 @@
     objects.py      objects used like files: one put or one copy within the store makes a file
     ownership/      the right to change one table: a lock on a disk, a record with a heartbeat in a store
     fetching.py     a patient's objects -> files on this machine's disk, fetched by many requests at once
-    volumefiles.py  which files are volumes, by the endings of their names
+    volumefiles.py  which files are volumes, and which have the voxels of one
 
 Everything written through this package appears in one step or not at all. What does not exist is a
 `FileNotFoundError`. Every other failure of storage is a `lungct.errors.StorageError`, which names the place and never a

@@ -20,7 +20,7 @@ from lungct.errors import LungCTError, SeriesError, StorageError
 from lungct.storage.client import SCHEMES, StoreError
 from lungct.storage.local import storage_faults
 from lungct.storage.objects import ObjectPath
-from lungct.storage.volumefiles import is_header
+from lungct.storage.volumefiles import MAX_HEADER_BYTES, has_text_header, named_data_file
 
 # At 50 ms a request, 150 slices of half a megabyte take a quarter of a second.
 REQUESTS = 32
@@ -144,12 +144,14 @@ def _fetch(location: Location, directory: Path) -> str | list[str]:
 
 
 def _fetch_volume(place: ObjectPath, directory: Path) -> str:
-    """Fetch one volume file; if it is only a header, also the files of the same name beside it."""
-    files = [place]
-    if is_header(place.name):
-        stem = place.name.rpartition(".")[0]
-        files = [o for o in place.parent.entries()[1] if o.name.startswith(f"{stem}.")]
-    _download([(o, o.size()) for o in files], [o.name for o in files], directory)
+    """Fetch one volume file, and the file of its voxels if its header names one beside it."""
+    files = [(place, place.size())]
+    if has_text_header(place.name):
+        header = place.read_range(0, min(files[0][1], MAX_HEADER_BYTES)) if files[0][1] else b""
+        name = named_data_file(header)
+        if name is not None and (place.parent / name).is_file():
+            files.append((place.parent / name, (place.parent / name).size()))
+    _download(files, [o.name for o, _ in files], directory)
     return os.fspath(directory / place.name)
 
 
