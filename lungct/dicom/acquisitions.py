@@ -195,7 +195,8 @@ def _parts(images: Sequence[Slice], separator: Separator) -> list[Part]:
         return []
     positions = [image.position_mm for image in images]
     within, at = same_place_mm(positions), places(positions)
-    parts = [Part(tuple(group), within, usual_distance(at)) for group in groups]
+    usual = usual_distance(at)
+    parts = [Part(tuple(group), within, usual) for group in groups]
     parts.sort(key=lambda part: part.precedence)
     return [] if _fill_each_other(parts, at) else parts
 
