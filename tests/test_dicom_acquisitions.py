@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from random import Random
 from time import process_time
@@ -210,8 +210,8 @@ def test_the_smaller_of_two_parts_gives_up_the_overlap(
     found = positions(candidate)
     assert found[0] == 0
     assert found[-1] == parts[1][-1]
-    distances = [b - a for a, b in zip(found, found[1:], strict=False)]
-    assert 1.2 <= min(distances)
+    distances = [b - a for a, b in pairwise(found)]
+    assert min(distances) >= 1.2
     assert max(distances) <= 3.75
 
 
@@ -240,10 +240,9 @@ def test_a_station_may_fill_the_hole_between_two_others() -> None:
 
 
 def test_of_equal_parts_the_later_gives_up_the_overlap() -> None:
-    early, late = {"acquisition_time": "0900"}, {"acquisition_time": "1000"}
-    for below, above in ((early, late), (late, early)):
-        slices = images(along(14), acquisition_number=2, **below)
-        slices += images(along(14, start=26.25), acquisition_number=1, **above)
+    for below, above in (("0900", "1000"), ("1000", "0900")):
+        slices = images(along(14), acquisition_number=2, acquisition_time=below)
+        slices += images(along(14, start=26.25), acquisition_number=1, acquisition_time=above)
         candidate = only(slices)
         assert sum(image.acquisition_time == "0900" for image in candidate.slices) == 14
         assert candidate.notes == ("joined_passes=2",)

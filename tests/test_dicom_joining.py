@@ -101,6 +101,14 @@ def test_neighbouring_series_are_joined(pieces: int, missing: int, frame_of_refe
     assert sizes(slices) == [(12 * pieces, (f"joined_series={pieces}",))]
 
 
+@pytest.mark.parametrize("rest", [1, 2, 3])
+def test_the_last_few_slices_may_be_a_series_of_their_own(rest: int) -> None:
+    lower = images(along(rest, start=-2.5 * rest), series_uid="1.2")
+    upper = images(along(rest, start=60.0), series_uid="1.3")
+    assert sizes(lower + images(along(24)) + upper) == [(24 + 2 * rest, ("joined_series=3",))]
+    assert len(sizes(images(along(24)) + images([63.0], series_uid="1.2"))) == 2
+
+
 @pytest.mark.parametrize("other", [
     {"words": ABDOMEN},
     {"kernel": "B70f"},
@@ -117,7 +125,7 @@ def test_neighbouring_series_are_joined(pieces: int, missing: int, frame_of_refe
     {"orientation": (0.9998, 0.02, 0.0, -0.02, 0.9998, 0.0)},
 ])  # fmt: skip
 def test_neighbouring_series_that_differ_are_two_scans(other: dict[str, Any]) -> None:
-    known = {"words": CHEST, "frame_of_reference_uid": "5.1", "slice_thickness_mm": 2.5}
+    known: dict[str, Any] = {"words": CHEST, "frame_of_reference_uid": "5.1", "slice_thickness_mm": 2.5}
     slices = images(along(24), **known) + images(along(24, start=60.0), **known | {"series_uid": "1.2"} | other)
     assert sorted(sizes(slices)) == [(24, ())] * 2
 

@@ -312,6 +312,8 @@ def _without_tracking(images: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], lis
     scan, tracking = images, list[Stack]()
     for separator in _PROPERTIES:
         groups = separator(scan)
+        if len(groups) < 2:
+            continue
         still = [image for group in groups if _stands_still(group) for image in group]
         rest = [image for group in groups if not _stands_still(group) for image in group]
         if _stands_still(still) and len(Stack(tuple(rest)).at) >= _FEWEST_PLACES:
@@ -321,8 +323,8 @@ def _without_tracking(images: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], lis
 
 
 def _stands_still(images: Sequence[Slice]) -> bool:
-    found = {(image.sop_instance_uid or image.path, image.frame) for image in images}
     at = places([image.position_mm for image in images])
+    found = {(image.sop_instance_uid or image.path, image.frame) for image in images}
     return len(at) <= 2 and len(found) >= max(PASS, 2 * len(at))
 
 

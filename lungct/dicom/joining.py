@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -25,20 +25,22 @@ SCATTERED = 3
 """Series of up to so many images may be one series with a SeriesInstanceUID for each image."""
 _FEWEST = 4
 _MOST = 0.75
+"""Of the distances between scattered images so many must be those of slices."""
 _NEIGHBOURS = 2.5
-"""Stacks are neighbours if they are at most so many slice distances apart: one slice may be missing between them."""
+"""Pieces are neighbours if they are at most so many slice distances apart: one slice may be missing between them."""
 _SAME_DISTANCE = 0.05
+"""Slice distances that differ by less, relative to each other, are one."""
 _ALIGNED_MM = 5.0
 """How far the first slice of a stack may lie from where the stack before it points to."""
 
 
-def join_scattered(series: Iterable[Stack]) -> list[Stack]:
+def join_scattered(series: Sequence[Stack]) -> list[Stack]:
     """Join series of one to `SCATTERED` images each that together are one stack of slices."""
     whole: list[Stack] = []
     scattered: dict[Hashable, list[list[Stack]]] = {}
     studies = Counter(image.study_uid for one in series for image in one.images)
     for one in series:
-        if len(one.at) and len(one.images) <= SCATTERED:
+        if len(one.images) <= SCATTERED and one.at:
             _put(one, scattered.setdefault(_said(one, studies), []))
         else:
             whole.append(one)
@@ -122,12 +124,14 @@ class _Piece:
         )
 
 
-def join_series(stacks: Iterable[Stack]) -> list[Stack]:
+def join_series(stacks: Sequence[Stack]) -> list[Stack]:
     """Join stacks of different series that are pieces of one scan."""
+    if len(stacks) < 2:
+        return list(stacks)
     alone: list[Stack] = []
     pieces: dict[Hashable, list[_Piece]] = {}
     for stack in stacks:
-        if len(stack.at) >= SCATTERED and not any(math.isnan(image.position_mm) for image in stack.images):
+        if not any(math.isnan(image.position_mm) for image in stack.images):
             piece = _Piece(stack)
             pieces.setdefault(piece.said, []).append(piece)
         else:
@@ -161,25 +165,30 @@ def _joined(chain: list[_Piece]) -> Stack:
 
 def _follows(piece: _Piece, other: _Piece) -> bool:
     """Return whether another series goes on where a piece ends, towards the head."""
+    longer, shorter = sorted((piece, other), key=lambda one: -len(one.stack.at))
+    usual = longer.distance_mm
     gap = other.first.position_mm - piece.last.position_mm
-    usual = piece.distance_mm
+    between = shorter.distance_mm or gap  # of a single slice, its distance to the other series must be the usual one
     return (
         NEAR * usual <= gap <= _NEIGHBOURS * usual
-        and abs(usual - other.distance_mm) <= _SAME_DISTANCE * usual
+        and abs(usual - between) <= _SAME_DISTANCE * usual
         and _same_geometry(piece.stack, other.stack)
         and piece.series_uids.isdisjoint(other.series_uids)
-        and _aside_mm(piece, other) <= _ALIGNED_MM
+        and _aside_mm(longer, piece.last, other.first) <= _ALIGNED_MM
     )
 
 
-def _aside_mm(piece: _Piece, other: _Piece) -> float:
-    """Return how far another piece's first slice lies from where a piece points to."""
-    first, last, found = piece.first, piece.last, other.first
-    if first.image_position is None or last.image_position is None or found.image_position is None:
+def _aside_mm(longer: _Piece, last: Slice, following: Slice) -> float:
+    """Return how far a slice lies from where a piece's slices would lead from the last one to it."""
+    lowest, highest = longer.first, longer.last
+    ends = [image.image_position for image in (lowest, highest, last, following)]
+    rise = highest.position_mm - lowest.position_mm
+    if rise == 0 or None in ends:
         return math.inf
-    onward = (found.position_mm - last.position_mm) / (last.position_mm - first.position_mm)
-    goal = [b + onward * (b - a) for a, b in zip(first.image_position, last.image_position, strict=True)]
-    return math.dist(goal, found.image_position)
+    onward = (following.position_mm - last.position_mm) / rise
+    low, high, begin, end = (end or () for end in ends)
+    goal = [z + onward * (b - a) for a, b, z in zip(low, high, begin, strict=True)]
+    return math.dist(goal, end)
 
 
 def _only(values: set[str]) -> str | None:
