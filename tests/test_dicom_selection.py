@@ -21,8 +21,8 @@ from support import ct_files as make
 from lungct.dicom import SeriesOptions, read_series
 from lungct.dicom.anatomy import Region, region_of
 from lungct.dicom.candidates import Candidate
-from lungct.dicom.candidates import candidates as candidates_of
 from lungct.dicom.contrast import with_contrast
+from lungct.dicom.grouping import candidates as candidates_of
 from lungct.dicom.headers import read_header
 from lungct.dicom.kernels import BETWEEN, SHARP, SOFT, kernel_rank
 from lungct.dicom.options import NO_OPTIONS

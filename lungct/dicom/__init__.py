@@ -13,11 +13,16 @@
     decoding.py     a slice's bytes -> stored values
     scan.py         `Scan`: what is known of a scan besides its pixels
     series.py       `Series`: ordered slices, and their pixels on request
-    candidates.py   all CT images -> candidates: one reconstruction each
     phrases.py      free text -> its words
     anatomy.py      what the texts of a file say about the part of the body
     spectral.py     plain Hounsfield units, a virtual image, or a map of something else
     contrast.py     with or without a contrast agent
+    candidates.py   `Candidate`: what may be the scan
+    places.py       which images lie at one place, and what images cover along the body
+    stacks.py       a series -> stacks of one orientation and one size
+    acquisitions.py a stack -> its passes apart, its stations together
+    joining.py      several series that are one scan -> one
+    grouping.py     all CT images -> candidates: one reconstruction each
     kernels.py      how sharp a reconstruction kernel is
     selection.py    candidates -> the series that is the scan, and why
     surveying.py    all of a patient's files -> the CT series, damaged files and persons in them

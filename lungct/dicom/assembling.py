@@ -19,13 +19,13 @@ from lungct.dicom.candidates import Candidate, most_common
 from lungct.dicom.damage import check_missing, find_missing
 from lungct.dicom.geometry import (
     LARGEST_JUMP_MM,
-    SAME_POSITION_MM,
     gap_mm,
     is_uneven,
     sideways_jump_mm,
     slice_spacing,
 )
 from lungct.dicom.notes import code_of, in_order, note
+from lungct.dicom.places import by_place
 from lungct.dicom.scan import Scan
 from lungct.dicom.selection import choice_notes
 from lungct.dicom.series import DicomPixels, Series, instance_order, position_order
@@ -154,7 +154,7 @@ def _one_image_per_position(slices: Sequence[Slice]) -> tuple[Slice, ...]:
     """Return one image per position; raise SeriesError if images at one position differ in any pixel."""
     kept: list[Slice] = []
     conflicts = 0
-    for group in _by_place(slices):
+    for group in by_place(slices):
         first, *others = sorted(group, key=instance_order)
         kept.append(first)
         conflicts += not all(_is_copy_of(first, image) for image in others)
@@ -169,26 +169,6 @@ def _one_image_per_position(slices: Sequence[Slice]) -> tuple[Slice, ...]:
 def _is_copy_of(first: Slice, image: Slice) -> bool:
     pixels = DicomPixels()
     return np.array_equal(pixels.hu(first), pixels.hu(image))
-
-
-def _by_place(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Group slices by position; those without one by SOPInstanceUID, if they have that."""
-    groups: list[list[Slice]] = []
-    last = math.nan
-    for image in sorted((image for image in slices if not math.isnan(image.position_mm)), key=position_order):
-        if image.position_mm - last < SAME_POSITION_MM:
-            groups[-1].append(image)
-        else:
-            groups.append([image])
-            last = image.position_mm
-    by_uid: dict[tuple[str, int], list[Slice]] = {}
-    for image in slices:
-        if math.isnan(image.position_mm):
-            if image.sop_instance_uid:
-                by_uid.setdefault((image.sop_instance_uid, image.frame), []).append(image)
-            else:
-                groups.append([image])
-    return groups + list(by_uid.values())
 
 
 def _in_order(slices: tuple[Slice, ...]) -> tuple[Slice, ...]:

@@ -1,9 +1,4 @@
-"""All CT images of a patient -> candidates: what a radiographer would call one reconstruction each.
-
-Images are grouped by SeriesInstanceUID (or, if it is empty, by StudyInstanceUID), then by orientation, and if positions
-still repeat, by the first of AcquisitionNumber, ConvolutionKernel, ImageType and SliceThickness that separates the
-repeats completely.
-"""
+"""`Candidate`: what a radiographer would call one reconstruction, among which the scan is chosen."""
 
 from __future__ import annotations
 
@@ -18,7 +13,7 @@ from typing import Any, TypeVar
 
 from lungct.dicom.anatomy import Region, region_of
 from lungct.dicom.contrast import with_contrast
-from lungct.dicom.geometry import SAME_POSITION_MM, Orientation, count_distinct, plane_name, same_orientation
+from lungct.dicom.geometry import Orientation, count_distinct, places, plane_name
 from lungct.dicom.slices import Slice
 from lungct.dicom.spectral import Product, product
 
@@ -59,7 +54,7 @@ class Candidate:
 
     @cached_property
     def distinct(self) -> int:
-        """Number of distinct positions; each slice without one counts."""
+        """Number of distinct places; each slice without a position counts."""
         return count_distinct([image.position_mm for image in self.slices])
 
     @property
@@ -90,17 +85,13 @@ class Candidate:
 
     @property
     def series_uid(self) -> str:
-        """SeriesInstanceUID, which must never appear in a text."""
-        return self.slices[0].series_uid
+        """SeriesInstanceUID, the first of several, which must never appear in a text."""
+        return min(self.series_uids)
 
     @cached_property
     def positions_mm(self) -> tuple[float, ...]:
         """The distinct known positions, from the feet to the head."""
-        distinct: list[float] = []
-        for position in sorted(p.position_mm for p in self.slices if not math.isnan(p.position_mm)):
-            if not distinct or position - distinct[-1] >= SAME_POSITION_MM:
-                distinct.append(position)
-        return tuple(distinct)
+        return tuple(places([image.position_mm for image in self.slices]))
 
     @cached_property
     def spacing_mm(self) -> float:
@@ -135,19 +126,10 @@ class Candidate:
         """Date and time of the study of most files, as digits; empty if unknown. It must never appear in a text."""
         return majority("".join(filter(str.isdigit, p.study_time)) for p in self.slices)
 
-
-def candidates(slices: Iterable[Slice]) -> tuple[Candidate, ...]:
-    """Group CT images into candidates."""
-    by_series: dict[tuple[str, str], list[Slice]] = {}
-    for image in slices:
-        key = (image.series_uid, "" if image.series_uid else image.study_uid)
-        by_series.setdefault(key, []).append(image)
-    found: list[Candidate] = []
-    for key in sorted(by_series):
-        members = sorted(by_series[key], key=content_order)
-        for group in _by_orientation(members):
-            found.extend(Candidate(tuple(part)) for part in _by_repeats(group))
-    return tuple(found)
+    @cached_property
+    def series_uids(self) -> frozenset[str]:
+        """SeriesInstanceUIDs of all images."""
+        return frozenset(image.series_uid for image in self.slices)
 
 
 def content_order(image: Slice) -> tuple[object, ...]:
@@ -158,61 +140,10 @@ def content_order(image: Slice) -> tuple[object, ...]:
         image.frame,
         math.inf if number is None else number,
         math.inf if math.isnan(image.position_mm) else image.position_mm,
+        image.acquisition_time,
+        image.image_type,
         image.path,
     )
-
-
-def _by_orientation(members: list[Slice]) -> list[list[Slice]]:
-    """Split by orientation; images without one stay with the largest group, so that none goes missing unnoticed."""
-    groups: list[tuple[Orientation, list[Slice]]] = []
-    unknown: list[Slice] = []
-    for image in sorted(members, key=lambda p: p.orientation or (math.inf,) * 6):
-        if image.orientation is None:
-            unknown.append(image)
-            continue
-        for orientation, group in groups:
-            if same_orientation(orientation, image.orientation):
-                group.append(image)
-                break
-        else:
-            groups.append((image.orientation, [image]))
-    found = [group for _, group in groups]
-    if unknown:
-        if found:
-            max(found, key=len).extend(unknown)
-        else:
-            found.append(unknown)
-    return found
-
-
-_SEPARATORS: tuple[Callable[[Slice], Hashable], ...] = (
-    lambda image: image.acquisition_number,
-    lambda image: image.kernel,
-    lambda image: image.image_type,
-    lambda image: image.slice_thickness_mm,
-)
-
-
-def _by_repeats(group: list[Slice]) -> list[list[Slice]]:
-    """Split a group whose positions repeat by the first property that leaves no repeats, if there is one."""
-    if not _repeats(group):
-        return [group]
-    for separator in _SEPARATORS:
-        parts: dict[Hashable, list[Slice]] = {}
-        for image in group:
-            parts.setdefault(separator(image), []).append(image)
-        if len(parts) > 1 and not any(_repeats(part) for part in parts.values()):
-            return list(parts.values())
-    return [group]
-
-
-def _repeats(group: list[Slice]) -> bool:
-    """Return whether different images have one position (two copies of a file are one image)."""
-    images: dict[Hashable, float] = {}
-    for number, image in enumerate(group):
-        if not math.isnan(image.position_mm):
-            images[(image.sop_instance_uid, image.frame) if image.sop_instance_uid else number] = image.position_mm
-    return count_distinct(list(images.values())) < len(images)
 
 
 def most_common(values: Iterable[str | None]) -> str | None:

@@ -26,7 +26,9 @@ Orientation = tuple[float, float, float, float, float, float]
 AXIAL_WITHIN_DEGREES = 35.0
 """A gantry tilts by 30 degrees at most; a plane that is further from axial is a reformat."""
 SAME_POSITION_MM = 0.01
-"""Slices closer than this are at one position: reconstructions are at least 0.1 mm apart, noise is below 0.001 mm."""
+"""Positions closer than this are equal: noise is below 0.001 mm."""
+SAME_PLACE_MM = 0.1
+"""Images closer than this lie at one place: re-exports round positions to 0.1 mm, which moves them by up to 0.05 mm."""
 SAME_DIRECTION = 0.01
 """Direction cosines that differ by less are one orientation: half a degree, and far above rounding."""
 LARGEST_GAP_MM = 10.0
@@ -119,16 +121,39 @@ def slice_spacing(positions_mm: NDArray[np.float64]) -> float:
     return float(np.median(np.diff(np.sort(positions_mm))))
 
 
-def count_distinct(positions_mm: Sequence[float]) -> int:
-    """Count positions: those closer than `SAME_POSITION_MM` once, each unknown one separately."""
+def same_place_mm(positions_mm: Sequence[float]) -> float:
+    """Return the distance below which images lie at one place.
+
+    `SAME_PLACE_MM`, but no more than a quarter of the mean distance between positions, so that slices that are closer
+    together than usual stay apart; NaN are ignored.
+    """
     known = sorted(value for value in positions_mm if not math.isnan(value))
-    distinct = len(positions_mm) - len(known)
-    last = -math.inf
-    for value in known:
-        if value - last >= SAME_POSITION_MM:
-            distinct += 1
-            last = value
-    return distinct
+    distinct = len(_anchored(known, SAME_POSITION_MM))
+    if distinct < 2:
+        return SAME_PLACE_MM
+    return min(SAME_PLACE_MM, max(SAME_POSITION_MM, (known[-1] - known[0]) / (distinct - 1) / 4))
+
+
+def places(positions_mm: Sequence[float], within_mm: float | None = None) -> list[float]:
+    """Return the places at which images lie, ascending; NaN are ignored.
+
+    A place is the lowest of the positions that are less than ``within_mm`` above it (`same_place_mm` by default).
+    """
+    within = same_place_mm(positions_mm) if within_mm is None else within_mm
+    return _anchored(sorted(value for value in positions_mm if not math.isnan(value)), within)
+
+
+def count_distinct(positions_mm: Sequence[float]) -> int:
+    """Count places; each unknown position separately."""
+    return len(places(positions_mm)) + sum(math.isnan(value) for value in positions_mm)
+
+
+def _anchored(ascending: Sequence[float], within: float) -> list[float]:
+    found: list[float] = []
+    for value in ascending:
+        if not found or value - found[-1] >= within:
+            found.append(value)
+    return found
 
 
 def gap_mm(positions_mm: NDArray[np.float64]) -> float:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from lungct.arguments import counted
 from lungct.dicom import discovery
-from lungct.dicom.candidates import Candidate, candidates
+from lungct.dicom.candidates import Candidate
 from lungct.dicom.damage import DamagedFile, is_packed
+from lungct.dicom.grouping import candidates
 from lungct.dicom.headers import read_header
 from lungct.dicom.persons import persons_by_identity
 from lungct.dicom.slices import Header, Kind

@@ -1,0 +1,368 @@
+"""A stack -> its passes over the body apart, its stations together, and each place once where acquisitions overlap.
+
+A *pass* is an acquisition or reconstruction of its own: inspiration and expiration, phases of contrast or of breath,
+two kernels. A *station* is one of several acquisitions that follow one another along the body, and together are one
+scan. What tells images apart is a property of theirs (`SEPARATORS`), and what tells passes from stations is whether
+they overlap along the body: files number, time and describe images in many ways that mean nothing.
+
+- Parts that overlap are passes. A part that covers nine tenths of what the stack covers is the scan; if several do,
+  each is a stack by itself. If none does, the parts are joined, and where two overlap the smaller one gives up its
+  images, or the later one of two that are equal.
+- Parts that overlap by one or two slices are stations, joined in the same way.
+- Parts that fill each other's holes, without any place in common, are one acquisition.
+- Images at one place that nothing tells apart stay together; their pixels decide (``assembling.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right, insort
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from lungct.dicom.candidates import content_order
+from lungct.dicom.geometry import places, same_place_mm
+from lungct.dicom.notes import JOINED_PASSES, PASSES
+from lungct.dicom.places import (
+    NEAR,
+    Stretch,
+    covered,
+    covered_mm,
+    distances_between,
+    place_of,
+    regular,
+    unbroken,
+    usual_distance,
+)
+from lungct.dicom.slices import Slice
+from lungct.dicom.stacks import WHOLE, Stack
+
+PASS = 3
+"""Acquisitions that overlap by so many slices or more are passes; by fewer, stations that follow one another."""
+_FEWEST_PLACES = 4
+_MEAN_RUN = 5
+"""Order means something if it runs along the body for at least so many slices on average."""
+_CLOSE = 0.75
+"""Slices closer than so many of the distances around them are of two acquisitions."""
+_AROUND = 5
+
+Groups = list[list[Slice]]
+Separator = Callable[[Sequence[Slice]], Groups]
+
+
+def acquisitions(stack: Stack) -> list[Stack]:
+    """Split a stack into passes, each with every place once as far as anything tells its images apart."""
+    if any(math.isnan(image.position_mm) for image in stack.images):
+        return [stack]
+    scan, tracking = _without_tracking(stack.images)
+    passes = _resolved(scan, covered_mm(Stack(scan).at))
+    return [found.noted(stack.counts) for found in [*passes, *tracking]]
+
+
+def _by(value: Callable[[Slice], Hashable]) -> Separator:
+    def separator(images: Sequence[Slice]) -> Groups:
+        groups: dict[Hashable, list[Slice]] = {}
+        for image in images:
+            groups.setdefault(value(image), []).append(image)
+        return list(groups.values())
+
+    return separator
+
+
+def _runs_by(order: Callable[[Slice], Any]) -> Separator:
+    """Return a separator by runs: in their order, images lie one after another along the body until they turn back."""
+
+    def separator(images: Sequence[Slice]) -> Groups:
+        at = places([image.position_mm for image in images])
+        together: dict[tuple[Any, int], list[Slice]] = {}  # copies of an image are one step of a run
+        for image in images:
+            together.setdefault((order(image), place_of(image.position_mm, at)), []).append(image)
+        runs: Groups = []
+        last, direction = 0, 0
+        for (_, place), step in sorted(together.items(), key=lambda item: item[0]):
+            onward = (place > last) - (place < last)
+            if not runs or onward in (0, -direction):
+                runs.append([])
+                direction = 0
+            else:
+                direction = onward
+            runs[-1] += step
+            last = place
+        return runs if len(together) >= _MEAN_RUN * len(runs) else [list(images)]
+
+    return separator
+
+
+def _by_restarts(images: Sequence[Slice]) -> Groups:
+    """Separate images whose InstanceNumber stands at several places: the first of these, the second, and so on."""
+    at = places([image.position_mm for image in images])
+    places_of: dict[int | None, set[int]] = {}
+    for image in images:
+        places_of.setdefault(image.instance_number, set()).add(place_of(image.position_mm, at))
+    ranks = {number: {place: rank for rank, place in enumerate(sorted(found))} for number, found in places_of.items()}
+    return _by(lambda image: ranks[image.instance_number][place_of(image.position_mm, at)])(images)
+
+
+def _number(image: Slice) -> float:
+    return math.inf if image.instance_number is None else image.instance_number
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 3)
+
+
+_PROPERTIES: tuple[Separator, ...] = (
+    _by(lambda image: image.acquisition_number),
+    _by(lambda image: image.acquisition_time),
+    _by(lambda image: image.temporal_position),
+    _by(lambda image: _known(image.trigger_time_ms)),
+    _by(lambda image: image.contrast_agent),
+    _by(lambda image: image.kernel),
+    _by(lambda image: image.image_type),
+    _by(lambda image: _known(image.slice_thickness_mm)),
+)
+_ORDERS: tuple[Separator, ...] = (
+    _runs_by(lambda image: (image.acquisition_time, _number(image))),
+    _runs_by(_number),
+    _by_restarts,
+)
+"""What tells passes apart but not two images of one place: numbers differ from image to image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Images of a stack that have one property in common.
+
+    Attributes
+    ----------
+    images
+        With a position each.
+    within_mm
+        Distance below which images lie at one place.
+    usual_mm
+        Usual distance between the places of the whole stack.
+
+    """
+
+    images: tuple[Slice, ...]
+    within_mm: float
+    usual_mm: float
+
+    @cached_property
+    def at(self) -> list[float]:
+        """Places of the images in mm, ascending."""
+        return places([image.position_mm for image in self.images], self.within_mm)
+
+    @cached_property
+    def unbroken(self) -> list[Stretch]:
+        """Stretches in which no slice is missing."""
+        return unbroken(self.at, self.usual_mm)
+
+    @cached_property
+    def covered(self) -> list[Stretch]:
+        """Stretches that the part covers."""
+        return covered(self.at)
+
+    @property
+    def precedence(self) -> tuple[object, ...]:
+        """What to sort parts by: larger before smaller, then earlier before later."""
+        numbers = [image.acquisition_number for image in self.images if image.acquisition_number is not None]
+        return (
+            -len(self.at),
+            min(image.acquisition_time for image in self.images),
+            min(numbers, default=math.inf),
+            min(content_order(image) for image in self.images),
+        )
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A place of a part that lies where a part of higher precedence has slices, too; parts by their index."""
+
+    part: int
+    other: int
+    position_mm: float
+
+
+def _parts(images: Sequence[Slice], separator: Separator) -> list[Part]:
+    """Return the parts that may be passes, those of higher precedence first; none if they are one acquisition."""
+    groups = separator(images)
+    if len(groups) < 2:
+        return []
+    positions = [image.position_mm for image in images]
+    within, at = same_place_mm(positions), places(positions)
+    usual = usual_distance(at)
+    parts = [Part(tuple(group), within, usual) for group in groups]
+    parts.sort(key=lambda part: part.precedence)
+    return [] if _fill_each_other(parts, at) else parts
+
+
+def _fill_each_other(parts: Sequence[Part], at: list[float]) -> bool:
+    """Return whether parts have no place in common, and only together are the slices of one acquisition.
+
+    They are if they are evenly spaced only together, or if there are gaps between the slices of the largest alone, and
+    none between the slices of all: odd and even slices with numbers of their own.
+    """
+    if sum(len(part.at) for part in parts) > len(at):
+        return False
+    largest = parts[0]
+    if regular(at) and not regular(largest.at):
+        return True
+    known = [image.slice_thickness_mm for part in parts for image in part.images]
+    known = [thickness for thickness in known if not math.isnan(thickness)]
+    if not known:
+        return False
+    thickness = median(known)
+    return usual_distance(at) <= 1.2 * thickness and usual_distance(largest.at) > 1.5 * thickness
+
+
+def _resolved(images: tuple[Slice, ...], extent_mm: float) -> list[Stack]:
+    """Split images into passes; ``extent_mm`` is what a whole one covers."""
+    by_property = [parts for separator in _PROPERTIES if (parts := _parts(images, separator))]
+    passes = [parts for parts in by_property if _are_passes(parts)]
+    if not passes:
+        by_order = (_parts(images, separator) for separator in _ORDERS)
+        passes = [parts for parts in by_order if _are_passes(parts)]
+    for parts in passes:
+        whole = [part for part in parts if covered_mm(part.at) >= WHOLE * extent_mm]
+        if whole:
+            counts = {PASSES: _depth(parts)}
+            return [found.noted(counts) for part in whole for found in _resolved(part.images, extent_mm)]
+    joined = _joined_passes(passes[0]) if passes else _joined_stations(by_property)
+    if joined is None:
+        return [Stack(images)]
+    return [found.noted(joined.counts) for found in _resolved(joined.images, extent_mm)]
+
+
+def _joined_passes(parts: Sequence[Part]) -> Stack:
+    return _joined(parts, list(_overlaps(parts)), lambda part: part.covered)
+
+
+def _joined_stations(divisions: Sequence[Sequence[Part]]) -> Stack | None:
+    """Join the stations of the first division in which some overlap; None if in none."""
+    for parts in divisions:
+        crowded = _crowded(parts)
+        overlaps = [overlap for overlap in _overlaps(parts) if crowded(overlap.position_mm)]
+        if overlaps:
+            return _joined(parts, overlaps, lambda part: part.unbroken, crowded)
+    return None
+
+
+def _joined(
+    parts: Sequence[Part],
+    overlaps: Sequence[Overlap],
+    stretches: Callable[[Part], list[Stretch]],
+    may_go: Callable[[float], bool] = lambda position: True,
+) -> Stack:
+    """Join parts: one that overlaps another of higher precedence gives up its images in that one's stretches.
+
+    So it does with those that are closer to the stretches than half the usual distance between slices.
+    """
+    others: dict[int, set[int]] = {}
+    for overlap in overlaps:
+        others.setdefault(overlap.part, set()).add(overlap.other)
+    kept: list[Part] = []
+    for number, part in enumerate(parts):
+        for other in sorted(others.get(number, ())):
+            part = _outside(part, kept[other], stretches, may_go)
+        kept.append(part)
+    involved = set(others) | {other for found in others.values() for other in found}
+    left = [number for number in involved if kept[number].images]
+    trimmed = any(len(kept[number].images) < len(parts[number].images) for number in left)
+    counts = {JOINED_PASSES: len(left)} if trimmed else {PASSES: _depth(parts)}
+    return Stack(tuple(image for part in kept for image in part.images), counts)
+
+
+def _outside(
+    part: Part, other: Part, stretches: Callable[[Part], list[Stretch]], may_go: Callable[[float], bool]
+) -> Part:
+    """Return a part without its images in another's stretches."""
+    usual = min((mm for mm in (usual_distance(part.at), usual_distance(other.at)) if mm), default=0.0)
+    margin = max(part.within_mm, NEAR * usual)
+    ends = stretches(other)
+    firsts = [first - margin for first, _ in ends]
+
+    def stays(position: float) -> bool:
+        found = bisect_right(firsts, position) - 1
+        return found < 0 or position > ends[found][1] + margin or not may_go(position)
+
+    return replace(part, images=tuple(image for image in part.images if stays(image.position_mm)))
+
+
+def _crowded(parts: Sequence[Part]) -> Callable[[float], bool]:
+    """Return a test whether at a position images of several parts lie, or closer together than those around them."""
+    at = places([position for part in parts for position in part.at], parts[0].within_mm)
+    shared = Counter(place for part in parts for place in {place_of(position, at) for position in part.at})
+    distances = distances_between(at)
+
+    def test(position: float) -> bool:
+        place = place_of(position, at)
+        beside, around = (distances[max(0, place - reach) : place + reach] for reach in (1, _AROUND))
+        return shared[place] > 1 or (bool(beside) and min(beside) < _CLOSE * median(around))
+
+    return test
+
+
+def _without_tracking(images: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], list[Stack]]:
+    """Return a stack's images without those of bolus tracking: several of one acquisition at one or two places."""
+    scan, tracking = images, list[Stack]()
+    for separator in _PROPERTIES:
+        groups = separator(scan)
+        if len(groups) < 2:
+            continue
+        still = [image for group in groups if _stands_still(group) for image in group]
+        rest = [image for group in groups if not _stands_still(group) for image in group]
+        if _stands_still(still) and len(Stack(tuple(rest)).at) >= _FEWEST_PLACES:
+            tracking.append(Stack(tuple(still)))
+            scan = tuple(rest)
+    return scan, tracking
+
+
+def _stands_still(images: Sequence[Slice]) -> bool:
+    at = places([image.position_mm for image in images])
+    found = {(image.sop_instance_uid or image.path, image.frame) for image in images}
+    return len(at) <= 2 and len(found) >= max(PASS, 2 * len(at))
+
+
+def _overlaps(parts: Sequence[Part]) -> Iterator[Overlap]:
+    """Find the places of each part that lie in an unbroken stretch of a part of higher precedence, the highest."""
+    for number, position, there in _sweep(parts):
+        if there[0] < number:
+            yield Overlap(number, there[0], position)
+
+
+def _depth(parts: Sequence[Part]) -> int:
+    """Return how many parts lie over one place."""
+    return max(len(there) for _, _, there in _sweep(parts))
+
+
+def _sweep(parts: Sequence[Part]) -> Iterator[tuple[int, float, list[int]]]:
+    """Go along the body, and return for each place of each part which parts have slices there, itself included."""
+    begin, place, end = 0, 1, 2
+    events = []
+    for number, part in enumerate(parts):
+        for first, last in part.unbroken:
+            events += [(first - part.within_mm, begin, number), (last + part.within_mm, end, number)]
+        events += [(position, place, number) for position in part.at]
+    there: list[int] = []
+    for position, event, number in sorted(events):
+        if event == begin:
+            insort(there, number)
+        elif event == end:
+            there.remove(number)
+        else:
+            yield number, position, there
+
+
+def _are_passes(parts: Sequence[Part]) -> bool:
+    counts = Counter[tuple[int, int]]()
+    for overlap in _overlaps(parts):
+        pair = (overlap.part, overlap.other)
+        counts[pair] += 1
+        if counts[pair] == PASS:
+            return True
+    return False

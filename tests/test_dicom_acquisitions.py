@@ -1,0 +1,437 @@
+"""Passes, stations, copies and strays of one series: what is one scan, what is left out, and what is noted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import groupby, pairwise
+from pathlib import Path
+from random import Random
+from time import process_time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import ct_files as make
+from support.ct_slices import along, image, images
+
+from lungct.dicom import read_series
+from lungct.dicom.candidates import Candidate
+from lungct.dicom.geometry import same_place_mm
+from lungct.dicom.grouping import candidates
+from lungct.dicom.places import by_place
+from lungct.dicom.slices import Fault, Slice
+
+FAULT = Fault("undecodable", "cut off")
+
+
+def only(slices: list[Slice]) -> Candidate:
+    (candidate,) = candidates(slices)
+    return candidate
+
+
+def positions(candidate: Candidate) -> list[float]:
+    return sorted(image.position_mm for image in candidate.slices)
+
+
+def numbers(candidate: Candidate) -> list[int | None]:
+    """Return the acquisition of each slice, from the feet to the head, each run of one once."""
+    ordered = sorted(candidate.slices, key=lambda image: image.position_mm)
+    return [number for number, _ in groupby(image.acquisition_number for image in ordered)]
+
+
+# Images that are one scan, whatever their files say of them.
+
+
+ONE_SCAN: dict[str, Callable[[int], Mapping[str, Any]]] = {
+    "an AcquisitionNumber for every slice": lambda i: {"acquisition_number": i},
+    "an AcquisitionNumber for every four slices": lambda i: {"acquisition_number": i // 4},
+    "an AcquisitionTime for every slice": lambda i: {"acquisition_time": f"{1000 + i}"},
+    "an AcquisitionTime for every eight slices": lambda i: {"acquisition_time": f"{1000 + i // 8}"},
+    "numbers that count to 16 again and again": lambda i: {"acquisition_number": i % 16},
+    "odd and even slices with numbers of their own": lambda i: {"acquisition_number": i % 2},
+    "a kernel for each half": lambda i: {"kernel": "BC"[i // 20]},
+    "a thickness for each third": lambda i: {"slice_thickness_mm": (2.5, 3.0, 5.0)[i // 14]},
+    "InstanceNumbers that restart": lambda i: {"instance_number": i % 20},
+    "InstanceNumbers in no order": lambda i: {"instance_number": 7 * i % 40},
+    "InstanceNumbers in the order of names": lambda i: {"instance_number": sorted(range(40), key=str).index(i)},
+    "no InstanceNumbers": lambda i: {"instance_number": None},
+    "scattered images that are said to be derived": lambda i: (
+        {"image_type": ("DERIVED", "PRIMARY")} if i in (3, 11, 29) else {}
+    ),
+    "TriggerTimes that differ": lambda i: {"trigger_time_ms": 600.0 + 37 * i % 11},
+}
+
+
+@pytest.mark.parametrize("each", ONE_SCAN.values(), ids=ONE_SCAN.keys())
+def test_what_does_not_overlap_is_one_scan(each: Callable[[int], Mapping[str, Any]]) -> None:
+    slices = images(along(40), lambda i: {"slice_thickness_mm": 2.5} | dict(each(i)))
+    candidate = only(slices)
+    assert len(candidate.slices) == 40
+    assert candidate.notes == ()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(2, 10), st.sampled_from([0.625, 1.0, 2.5, 5.0]))
+def test_facts_without_order_never_cost_a_slice(random: Random, classes: int, step: float) -> None:
+    slices = images(
+        along(48, step),
+        lambda i: {"acquisition_number": random.randrange(classes), "slice_thickness_mm": step},
+    )
+    assert len(only(slices).slices) == 48
+
+
+# Passes.
+
+
+PASSES: dict[str, Callable[[int, int], Mapping[str, Any]]] = {
+    "AcquisitionNumber": lambda p, i: {"acquisition_number": p, "instance_number": i},
+    "AcquisitionTime": lambda p, i: {"acquisition_time": f"{1000 + p}", "instance_number": i},
+    "an AcquisitionTime for every slice": lambda p, i: {
+        "acquisition_time": f"{1000 + 100 * p + i}",
+        "instance_number": i,
+    },
+    "TemporalPosition": lambda p, i: {"temporal_position": p, "instance_number": i},
+    "TriggerTime": lambda p, i: {"trigger_time_ms": 100.0 * p, "instance_number": i},
+    "ContrastBolusAgent": lambda p, i: {"contrast_agent": "agent" * p, "instance_number": i},
+    "kernel": lambda p, i: {"kernel": f"B{p}0f", "instance_number": i},
+    "ImageType": lambda p, i: {"image_type": ("ORIGINAL", "PRIMARY", f"{10 * p}%"), "instance_number": i},
+    "thickness": lambda p, i: {"slice_thickness_mm": 2.0 + p, "instance_number": i},
+    "Rows": lambda p, i: {"rows": 512 + 256 * p, "instance_number": i},
+    "PixelSpacing": lambda p, i: {"pixel_spacing_mm": (0.7 + 0.05 * p,) * 2, "instance_number": i},
+    "InstanceNumber": lambda p, i: {"instance_number": 100 * p + i},
+}
+
+
+@pytest.mark.parametrize("told_by", PASSES.values(), ids=PASSES.keys())
+@pytest.mark.parametrize("shift", [0.0, 0.3, 1.25])
+@pytest.mark.parametrize("passes", [2, 3, 10])
+def test_whole_passes_are_candidates_each(
+    told_by: Callable[[int, int], Mapping[str, Any]], shift: float, passes: int
+) -> None:
+    shifts = [shift * p / (passes - 1) for p in range(passes)]
+    parts = [images(along(24, start=start), lambda i, p=p: told_by(p, i)) for p, start in enumerate(shifts)]  # type: ignore[misc]
+    found = candidates([image for part in parts for image in part])
+    assert sorted(sorted(s.sop_instance_uid for s in c.slices) for c in found) == sorted(
+        sorted(s.sop_instance_uid for s in part) for part in parts
+    )
+    assert {c.notes for c in found} == {(f"passes={passes}",)}
+
+
+def test_shifted_passes_whose_numbers_start_anew_are_told_apart() -> None:
+    found = candidates(images(along(24)) + images(along(24, start=1.25)))
+    assert sorted(positions(c)[0] for c in found) == [0.0, 1.25]
+
+
+def test_passes_may_differ_in_spacing() -> None:
+    found = candidates(images(along(60, 5.0)) + images(along(240, 1.25), acquisition_number=2))
+    assert sorted(len(c.slices) for c in found) == [60, 240]
+    assert {c.notes for c in found} == {("passes=2",)}
+
+
+def test_passes_within_passes() -> None:
+    slices = [
+        image for n in (1, 2) for kernel in "AB" for image in images(along(24), kernel=kernel, acquisition_number=n)
+    ]
+    found = candidates(slices)
+    assert [len(c.slices) for c in found] == [24] * 4
+    assert {c.notes for c in found} == {("passes=4",)}
+
+
+@pytest.mark.parametrize("more", [
+    images(along(30), acquisition_number=2),
+    images(along(50, start=20.3), acquisition_number=2),
+    images(along(3, start=40), acquisition_number=2),
+])  # fmt: skip
+def test_a_pass_that_covers_a_part_is_left_out(more: list[Slice]) -> None:
+    candidate = only(images(along(60)) + more)
+    assert positions(candidate) == along(60)
+    assert numbers(candidate) == [1]
+    assert candidate.notes == ("passes=2",)
+
+
+def test_phases_of_slabs_become_one_phase_of_the_body() -> None:
+    slices = [
+        image
+        for slab in range(4)
+        for phase in range(10)
+        for image in images(
+            along(8, start=20 * slab), acquisition_number=slab, acquisition_time=f"{100 * slab + phase:05d}"
+        )
+    ]
+    candidate = only(slices)
+    assert positions(candidate) == along(32)
+    assert {image.acquisition_time[-2:] for image in candidate.slices} == {"00"}
+    assert candidate.notes == ("passes=10",)
+
+
+def test_kernels_of_stations_that_overlap() -> None:
+    slices = [
+        image
+        for n in (1, 2)
+        for kernel in "AB"
+        for image in images(along(30, start=50 * n), kernel=kernel, acquisition_number=n)
+    ]
+    found = candidates(slices)
+    assert sorted(c.kernel or "" for c in found) == ["A", "B"]
+    assert all(positions(c) == along(50, start=50) for c in found)
+    assert {c.notes for c in found} == {("passes=2", "joined_passes=2")}
+
+
+# Stations, and passes of which none is whole.
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(8, 30),
+    st.integers(8, 30),
+    st.integers(3, 6),
+    st.floats(0, 2.4),
+    st.booleans(),
+)
+def test_the_smaller_of_two_parts_gives_up_the_overlap(
+    lower: int, upper: int, shared: int, shift: float, downwards: bool
+) -> None:
+    start = round(2.5 * (lower - shared) + shift, 2)
+    parts = [along(lower), along(upper, start=start)]
+    one, other = (part[::-1] if downwards else part for part in parts)
+    slices = images(one) + images(other, acquisition_number=2, first=101)
+    whole = [c for c in candidates(slices) if c.notes == ("passes=2",)]
+    if whole:  # nine tenths are covered by one of them
+        assert max(lower, upper) >= 0.85 * (lower + upper - shared)
+        return
+    candidate = only(slices)
+    kept = 1 if lower >= upper else 2
+    assert candidate.notes == ("joined_passes=2",)
+    assert numbers(candidate) == [1, 2]
+    assert sum(image.acquisition_number == kept for image in candidate.slices) == max(lower, upper)
+    found = positions(candidate)
+    assert found[0] == 0
+    assert found[-1] == parts[1][-1]
+    distances = [b - a for a, b in pairwise(found)]
+    assert min(distances) >= 1.2
+    assert max(distances) <= 3.75
+
+
+@pytest.mark.parametrize(
+    ("start", "expected", "notes"),
+    [
+        (35.0, 28, ()),
+        (34.0, 28, ()),
+        (32.5, 27, ("joined_passes=2",)),
+        (31.3, 27, ("joined_passes=2",)),
+        (30.0, 26, ("joined_passes=2",)),
+    ],
+)
+def test_stations_are_joined_with_each_place_once(start: float, expected: int, notes: tuple[str, ...]) -> None:
+    candidate = only(images(along(14)) + images(along(14, start=start), acquisition_number=2))
+    assert len(candidate.slices) == candidate.distinct == expected
+    assert numbers(candidate) == [1, 2]
+    assert candidate.notes == notes
+
+
+def test_a_station_may_fill_the_hole_between_two_others() -> None:
+    slices = images(along(10) + along(10, start=50.0)) + images(along(10, start=25.0), acquisition_number=2)
+    candidate = only(slices)
+    assert positions(candidate) == along(30)
+    assert candidate.notes == ()
+
+
+def test_of_equal_parts_the_later_gives_up_the_overlap() -> None:
+    for below, above in (("0900", "1000"), ("1000", "0900")):
+        slices = images(along(14), acquisition_number=2, acquisition_time=below)
+        slices += images(along(14, start=26.25), acquisition_number=1, acquisition_time=above)
+        candidate = only(slices)
+        assert sum(image.acquisition_time == "0900" for image in candidate.slices) == 14
+        assert candidate.notes == ("joined_passes=2",)
+
+
+# A repeated place.
+
+
+@pytest.mark.parametrize("repeated", [[27.5], [27.5, 30.0], [26.1], [26.1] * 5, [27.5] * 20])
+@pytest.mark.parametrize("each_its_own", [False, True])
+def test_repeated_places_never_cost_the_scan(repeated: list[float], each_its_own: bool) -> None:
+    slices = images(along(24)) + images(
+        repeated, lambda i: {"acquisition_number": 2 + i * each_its_own}, first=101, kernel="B80f"
+    )
+    whole = max(candidates(slices), key=lambda c: c.distinct)
+    assert positions(whole) == along(24)
+    assert numbers(whole) == [1]
+
+
+def test_a_repeated_place_is_noted() -> None:
+    assert only(images(along(24)) + images([27.5], acquisition_number=2)).notes == ("passes=2",)
+    slices = images(along(24), lambda i: {"acquisition_number": i}) + images([27.5], acquisition_number=99)
+    assert only(slices).notes == ("passes=2",)
+
+
+def test_bolus_tracking_is_a_candidate_of_its_own() -> None:
+    tracking = images([26.1] * 9 + [28.4] * 3, acquisition_number=2)
+    scan, other = sorted(candidates(images(along(24)) + tracking), key=lambda c: -c.distinct)
+    assert (positions(scan), scan.notes) == (along(24), ())
+    assert (len(other.slices), other.distinct) == (12, 2)
+
+
+def test_images_that_nothing_tells_apart_stay_together() -> None:
+    candidate = only(images(along(24)) + images([27.5], first=25))
+    assert (len(candidate.slices), candidate.distinct) == (25, 24)
+    assert candidate.notes == ()
+    twice = only([image for _ in range(2) for image in images(along(24))])
+    assert (len(twice.slices), twice.distinct) == (48, 24)
+
+
+# Copies.
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from([0.4, 0.5, 0.625, 1.25, 3.0]), st.floats(-500, 500), st.integers(1, 40))
+def test_copies_with_rounded_positions_are_at_the_place_of_their_image(step: float, start: float, copies: int) -> None:
+    originals = images(along(40, step, round(start, 3)))
+    rounded = [round(image.position_mm, 1) for image in originals][:copies]
+    candidate = only(originals + images(rounded))
+    assert len(candidate.slices) == 40 + copies
+    assert candidate.distinct == 40
+    assert candidate.notes == ()
+    groups = by_place(candidate.slices)
+    assert [len(group) for group in groups] == [2] * copies + [1] * (40 - copies)
+    assert all(len({image.instance_number for image in group}) == 1 for group in groups)
+
+
+@pytest.mark.parametrize("step", [0.1, 0.2, 0.3, 1.0])
+def test_slices_close_to_each_other_are_at_places_of_their_own(step: float) -> None:
+    at = along(30, step)
+    assert len(by_place(images(at))) == 30
+    assert same_place_mm(at) < step
+
+
+def test_images_without_a_position_are_grouped_by_their_uid() -> None:
+    one, other = image(None), image(None)
+    nameless = [image(None, sop_instance_uid="") for _ in range(2)]
+    assert [len(group) for group in by_place([one, other, one, *nameless])] == [2, 1, 1, 1]
+
+
+def test_a_damaged_copy_of_a_whole_image_is_left_out() -> None:
+    slices = images(along(24))
+    candidate = only([*slices, replace(slices[3], path="copy", fault=FAULT), replace(slices[5], path="whole copy")])
+    assert len(candidate.slices) == 25
+    assert not any(image.fault for image in candidate.slices)
+
+
+def test_damaged_copies_of_one_image_count_once() -> None:
+    slices = images(along(24), lambda i: {"fault": FAULT} if i == 3 else {})
+    candidate = only([*slices, replace(slices[3], path="copy")])
+    assert sum(image.fault is not None for image in candidate.slices) == 1
+
+
+def test_a_uid_that_all_images_share_makes_no_copies() -> None:
+    slices = images(along(24), lambda i: {"fault": FAULT} if i == 3 else {}, sop_instance_uid="1.2.3")
+    assert len(only(slices).slices) == 24
+
+
+# Positions and sizes.
+
+
+def test_images_without_position_among_slices_are_left_out() -> None:
+    strays = [image(None), image(None, orientation=None), image(7.5, orientation=None)]
+    candidate = only(images(along(24)) + strays)
+    assert positions(candidate) == along(24)
+    assert candidate.notes == ("no_position=3",)
+
+
+def test_where_most_images_have_no_position_all_stay() -> None:
+    slices = [image(None, orientation=None, instance_number=i) for i in range(20)]
+    assert len(only(slices).slices) == 20
+    mixed = only([*slices, *images(along(5), first=21)])
+    assert len(mixed.slices) == 25
+    assert mixed.notes == ()
+
+
+@pytest.mark.parametrize("other", [
+    {"rows": 256},
+    {"columns": 256},
+    {"pixel_spacing_mm": (0.8, 0.8)},
+])  # fmt: skip
+def test_a_few_images_of_another_size_are_left_out(other: dict[str, Any]) -> None:
+    candidate = only(images(along(24)) + images([5.0, 200.0], **other))
+    assert positions(candidate) == along(24)
+    assert candidate.notes == ("other_size=2",)
+
+
+def test_many_images_of_another_size_at_one_place_are_left_out() -> None:
+    candidate = only(images(along(24)) + images([26.1] * 20, rows=256, columns=256))
+    assert positions(candidate) == along(24)
+    assert candidate.notes == ("other_size=20",)
+
+
+def test_sizes_of_which_none_covers_the_series_stay_together() -> None:
+    candidate = only(images(along(24)) + images(along(24, start=60.0), pixel_spacing_mm=(0.9, 0.9)))
+    assert len(candidate.slices) == 48
+    assert candidate.notes == ()
+
+
+def test_rounded_or_missing_pixel_spacings_are_no_other_size() -> None:
+    spacings = [(0.703125, 0.703125), (0.703, 0.703), (math.nan, math.nan)]
+    assert len(only(images(along(24), lambda i: {"pixel_spacing_mm": spacings[i % 3]})).slices) == 24
+
+
+# The whole.
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from(["tie", "overlap", "copies", "series", "stray"]))
+def test_candidates_depend_on_content_only(random: Random, kind: str) -> None:
+    slices = images(along(24))
+    slices += {
+        "tie": images(along(24, start=1.25), acquisition_number=2),
+        "overlap": images(along(24, start=30), acquisition_number=2),
+        "copies": [replace(image, path=f"copy {image.path}") for image in slices[:5]],
+        "series": images(along(24, start=60), series_uid="1.2"),
+        "stray": [image(None), *images([3.0], rows=100), *images([27.5] * 7, kernel="x")],
+    }[kind]
+
+    def content() -> list[object]:
+        renamed = [replace(image, path=f"{random.random()}") for image in random.sample(slices, len(slices))]
+        return [
+            (sorted((s.sop_instance_uid, s.position_mm) for s in c.slices), c.notes, c.series_uid)
+            for c in candidates(renamed)
+        ]
+
+    assert content() == content()
+
+
+@pytest.mark.parametrize("each", [
+    lambda i: {"acquisition_number": i, "acquisition_time": f"{10000 + i}"},
+    lambda i: {"acquisition_number": i % 10, "position_mm": i // 10 * 1.0},
+    lambda i: {"acquisition_number": i, "position_mm": i % 10 * 1.0},
+    lambda i: {"series_uid": f"2.{i}"},
+])  # fmt: skip
+def test_thousands_of_images_take_little_time(each: Callable[[int], Mapping[str, Any]]) -> None:
+    slices = images(along(3000, 0.5), each)
+    begun = process_time()
+    candidates(slices)
+    assert process_time() - begun < 1.0  # 0.1 s; machines differ
+
+
+def test_two_passes_of_a_tilted_gantry_lying_feet_first(tmp_path: Path) -> None:
+    tilt = make.tilted(20)
+    for directory, start, number in (("a", 100.0, 1), ("b", 101.0, 2)):
+        make.write_series(
+            tmp_path / directory,
+            slices=8,
+            rows=16,
+            columns=16,
+            orientation=tilt,
+            first=start,
+            step=-2.5,
+            instances=range(20 * number, 20 * number + 8),
+            seed=number,
+            tags={"AcquisitionNumber": number},
+            each=lambda i, number=number: {"SOPInstanceUID": f"{make.ROOT}.{number}.{i}"},  # type: ignore[misc]
+        )
+    series = read_series(tmp_path)
+    assert len({image.acquisition_number for image in series.slices}) == 1
+    assert len(series) == 8
+    assert series.spacing_mm[0] == pytest.approx(2.5)
