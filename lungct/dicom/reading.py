@@ -92,11 +92,12 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
     SeriesError
         If the files contain no usable series.
     UsageError
-        If the directory does not exist.
+        If the directory does not exist, or an option is an empty text.
     StorageError
         If a file cannot be read.
 
     """
+    options.check()
     found = survey_or_volume(location, _listing(location), options)
     if isinstance(found, PickedVolume):
         yield read_volume(found)
