@@ -74,7 +74,9 @@ def read_series(
     return series
 
 
-def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OPTIONS) -> Iterator[Series]:
+def series_choices(
+    location: str | Sequence[str], options: SeriesOptions = NO_OPTIONS, *, archive: str | None = None
+) -> Iterator[Series]:
     """Yield the series of a patient that may be the scan, the one to choose first; at least one.
 
     Parameters
@@ -83,6 +85,8 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
         The patient's directory, a single file, or a list of the patient's files, on a disk.
     options
         What a person says about which series is the scan.
+    archive
+        The directory in which other patients are, as for `lungct.dicom.discovery.find_files`.
 
     Raises
     ------
@@ -94,14 +98,14 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
         If a file cannot be read.
 
     """
-    listing = _listing(location)
+    listing = _listing(location, archive)
     volume = volumes.only_volume(listing.files)
     yield assemble(survey(listing)) if volume is None else read_volume(volume)
 
 
-def _listing(location: str | Sequence[str]) -> FileListing:
+def _listing(location: str | Sequence[str], archive: str | None) -> FileListing:
     if isinstance(location, str):
-        return discovery.find_files(location)
+        return discovery.find_files(location, archive=archive)
     return FileListing(tuple(sorted(location)), {})
 
 
