@@ -10,7 +10,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from itertools import permutations
+from itertools import product
 from typing import TYPE_CHECKING
 
 from lungct.errors import SeriesError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Identity = tuple[str, str]
 """PatientID and IssuerOfPatientID, each empty if a file lacks it."""
 
+_LONGEST_NAME = 3 * 65  # three groups of 64 characters, each with its separator (PS3.5 6.2)
 _WORD = re.compile(r"[^\W\d_]+")
 _FAMILY_AND_GIVEN = re.compile(r"([^\W\d_]{2,})\^+([^\W\d_]+)")  # how PatientName separates them (PS3.5 6.2.1)
 _APOSTROPHES = str.maketrans("", "", "'`\u2019")
@@ -116,7 +117,7 @@ def names_person(text: str, person: Person) -> bool:
     name = _name_words(person)
     words = set(_words(text))
     found = {word for word in name if word in words}
-    together = {one + other for one, other in permutations(name, 2)}
+    together = {one + other for one, other in product(name, repeat=2)}
     # In UTF-8, so that a Chinese family name of one character counts as three letters.
     longest = max((len(word.encode()) for word in found), default=0)
     return longest >= 3 or len(found) >= 2 or bool(together & words)
@@ -133,9 +134,10 @@ def looks_like_name(text: str) -> bool:
 
 def _name_words(person: Person) -> set[str]:
     """Return the words of PatientName that may be a person's; none if it is a code: the PatientID, or with digits."""
-    if person.name == person.patient_id or any(character.isdigit() for character in person.name):
+    name = person.name[:_LONGEST_NAME]
+    if name == person.patient_id or any(character.isdigit() for character in name):
         return set()
-    return {word for word in _words(person.name) if len(word.encode()) > 1 and not _is_filler(word)} - _NO_NAMES
+    return {word for word in _words(name) if len(word.encode()) > 1 and not _is_filler(word)} - _NO_NAMES
 
 
 def _is_filler(word: str) -> bool:
