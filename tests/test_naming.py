@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from support import ct_files as make
+from support import stores
 
-from lungct.errors import LungCTWarning
+from lungct.dicom import Person, read_person
+from lungct.errors import LungCTWarning, StorageError
 from lungct.extraction import naming
 from lungct.extraction.naming import warn_of_names
 from lungct.patients import Patient, list_patients
+from lungct.storage import ObjectPath, Place
 
 
 def warned(patients: Sequence[Patient], *, grouped: bool = False) -> list[str]:
@@ -23,7 +26,7 @@ def warned(patients: Sequence[Patient], *, grouped: bool = False) -> list[str]:
     return [str(one.message) for one in caught]
 
 
-def patients(src: Path, *, depth: int = 1) -> list[Patient]:
+def patients(src: Place, *, depth: int = 1) -> list[Patient]:
     return list_patients(src, depth=depth, without=src / "none")
 
 
@@ -71,7 +74,12 @@ def test_of_many_patients_a_few_spread_over_all_are_looked_at(tmp_path: Path, mo
     for number in range(16):
         lay(tmp_path / f"{number:02d}{'doe' * (number >= 8)}", "Doe^Jane")
     opened: list[str] = []
-    monkeypatch.setattr(naming, "read_person", lambda path, read=naming.read_person: opened.append(path) or read(path))
+
+    def recorded(path: str) -> Person | None:
+        opened.append(path)
+        return read_person(path)
+
+    monkeypatch.setattr("lungct.extraction.naming.read_person", recorded)
     (said,) = warned(patients(tmp_path))
     assert said.startswith("at least 2 ids name people")
     assert [Path(path).parent.name for path in opened] == ["00", "04", "08doe", "12doe"]
@@ -93,3 +101,41 @@ def test_the_scans_of_a_person_are_named_after_the_person(tmp_path: Path) -> Non
     lay(tmp_path / "p2" / "scan", "Doe^Jane")
     (said,) = warned(patients(tmp_path, depth=2))
     assert said.startswith("1 id names a person")
+
+
+@pytest.mark.stores
+def test_of_a_patient_in_a_store_only_the_start_of_an_object_is_fetched(
+    store: stores.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("doe", "p2", "p3"):
+        make.write_series(tmp_path / name, slices=3, rows=256, columns=256, tags={"PatientName": "Doe^Jane"})
+    ranges: list[int] = []
+
+    def recorded(place: ObjectPath, start: int, end: int) -> bytes:
+        ranges.append(end - start)
+        return read_range(place, start, end)
+
+    read_range = ObjectPath.read_range
+    monkeypatch.setattr(ObjectPath, "read_range", recorded)
+    with stores.environment(store.environment):
+        src = ObjectPath(store.root, tmp_path.name)
+        stores.upload(tmp_path, src)
+        (said,) = warned(patients(src))
+        every = [str(place) for place, _ in src.visible()]
+        assert warned([Patient("4711", every)]) == []
+        assert len(warned([Patient("P1", every)], grouped=True)) == 1
+    assert said.startswith("1 id names a person")
+    assert ranges == [naming.START_BYTES] * 5
+
+
+@pytest.mark.stores
+def test_a_store_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[ObjectPath] = []
+
+    def fail(place: ObjectPath) -> None:
+        asked.append(place)
+        raise StorageError("the store does not answer")
+
+    monkeypatch.setattr(ObjectPath, "visible", fail)
+    assert warned([Patient(str(number), f"s3://scans/{number}") for number in range(3)]) == []
+    assert len(asked) == 1
