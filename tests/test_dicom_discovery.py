@@ -103,6 +103,11 @@ def test_patients_that_all_are_links_do_not_get_each_other_s_files(archive: Path
     found = find_files(farm / "x")
     assert files_of(found, farm / "x") == ["extra/out-store", "extra/sub/out-store-sub", "image"]
     assert found.passed_over == {OTHER_PATIENTS: 1}
+    (farm / "p").symlink_to(archive / "p")
+    (archive / "p" / "one" / "prior").symlink_to("../two")
+    found = find_files(farm / "p" / "one", archive=farm)
+    assert files_of(found, farm / "p" / "one") == ["src-p-one"]
+    assert found.passed_over == {OTHER_PATIENTS: 1}
 
 
 def test_an_archive_that_is_one_patient_follows_its_links_outside(archive: Path) -> None:
