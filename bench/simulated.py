@@ -21,7 +21,7 @@ def hook() -> None:
     triplets = int(os.environ["SIMULATED_TRIPLETS"])
     pixels = np.zeros((triplets, 3, 224, 224), np.uint8)
 
-    def prepare(copy: Any, preset: str, options: SeriesOptions) -> Prepared:
+    def prepare(copy: Any, preset: str, options: SeriesOptions, archive: str | None) -> Prepared:
         time.sleep(decode_s)
         return Prepared(
             pixels=pixels,

@@ -3,21 +3,31 @@
 A *patient* is a directory ``depth`` levels below SRC, with everything below it; its id is its path below SRC. An SRC
 that holds only files is one patient with SRC's own name. A volume file (NIfTI, NRRD, MetaImage) directly in SRC is a
 patient too, named after the file without its ending. Where ids are paths, as in ``person/scan``, their first component
-is the person.
+is the person. Other files beside the directories belong to nobody; a warning counts those that may be scans.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungct.arguments import listed, spelled
-from lungct.errors import UsageError
-from lungct.storage import Place, depth_below, same_place, storage_faults, subdirectories
-from lungct.storage.volumefiles import VOLUME_ENDINGS, is_volume, without_ending
+from lungct.arguments import counted, listed, spelled
+from lungct.errors import LungCTWarning, UsageError
+from lungct.storage import Place, depth_below, list_levels, same_place, storage_faults
+from lungct.storage.volumefiles import VOLUME_ENDINGS, is_volume, is_voxels, without_ending
+
+PACKED_ENDINGS = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+"""The endings of files that hold others, in lower case, which must be unpacked first."""
+_DOCUMENT_ENDINGS = (
+    *(".txt", ".md", ".rst", ".html", ".pdf", ".doc", ".docx", ".log"),
+    *(".csv", ".tsv", ".xls", ".xlsx", ".parquet", ".json", ".xml", ".yaml", ".yml"),
+    *(".py", ".sh", ".db", ".ini"),
+)
+_DOCUMENTS = ("README", "LICENSE", "LICENCE", "CHANGES", "CHANGELOG", "DICOMDIR", "MANIFEST")
 
 
 @dataclass(frozen=True)
@@ -32,12 +42,15 @@ class Patient:
         Where the files are: a directory, a file, or a list of files; on a disk or in a store.
     person
         Whose scan it is; None if the id is the person.
+    archive
+        The directory on a disk in which the other patients are; None in a store, or if nothing depends on it.
 
     """
 
     id: str
     location: str | Sequence[str]
     person: str | None = None
+    archive: str | None = None
 
 
 class NamingError(UsageError):
@@ -74,27 +87,71 @@ def list_patients(src: Place, *, depth: int, without: Place) -> list[Patient]:
     UsageError
         If SRC does not exist, is not a directory, or has no patient.
 
+    Warns
+    -----
+    LungCTWarning
+        If SRC has files that may be scans and belong to no patient.
+
     """
     check_src(src)
-    found = [
-        _patient(printable(name), str(src / name))
-        for name in subdirectories(src, depth)
-        if not _is_in_table(src, name, without)
-    ]
-    files = _files(src)
-    volumes = [path for path in files if is_volume(path.name)]
-    found += [Patient(printable(without_ending(path.name)), str(path)) for path in volumes]
-    if not found and depth == 1 and files:
+    directories, files = list_levels(src, depth)
+    directories = [name for name in directories if not _is_in_table(src, name, without)]
+    volumes = [name for name in files if is_volume(name) and "/" not in name]
+    found = [_patient(src, printable(name), name) for name in directories]
+    found += [_patient(src, printable(without_ending(name)), name) for name in volumes]
+    if found:
+        _warn_of_loose_files(src, set(files).difference(volumes), without)
+    elif depth == 1 and files and not _only_packed(files):
         own = src.resolve().name if isinstance(src, Path) else src.name
-        found = [Patient(printable(own), str(src))]
-    if not found:
-        level = "directly below it" if depth == 1 else f"{depth} levels below it"
-        raise UsageError(
-            f"{spelled('SRC')} {src} has no patients (no directory {level}, and no file that could be a patient)",
-            fix=f"give the directory that contains the patients, or another {spelled('depth')}",
-        )
+        found = [Patient(printable(own), str(src), archive=_archive(src))]
+    else:
+        raise _no_patients(src, depth, packed=sum(map(is_packed, files)))
     check_unique(found)
     return sorted(found, key=lambda patient: patient.id)
+
+
+def _no_patients(src: Place, depth: int, *, packed: int) -> UsageError:
+    level = "directly below it" if depth == 1 else f"{depth} levels below it"
+    message = f"{spelled('SRC')} {src} has no patients (no directory {level}, and no file that could be a patient)"
+    if packed:
+        return UsageError(
+            f"{message}, but {counted(packed, 'packed file', 'packed files')}",
+            fix="unpack them, each patient into a directory",
+        )
+    return UsageError(message, fix=f"give the directory that contains the patients, or another {spelled('depth')}")
+
+
+def _warn_of_loose_files(src: Place, names: Iterable[str], table: Place) -> None:
+    """Warn once of the files that lie beside the patients' directories and may be scans; name none of them."""
+    loose = [name for name in names if not (is_voxels(name) or _is_document(name))]
+    places = {name.rpartition("/")[0] for name in loose}
+    in_table = {place for place in places if place and _is_in_table(src, place, table)}
+    loose = [name for name in loose if name.rpartition("/")[0] not in in_table]
+    packed = sum(map(is_packed, loose))
+    if loose:
+        lie = "1 file lies" if len(loose) == 1 else f"{len(loose)} files lie"
+        unpack = f" ({packed} packed: unpack each patient into a directory)" if packed else ""
+        warnings.warn(
+            LungCTWarning(f"{lie} in {spelled('SRC')} beside the patients and will not be read{unpack}"),
+            stacklevel=3,
+        )
+
+
+def _only_packed(names: Sequence[str]) -> bool:
+    """Return whether all that files may be of a scan is packed."""
+    scans = [name for name in names if not _is_document(name)]
+    return bool(scans) and all(map(is_packed, scans))
+
+
+def is_packed(name: str) -> bool:
+    """Return whether a file holds others and must be unpacked before lungct can read them, by its name's ending."""
+    return name.lower().endswith(PACKED_ENDINGS) and not is_volume(name) and not is_voxels(name)
+
+
+def _is_document(name: str) -> bool:
+    """Return whether a file accompanies an archive and is no scan, by its name."""
+    own = name.rpartition("/")[2]
+    return own.lower().endswith(_DOCUMENT_ENDINGS) or own.upper() in _DOCUMENTS
 
 
 def named_patients(src: Place, ids: Collection[str], *, depth: int) -> list[Patient]:
@@ -108,14 +165,18 @@ def named_patients(src: Place, ids: Collection[str], *, depth: int) -> list[Pati
     """
     check_src(src)
     wanted = sorted(set(ids))
-    locations = {patient_id: _locate(src, patient_id, depth) for patient_id in wanted}
-    found = [_patient(patient_id, location) for patient_id, location in locations.items() if location is not None]
+    names = {patient_id: _name_of(src, patient_id, depth) for patient_id in wanted}
+    found = [_patient(src, patient_id, name) for patient_id, name in names.items() if name is not None]
     check_found(src, wanted, {patient.id for patient in found})
     return found
 
 
-def _patient(patient_id: str, location: str) -> Patient:
-    return Patient(patient_id, location, person_in_id(patient_id))
+def _patient(src: Place, patient_id: str, name: str) -> Patient:
+    return Patient(patient_id, str(src / name), person_in_id(patient_id), _archive(src))
+
+
+def _archive(src: Place) -> str | None:
+    return str(src) if isinstance(src, Path) else None
 
 
 def person_in_id(patient_id: str) -> str | None:
@@ -197,23 +258,17 @@ def _is_in_table(src: Place, name: str, table: Place) -> bool:
     return same_place(place, table) or depth_below(place, table) is not None
 
 
-def _files(src: Place) -> Sequence[Place]:
-    if not isinstance(src, Path):
-        return [place for place in src.entries()[1] if not place.name.startswith(".")]
-    with storage_faults(f"{spelled('SRC')} {src} cannot be listed"):
-        return [path for path in src.iterdir() if path.is_file() and not path.name.startswith(".")]
-
-
-def _locate(src: Place, patient_id: str, depth: int) -> str | None:
+def _name_of(src: Place, patient_id: str, depth: int) -> str | None:
+    """Return the path below SRC of the directory or volume that is a patient; None if there is none."""
     parts = patient_id.split("/")
     if not all(parts) or "." in parts or ".." in parts or len(parts) != depth:
         return None  # a patient has one id, the path that listing returns
     with storage_faults(f"{spelled('SRC')} {src} cannot be read"):
         if (src / patient_id).is_dir():
-            return str(src / patient_id)
+            return patient_id
         for ending in VOLUME_ENDINGS:
             if (src / f"{patient_id}{ending}").is_file():
-                return str(src / f"{patient_id}{ending}")
+                return f"{patient_id}{ending}"
     return None
 
 

@@ -362,13 +362,6 @@ def test_files_are_recognised_by_content_at_any_depth(tmp_path: Path) -> None:
     }
 
 
-def test_links_to_slices_are_followed(tmp_path: Path) -> None:
-    make.write_series(tmp_path / "store", slices=4)
-    (tmp_path / "patient").mkdir()
-    (tmp_path / "patient" / "scan").symlink_to(tmp_path / "store")
-    assert len(read_series(tmp_path / "patient")) == 4
-
-
 @pytest.mark.parametrize("syntax", [make.EXPLICIT, make.IMPLICIT, make.BIG_ENDIAN])
 def test_files_without_preamble_or_meta(tmp_path: Path, syntax: str) -> None:
     for number, path in enumerate(make.write_series(tmp_path, slices=4, transfer_syntax=syntax)):
@@ -540,11 +533,3 @@ def test_headers_agree_with_pydicom(tmp_path: Path) -> None:
         assert image.orientation == tuple(ds.ImageOrientationPatient)
         assert image.instance_number == ds.InstanceNumber
         assert image.slice_thickness_mm == ds.SliceThickness
-
-
-def test_a_link_to_a_directory_above_adds_no_other_patient(tmp_path: Path) -> None:
-    make.write_series(tmp_path / "a", slices=6, rows=32, columns=32)
-    make.write_series(tmp_path / "b", slices=9, rows=32, columns=32, seed=2)
-    (tmp_path / "a" / "up").symlink_to("..")
-    assert len(read_series(tmp_path / "a")) == 6
-    assert describe(tmp_path / "a").passed_over["links to a directory above"] == 1

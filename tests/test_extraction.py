@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,7 @@ def test_files_are_grouped_by_the_person_whom_they_name(tmp_path: Path, ray_sess
 
 @pytest.mark.ray
 def test_one_warning_says_that_directories_are_named_after_people(tmp_path: Path, ray_session: Session) -> None:
-    for name, tags in (("Doe_Jane", {}), ("coded", {"PatientIdentityRemoved": "YES"})):
+    for name, tags in (("Doe_Jane", {}), ("coded", {}), ("P1", {"PatientIdentityRemoved": "YES"})):
         write_series(
             tmp_path / "src" / name,
             slices=6,
@@ -257,8 +258,20 @@ def test_one_warning_says_that_directories_are_named_after_people(tmp_path: Path
             columns=64,
             tags={"PatientName": "Doe^Jane", **tags},
         )
-    with pytest.warns(LungCTWarning, match="1 id names a person in the table"):
+    # Before the work: nothing is written when the warning comes.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LungCTWarning)
+        with pytest.raises(LungCTWarning, match=r"^1 id names a person in the table"):
+            lungct.extract(tmp_path / "src", tmp_path / "out", **NETWORK)
+    assert not (tmp_path / "out").exists()
+    with pytest.warns(LungCTWarning) as warned:
         lungct.extract(tmp_path / "src", tmp_path / "out", **NETWORK)
+    assert len(warned) == 1
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LungCTWarning)
+        lungct.extract(tmp_path / "src", tmp_path / "hidden", pseudonyms=tmp_path / "key", **NETWORK)
+        lungct.extract(tmp_path / "src", tmp_path / "out")  # nothing to do
 
 
 @pytest.mark.ray

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lungct.errors import UsageError
-from lungct.patients import list_patients, named_patients, printable, read_ids
+from lungct.arguments import command_line
+from lungct.errors import LungCTWarning, UsageError
+from lungct.patients import is_packed, list_patients, named_patients, printable, read_ids
 
 
 def ids(src: Path, **named: object) -> list[str]:
@@ -49,6 +51,77 @@ def test_volume_files_are_patients_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     with pytest.raises(UsageError, match="two patients called one"):
         ids(tmp_path)
+
+
+def warned(src: Path, **named: object) -> list[str]:
+    """Return the warnings of a listing."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ids(src, **named)
+    assert all(issubclass(one.category, LungCTWarning) for one in caught)
+    return [str(one.message) for one in caught]
+
+
+def test_files_beside_the_patients_are_counted_once_and_not_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("README", "LICENSE", "labels.csv", "dataset_description.json", "DICOMDIR", "scan.nii.gz", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    for name in ("volume.mhd", "volume.raw"):
+        (tmp_path / name).write_bytes(b"")
+    assert warned(tmp_path) == []
+    (tmp_path / "IM0001").write_bytes(b"")
+    with command_line():
+        assert warned(tmp_path) == ["1 file lies in SRC beside the patients and will not be read"]
+    for name in ("Doe.ZIP", "stray.dcm"):
+        (tmp_path / name).write_bytes(b"")
+    assert warned(tmp_path) == [
+        "3 files lie in src beside the patients and will not be read (1 packed: unpack each patient into a directory)"
+    ]
+    (tmp_path / "link.dcm").symlink_to("stray.dcm")
+    assert warned(tmp_path)[0].startswith("4 files lie")
+
+
+def test_files_above_deeper_patients_are_counted_but_not_those_of_the_table(tmp_path: Path) -> None:
+    for name in ("p/one/image", "p/two/image", "p/stray.dcm", "p/scan.nii.gz", "top.zip", "table/features/part-0"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "table" / "lock").write_bytes(b"")
+    (said,) = warned(tmp_path, depth=2, without=tmp_path / "table")
+    assert said.startswith("3 files lie")
+    assert "(1 packed" in said
+    assert warned(tmp_path, depth=1)[0].startswith("1 file lies")
+
+
+def test_files_of_an_archive_that_is_one_patient_are_not_loose(tmp_path: Path) -> None:
+    for name in ("IM0001", "IM0002", "export.zip"):
+        (tmp_path / name).write_bytes(b"")
+    assert ids(tmp_path) == [tmp_path.name]
+    assert warned(tmp_path) == []
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("names", [("a.zip", "b.zip"), ("a.tar.gz", "README.md"), ("001.dcm.gz", "002.DCM.GZ")])
+def test_an_archive_of_packed_files_alone_is_to_be_unpacked(tmp_path: Path, names: tuple[str, ...], depth: int) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"packed file.*: unpack them"):
+        ids(tmp_path, depth=depth)
+
+
+def test_volumes_and_their_voxels_are_not_packed() -> None:
+    assert [is_packed(name) for name in ("a.nii.gz", "a.RAW.gz", "a.dcm", "a.dcm.gz", "zip")] == [
+        *(False, False, False),
+        *(True, False),
+    ]
+
+
+def test_a_patient_knows_its_archive(tmp_path: Path) -> None:
+    (tmp_path / "p" / "one").mkdir(parents=True)
+    for found in (
+        list_patients(tmp_path, depth=2, without=tmp_path / "none"),
+        named_patients(tmp_path, ["p/one"], depth=2),
+    ):
+        assert [patient.archive for patient in found] == [str(tmp_path)]
 
 
 def test_names_that_are_not_utf8_become_text(tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first.write_bytes(first.read_bytes()[:-3000])
     for path in (src / f"{TEXT}^PERSON7").iterdir():
         path.write_bytes(f"{TEXT} is no DICOM".encode())
+    (src / f"{TEXT}^PERSON1" / f"{TEXT}-prior").symlink_to(f"../{TEXT}^PERSON0")
+    (src / f"{TEXT}.zip").write_bytes(b"PK")
     return src
 
 
@@ -123,6 +125,9 @@ def test_with_a_key_no_mark_reaches_any_output(cohort: Path, ray_directory: Path
         assert ran.code == 0, ran
         said += ran.stdout.encode() + ran.stderr.encode()
     written = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert b"1 file lies in SRC beside the patients" in said
+    assert b"names a person" not in said
+    assert b"name people" not in said
     assert len([path for path in written if path.suffix == ".parquet"]) == 1
     (shard,) = (path for path in written if path.suffix == ".parquet")
     rows = pq.read_table(shard).drop_columns(["features"]).to_pylist()

@@ -10,6 +10,7 @@ import pytest
 from lungct.arguments import command_line
 from lungct.errors import StorageError, UsageError
 from lungct.storage import (
+    list_levels,
     local_path,
     make_directory,
     output_file,
@@ -17,7 +18,6 @@ from lungct.storage import (
     publish,
     stage,
     storage_faults,
-    subdirectories,
     write_atomically,
 )
 
@@ -126,9 +126,10 @@ def test_directories_are_listed_at_their_depth(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "circle").symlink_to("circle")
-    assert subdirectories(tmp_path) == ["a", "b", "c", "loop"]
+    (tmp_path / "b" / "image").symlink_to("../file")
+    assert list_levels(tmp_path) == (["a", "b", "c", "loop"], ["file"])
     (tmp_path / "loop").unlink()
-    assert subdirectories(tmp_path, 2) == ["a/1", "b/2"]
+    assert list_levels(tmp_path, 2) == (["a/1", "b/2"], ["b/image", "file"])
 
 
 @pytest.mark.parametrize("location", ["s3://bucket/scans", "gs://bucket", ""])

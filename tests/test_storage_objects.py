@@ -28,6 +28,7 @@ from lungct.storage import (
     ObjectPath,
     check_free,
     depth_below,
+    list_levels,
     local_copies,
     local_copy,
     locate,
@@ -35,7 +36,6 @@ from lungct.storage import (
     publish,
     removal_batches,
     remove,
-    subdirectories,
 )
 
 pytestmark = pytest.mark.stores
@@ -121,8 +121,8 @@ def test_names_of_all_kinds_come_back(bucket: ObjectPath) -> None:
 def test_prefixes_are_listed_at_their_depth(bucket: ObjectPath) -> None:
     for name in ("b/2/x", "a/1/x", ".hidden/3/x", "c/x", "file"):
         (bucket / name).write_bytes(b"")
-    assert subdirectories(bucket) == ["a", "b", "c"]
-    assert subdirectories(bucket, 2) == ["a/1", "b/2"]
+    assert list_levels(bucket) == (["a", "b", "c"], ["file"])
+    assert list_levels(bucket, 2) == (["a/1", "b/2"], ["c/x", "file"])
     assert depth_below(bucket / "b" / "2", bucket) == 2
     assert depth_below(bucket, bucket / "b") is None
 
@@ -327,7 +327,7 @@ def test_directory_markers_are_not_files(s3: dict[str, str]) -> None:
         (root / "p" / "a.dcm").write_bytes(b"data")
         for key in ("marked/", "marked/p/", "marked/p/sub/", "marked/empty/"):
             stores.put_key(s3, "scans", key)
-        assert subdirectories(root) == ["empty", "p"]
+        assert list_levels(root) == (["empty", "p"], [])
         with local_copy("s3://scans/marked/p") as copy:
             assert isinstance(copy, str)
             assert [path.name for path in Path(copy).rglob("*")] == ["a.dcm"]

@@ -8,7 +8,7 @@
     headers.py      a file -> its header and slices, no pixels
     frames.py       an enhanced multi-frame object -> a slice for each frame
     geometry.py     positions, orientation, spacing: the conventions
-    persons.py      who is the same person
+    persons.py      who is the same person, and which texts name one
     codecs.py       compressed transfer syntaxes and their decoders
     decoding.py     a slice's bytes -> stored values
     scan.py         `Scan`: what is known of a scan besides its pixels

@@ -77,7 +77,9 @@ def read_series(
     return series
 
 
-def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OPTIONS) -> Iterator[Series]:
+def series_choices(
+    location: str | Sequence[str], options: SeriesOptions = NO_OPTIONS, *, archive: str | None = None
+) -> Iterator[Series]:
     """Yield the series of a patient that may be the scan, the one to choose first; at least one.
 
     Parameters
@@ -86,6 +88,8 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
         The patient's directory, a single file, or a list of the patient's files, on a disk.
     options
         What a person says about which series is the scan.
+    archive
+        The directory in which other patients are, as for `lungct.dicom.discovery.find_files`.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
 
     """
     options.check()
-    found = survey_or_volume(location, _listing(location), options)
+    found = survey_or_volume(location, _listing(location, archive), options)
     if isinstance(found, PickedVolume):
         yield read_volume(found)
         return
@@ -148,9 +152,9 @@ def survey_or_volume(
     return found if found.dicom else topmost_volume(volumes, options.volume)
 
 
-def _listing(location: str | Sequence[str]) -> FileListing:
+def _listing(location: str | Sequence[str], archive: str | None) -> FileListing:
     if isinstance(location, str):
-        return discovery.find_files(location)
+        return discovery.find_files(location, archive=archive)
     return FileListing(tuple(sorted(location)), {})
 
 

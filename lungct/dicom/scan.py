@@ -1,7 +1,7 @@
 """`Scan`: what is known of a patient's scan besides its pixels, in one record.
 
 Reading fills it in (`Series.scan`), the preset adds to it, the sandbox sends it to the worker, and the feature table
-stores it: each field is a column there (``lungct.features.rows``), except `Scan.identified`.
+stores it: each field is a column there (``lungct.features.rows``).
 """
 
 from __future__ import annotations
@@ -33,9 +33,6 @@ class Scan:
         What a careful reader should know about this scan, a code each (``docs/intake.md``).
     pixel_hash
         SHA-256 of the triplets' bytes, 64 hex digits, or HMAC-SHA-256 under a key.
-    identified
-        Whether the patient's directory is named after the person whom the files name, and the files do not declare
-        that they were de-identified.
 
     """
 
@@ -49,7 +46,6 @@ class Scan:
     lung_litres: float | None = None
     notes: tuple[str, ...] = ()
     pixel_hash: str | None = None
-    identified: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as a dictionary that can be written as JSON."""

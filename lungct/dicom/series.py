@@ -6,7 +6,6 @@ Positions and units are those of ``geometry.py``: mm, growing towards the head.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from lungct.dicom import decoding
 from lungct.dicom.damage import NOTHING_MISSING, Missing
 from lungct.dicom.decoding import Stored
-from lungct.dicom.headers import read_person
 from lungct.dicom.notes import NUMBER_ORDER, in_order
 from lungct.dicom.scan import Scan
 from lungct.dicom.slices import Slice
@@ -29,7 +27,7 @@ class Pixels(Protocol):
     """Where a series gets its pixels from."""
 
     has_instances: bool
-    """Whether they are DICOM files, whose slices may have InstanceNumbers, and which may name a person."""
+    """Whether they are DICOM files, whose slices may have InstanceNumbers."""
 
     def stored(self, image: Slice) -> Stored:
         """Return one slice's stored values, integers, shape (rows, columns)."""
@@ -152,17 +150,6 @@ class Series:
 
         """
         return self.pixels.hu(self.slices[i])
-
-    def names_person(self, name: str) -> bool:
-        """Return whether a name is the PatientID of the files, or contains a part of their PatientName.
-
-        False if the files declare that they were de-identified (PatientIdentityRemoved).
-        """
-        person = read_person(self.slices[0].path) if self.pixels.has_instances else None
-        if person is None or person.removed:
-            return False
-        parts = [part for part in re.split(r"[\W_]+", person.name.casefold()) if len(part) > 2]
-        return name == person.patient_id or any(part in name.casefold() for part in parts)
 
     def by_position(self) -> Series:
         """Return the series ordered by position, from the feet to the head.

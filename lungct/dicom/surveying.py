@@ -15,7 +15,7 @@ from lungct.dicom.candidates import Candidate
 from lungct.dicom.damage import DamagedFile, is_packed
 from lungct.dicom.grouping import candidates
 from lungct.dicom.headers import read_header
-from lungct.dicom.persons import persons_by_identity
+from lungct.dicom.persons import Identity, persons_by_identity, separated_by_directories, several_persons
 from lungct.dicom.slices import Header, Kind
 from lungct.errors import SeriesError
 
@@ -36,6 +36,8 @@ class Survey:
         Number of files of each kind that are not CT images, or were not opened.
     persons
         Number of persons whom the files name.
+    persons_apart
+        Whether there are several persons, and directories below have one each.
     candidates
         The CT series found.
     damaged
@@ -48,6 +50,7 @@ class Survey:
     files: int
     passed_over: dict[str, int]
     persons: int
+    persons_apart: bool
     candidates: tuple[Candidate, ...]
     damaged: tuple[DamagedFile, ...]
     others: tuple[str, ...]
@@ -70,6 +73,7 @@ def survey(listing: discovery.FileListing) -> Survey:
 
     """
     passed, headers, others, images = Counter(listing.passed_over), list[Header](), list(listing.unopened), 0
+    identities: dict[str, Identity] = {}
     for file in listing.files:
         header = read_header(file)
         if header is None:
@@ -77,15 +81,18 @@ def survey(listing: discovery.FileListing) -> Survey:
             others.append(file)
             continue
         headers.append(header)
+        identities[file] = header.person.identity
         images += len(header.slices)
         if images > MAX_IMAGES:
             raise SeriesError(f"the patient has more than {MAX_IMAGES} CT images", code="limits")
         if header.kind is not Kind.CT:
             passed[header.kind.value] += 1
+    persons = len(set(persons_by_identity(identities.values()).values()))
     return Survey(
         files=len(listing.files),
         passed_over=dict(sorted(passed.items())),
-        persons=len(set(persons_by_identity(header.person.identity for header in headers).values())),
+        persons=persons,
+        persons_apart=persons > 1 and separated_by_directories(identities),
         candidates=candidates(image for header in headers for image in header.slices),
         damaged=tuple(
             DamagedFile(header.series_uid, header.sop_instance_uid) for header in headers if header.kind is Kind.DAMAGED
@@ -107,11 +114,7 @@ def check_survey(found: Survey) -> None:
     if found.files == 0:
         raise SeriesError(f"there are no files (only {kinds})" if kinds else "there are no files", code="empty")
     if found.persons > 1:
-        raise SeriesError(
-            f"the files name {found.persons} persons",
-            code="several_persons",
-            fix="group the files by PatientID (--by-patient-id), or move each person's files into a separate directory",
-        )
+        raise several_persons(found.persons, apart=found.persons_apart)
     if found.dicom == 0:
         raise _no_dicom(found)
     if found.candidates:

@@ -7,6 +7,7 @@
     pipeline.py      4. units of patients through Ray Data: decoding tasks, then network actors
     worker.py        what those tasks and actors do
     grouping.py      an archive without useful directories -> patients, by PatientID (Ray tasks)
+    naming.py        whether ids name people, asked before the work
     options.py       options, defaults and an existing table -> the table's settings
     placement.py     on which device, on which nodes, with how many actors
     status.py        how far a table is, and whether its files are undamaged

@@ -16,9 +16,10 @@ from lungct.backbone import BackboneName, Device, Precision
 from lungct.cluster import Session, connect
 from lungct.dicom import SeriesOptions
 from lungct.errors import LungCTWarning, NothingUsableError, StorageError
+from lungct.extraction.naming import warn_of_names
 from lungct.extraction.options import BY_PATIENT_ID
 from lungct.extraction.pipeline import run_units
-from lungct.extraction.planning import ExtractPlan, cut_units, plan_extraction
+from lungct.extraction.planning import ExtractPlan, cut_units, missing_patients, plan_extraction
 from lungct.extraction.preparation import PreparedTable, check_table_and_weights, prepare_table
 from lungct.extraction.request import ExtractRequest
 from lungct.extraction.worker import UnitReport
@@ -87,7 +88,6 @@ class ExtractCounts:
     skipped: int = 0
     rows: int = 0
     failed: int = 0
-    identified: int = 0
     slices: int = 0
     triplets: int = 0
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -97,7 +97,6 @@ class ExtractCounts:
         """Count one unit, and warn the first time that another kind of device computed one."""
         self.rows += len(report.staged.ids) if report.staged else 0
         self.failed += len(report.staged.failed) if report.staged else 0
-        self.identified += report.identified
         self.slices += report.slices
         self.triplets += report.triplets
         self.faults += report.faults
@@ -243,10 +242,11 @@ def extract(
             counts.skipped = len(plan.patients)
             return _summarise(plan, plan.entries, counts, request.out)
         weights_sha256 = check_table_and_weights(request, plan)
+        if request.key is None:
+            warn_of_names(missing_patients(request, plan), grouped=plan.options.depth == BY_PATIENT_ID)
         session = ray_session()
         table = prepare_table(request, plan, weights_sha256, session, stack)
         summary = _write_rows(request, plan, table, session, counts)
-    _warn_of_names(request, plan, counts)
     _raise_faults(counts, request.out)
     return summary
 
@@ -302,20 +302,6 @@ def _commit(report: UnitReport, counts: ExtractCounts, writer: TableWriter, prog
     progress.advance(rows + len(report.faults), failed=failed + len(report.faults))
     if len(counts.faults) >= MOST_FAULTS:
         _raise_faults(counts, writer.directory)
-
-
-def _warn_of_names(request: ExtractRequest, plan: ExtractPlan, counts: ExtractCounts) -> None:
-    """Warn once that ids in the table are the names or PatientIDs of people."""
-    grouped = plan.options.depth == BY_PATIENT_ID and request.key is None and counts.rows > 0
-    named = len(plan.patients) if grouped else counts.identified
-    if named:
-        warnings.warn(
-            LungCTWarning(
-                f"{counted(named, 'id names a person', 'ids name people')} in the table (a name or PatientID, as in "
-                f"the files); if they must not be readable there, extract into a new table with {spelled('pseudonyms')}"
-            ),
-            stacklevel=3,
-        )
 
 
 def _raise_faults(counts: ExtractCounts, directory: Place) -> None:

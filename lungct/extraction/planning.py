@@ -77,6 +77,11 @@ def plan_extraction(request: ExtractRequest, start_ray: Callable[[], object]) ->
     return ExtractPlan(options, table, entries, patients, nothing_to_do)
 
 
+def missing_patients(request: ExtractRequest, plan: ExtractPlan) -> list[Patient]:
+    """Return the patients whose rows are to be made."""
+    return [p for p in plan.patients if _is_missing(p, plan.entries, retry=request.retry_errors)]
+
+
 def table_settings(directory: Place) -> Settings | None:
     """Read the settings of an existing table; None if there is no table.
 

@@ -47,8 +47,6 @@ class UnitReport:
     ----------
     staged
         The file to commit; None if there are no rows.
-    identified
-        How many patients' directories are named after the person whom their files name.
     slices, triplets
         Counted over the rows with features.
     faults
@@ -59,7 +57,6 @@ class UnitReport:
     """
 
     staged: StagedShard | None
-    identified: int
     slices: int
     triplets: int
     faults: list[tuple[str, str]]
@@ -124,7 +121,7 @@ def decode_unit(unit: pa.Table, *, preset: str, options: SeriesOptions, key: Key
     decoded, arrays = [], []
     for patient, copy in zip(patients, copies, strict=True):
         try:
-            prepared = prepare_patient(copy, preset, options)
+            prepared = prepare_patient(copy, preset, options, patient.archive)
         except SeriesError as error:
             decoded.append(_decoded(patient, error=str(error), error_code=error.code))
         except StorageError as error:
@@ -132,7 +129,7 @@ def decode_unit(unit: pa.Table, *, preset: str, options: SeriesOptions, key: Key
         else:
             scan = prepared.scan
             if key is not None:
-                scan = replace(scan, pixel_hash=key.pixel_hash(prepared.pixels), identified=False)
+                scan = replace(scan, pixel_hash=key.pixel_hash(prepared.pixels))
             decoded.append(_decoded(patient, triplets=len(prepared.pixels), scan=scan))
             arrays.append(prepared)
     return _to_row(decoded, arrays)
@@ -148,7 +145,9 @@ def _sandbox() -> Sandbox:
     return Sandbox()
 
 
-def prepare_patient(copy: str | list[str] | LungCTError, preset: str, options: SeriesOptions) -> Prepared:
+def prepare_patient(
+    copy: str | list[str] | LungCTError, preset: str, options: SeriesOptions, archive: str | None
+) -> Prepared:
     """Prepare one patient in the child process; a failure of the storage is tried again.
 
     Parameters
@@ -157,6 +156,8 @@ def prepare_patient(copy: str | list[str] | LungCTError, preset: str, options: S
         Where the patient's files are on this machine, or the error that prevented it.
     preset, options
         The table's.
+    archive
+        The patient's, as in `lungct.patients.Patient`.
 
     Raises
     ------
@@ -170,10 +171,10 @@ def prepare_patient(copy: str | list[str] | LungCTError, preset: str, options: S
         raise copy
     for pause in STORAGE_PAUSES_S:
         try:
-            return _sandbox().prepare(copy, preset, options)
+            return _sandbox().prepare(copy, preset, options, archive=archive)
         except StorageError:
             time.sleep(pause)
-    return _sandbox().prepare(copy, preset, options)
+    return _sandbox().prepare(copy, preset, options, archive=archive)
 
 
 class NetworkActor:
@@ -230,7 +231,6 @@ class NetworkActor:
         with_features = [patient for patient in patients if patient.triplets]
         report = UnitReport(
             staged,
-            identified=sum(patient.scan.identified for patient in with_features),
             slices=sum(patient.scan.slices or 0 for patient in with_features),
             triplets=len(pixels),
             faults=[(patient.id, patient.fault) for patient in patients if patient.fault is not None],

@@ -97,7 +97,7 @@ def inspect_all(src: str | os.PathLike[str], *, depth: int = 1, quiet: bool = Tr
         for patient in patients:
             with local_copy(patient.location) as copy:
                 assert isinstance(copy, str)
-                found = describe(copy)
+                found = describe(copy, archive=patient.archive)
             slices = len(found.chosen) if found.chosen is not None else 0
             text = found.error or found.reason or ""
             inspected.append(InspectedPatient(patient.id, slices, found.error_code, text))

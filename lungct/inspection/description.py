@@ -90,8 +90,15 @@ class Description:
     problems: tuple[str, ...]
 
 
-def describe(patient_dir: str | os.PathLike[str]) -> Description:
+def describe(patient_dir: str | os.PathLike[str], *, archive: str | None = None) -> Description:
     """Describe a patient's directory, usable or not.
+
+    Parameters
+    ----------
+    patient_dir
+        The patient's directory, or a file.
+    archive
+        The directory in which other patients are, as for `lungct.dicom.discovery.find_files`.
 
     Raises
     ------
@@ -104,7 +111,7 @@ def describe(patient_dir: str | os.PathLike[str]) -> Description:
     files, passed_over = 0, dict[str, int]()
     found: tuple[SeriesDescription, ...] = ()
     try:
-        listing = discovery.find_files(patient_dir)
+        listing = discovery.find_files(patient_dir, archive=archive)
         files, passed_over = len(listing.files), listing.passed_over
         surveyed = survey_or_volume(os.fspath(patient_dir), listing)
         if isinstance(surveyed, PickedVolume):

@@ -88,13 +88,9 @@ def _prepare(request: Request) -> Prepared:
     from lungct.preprocess import check_preset, prepare_choice
 
     location = request.names[0] if request.single else request.names
-    choices = series_choices(location, SeriesOptions(**request.options))
-    series, triplets = prepare_choice(choices, check_preset(request.preset))
-    scan = replace(
-        triplets.scan,
-        pixel_hash=triplets.pixel_hash,
-        identified=request.single and series.names_person(os.path.basename(request.names[0])),
-    )
+    choices = series_choices(location, SeriesOptions(**request.options), archive=request.archive)
+    _, triplets = prepare_choice(choices, check_preset(request.preset))
+    scan = replace(triplets.scan, pixel_hash=triplets.pixel_hash)
     return Prepared(triplets.pixels, triplets.positions_mm, scan)
 
 

@@ -45,6 +45,8 @@ class Request:
         One of `lungct.preprocess.PRESETS`.
     options
         The options of `lungct.dicom.SeriesOptions` that were given.
+    archive
+        The directory in which other patients are; None: the one above the patient's.
 
     """
 
@@ -52,6 +54,7 @@ class Request:
     single: bool
     preset: str
     options: Mapping[str, str]
+    archive: str | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,7 +69,14 @@ class Sandbox:
         child = self._child
         return None if child is None else child.pid
 
-    def prepare(self, location: str | Sequence[str], preset: str, options: SeriesOptions = NO_OPTIONS) -> Prepared:
+    def prepare(
+        self,
+        location: str | Sequence[str],
+        preset: str,
+        options: SeriesOptions = NO_OPTIONS,
+        *,
+        archive: str | None = None,
+    ) -> Prepared:
         """Read a patient's series and prepare its triplets, in the child.
 
         Parameters
@@ -80,6 +87,8 @@ class Sandbox:
             One of `lungct.preprocess.PRESETS`.
         options
             What a person says about which series is the scan.
+        archive
+            The directory in which other patients are, as for `lungct.dicom.series_choices`.
 
         Raises
         ------
@@ -93,7 +102,7 @@ class Sandbox:
         """
         single = isinstance(location, str)
         names = [location] if isinstance(location, str) else list(location)
-        request = Request(names, single, preset, options.as_dict())
+        request = Request(names, single, preset, options.as_dict(), archive)
         try:
             return self._attempt(request)
         except _ChildLostError:

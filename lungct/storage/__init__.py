@@ -23,6 +23,7 @@ from lungct.storage.places import (
     check_directory,
     depth_below,
     discard,
+    list_levels,
     local_path,
     locate,
     make_directory,
@@ -33,7 +34,6 @@ from lungct.storage.places import (
     remove,
     same_place,
     stage,
-    subdirectories,
     unique_name,
     write_atomically,
 )
@@ -48,6 +48,7 @@ __all__ = [
     "discard",
     "fetch_copy",
     "is_remote",
+    "list_levels",
     "local_copies",
     "local_copy",
     "local_path",
@@ -62,7 +63,6 @@ __all__ = [
     "same_place",
     "stage",
     "storage_faults",
-    "subdirectories",
     "unique_name",
     "write_atomically",
 ]

@@ -137,34 +137,38 @@ def publish(staged: Path, final: Path) -> None:
         sync_directory(final.parent)
 
 
-def subdirectories(root: Path, depth: int = 1) -> list[str]:
-    """List the directories ``depth`` levels below ``root``, as sorted paths relative to it.
+def list_levels(root: Path, depth: int) -> tuple[list[str], list[str]]:
+    """List the directories ``depth`` levels below ``root``, and the files above them, as sorted relative paths.
 
-    Hidden directories are left out; links to directories count as directories.
+    What is hidden is left out; links to directories count as directories.
     """
-    found: list[str] = []
+    directories: list[str] = []
+    files: list[str] = []
 
     def descend(directory: Path, prefix: str, left: int) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or not _is_directory(entry):
+                if entry.name.startswith("."):
                     continue
                 relative = f"{prefix}{entry.name}"
-                if left == 1:
-                    found.append(relative)
-                else:
+                kind = _kind(entry)
+                if kind == "file":
+                    files.append(relative)
+                elif kind == "directory" and left == 1:
+                    directories.append(relative)
+                elif kind == "directory":
                     descend(Path(entry.path), f"{relative}/", left - 1)
 
     with storage_faults(f"{root} cannot be listed"):
         descend(root, "", depth)
-    return sorted(found)
+    return sorted(directories), sorted(files)
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a directory or a link to one; a link that leads in a circle is neither."""
+def _kind(entry: os.DirEntry[str]) -> str | None:
+    """Return "directory" or "file", also for a link to one; None for anything else, such as a link to itself."""
     try:
-        return entry.is_dir()
+        return "directory" if entry.is_dir() else "file" if entry.is_file() else None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return False
+            return None
         raise

@@ -93,16 +93,25 @@ def _real(place: Place) -> tuple[str, ...]:
     return Path(os.path.realpath(place)).parts
 
 
-def subdirectories(root: Place, depth: int = 1) -> list[str]:
-    """List the directories ``depth`` levels below ``root`` that are not hidden, as sorted paths relative to it."""
+def list_levels(root: Place, depth: int = 1) -> tuple[list[str], list[str]]:
+    """List the directories ``depth`` levels below ``root``, and the files above them that the listing passes.
+
+    Returns
+    -------
+    directories, files
+        Sorted paths relative to ``root``, without hidden ones.
+
+    """
     if isinstance(root, Path):
-        return local.subdirectories(root, depth)
-    level = [root]
+        return local.list_levels(root, depth)
+    level, files = [root], list[ObjectPath]()
     with ThreadPoolExecutor(LISTINGS) as pool:
         for _ in range(depth):
-            listed = pool.map(lambda place: place.entries()[0], level)
-            level = [place for found in listed for place in found if place.name[0] != "."]
-    return sorted(place.relative_to(root) for place in level)
+            listed = list(pool.map(ObjectPath.entries, level))
+            level = [place for below, _ in listed for place in below if place.name[0] != "."]
+            markers = set(level)  # an object that marks a directory has the directory's name
+            files += [o for _, objects in listed for o in objects if o.name[0] != "." and o not in markers]
+    return sorted(place.relative_to(root) for place in level), sorted(place.relative_to(root) for place in files)
 
 
 def check_directory(place: Place, *, argument: str) -> None:
