@@ -33,7 +33,7 @@ def test_the_page_describes_the_series(archive: Path) -> None:
     text = page.text()
     assert page.usable
     assert "12 of 64 x 64" in text
-    assert "why        the only CT series" in text
+    assert "why      the only CT series" in text
     assert "13 opened; passed over: files that are not DICOM (1)" in text
     assert max(len(line) for line in text.splitlines()) <= 80
     values = json.loads(json.dumps(page.as_dict(), allow_nan=False))

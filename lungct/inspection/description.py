@@ -1,30 +1,44 @@
-"""A patient's directory -> what is in it: every series found, which one is the scan and why, and what is unusual.
+"""A patient's files -> what is in them: every series found, which one is the scan and why, and what is unusual.
 
-The choice is made by the code of `lungct.read_series`, so what ``lungct inspect`` shows is what ``lungct extract``
-does. Texts contain counts and numbers, and the manufacturers' words for scanner and kernel; no name, path, UID or date.
+The choice is made by the code of `lungct.read_series`, and a preset prepares the patient in the process that does so
+for ``lungct extract``: what ``lungct inspect`` shows is what ``lungct extract`` does. Texts contain counts and numbers,
+and the manufacturers' words for scanner and kernel; no name, path, UID or date. What the files say in words belongs to
+no text but the one that ``--names`` prints (`SeriesDescription.words`).
 """
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from lungct.arguments import counted
-from lungct.dicom import discovery, volumes
-from lungct.dicom.assembling import assemble
+from lungct.dicom import Series, SeriesOptions, discovery, series_choices, volumes
 from lungct.dicom.candidates import Candidate
+from lungct.dicom.discovery import FileListing
 from lungct.dicom.geometry import LARGEST_GAP_MM, normal
+from lungct.dicom.options import NO_OPTIONS
 from lungct.dicom.reading import read_volume
-from lungct.dicom.selection import ranked
-from lungct.dicom.series import Series
+from lungct.dicom.slices import Words
 from lungct.dicom.surveying import survey
 from lungct.errors import SeriesError
+from lungct.inspection.choices import Steps, behind, first_choice, in_order_of_choice, steps
+from lungct.preprocess import Preset
+from lungct.sandbox import Sandbox
+
+NO_CHOICE = "not among the series to choose from"
+TRIED_BEFORE = "first in order, but without lungs"
+# Positions are compared in hundredths of a millimetre, as the preset lung does; what is finer is noise of floats.
+_DECIMALS = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SeriesDescription:
     """One CT series that was found.
 
@@ -40,6 +54,14 @@ class SeriesDescription:
         NaN if unknown.
     faults
         Number of images that cannot be read.
+    eligible
+        Whether it is one of the series to choose from.
+    steps
+        What each step of the choice says of it.
+    notes
+        What was joined or left out to make the series.
+    candidate
+        The series itself, with the names of its files and their words: never part of a text or of JSON.
 
     """
 
@@ -53,9 +75,29 @@ class SeriesDescription:
     manufacturer: str | None
     kernel: str | None
     faults: int
+    eligible: bool
+    steps: Steps
+    notes: tuple[str, ...]
+    candidate: Candidate = field(repr=False)
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of its images."""
+        return [image.path for image in self.candidate.slices]
+
+    @property
+    def words(self) -> list[Words]:
+        """What its images say in words, the most frequent first."""
+        return [words for words, _ in Counter(image.words for image in self.candidate.slices).most_common()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what may be written out; unknown numbers are None."""
+        values = {name: value for name, value in vars(self).items() if name != "candidate"}
+        thickness = None if math.isnan(self.thickness_mm) else self.thickness_mm
+        return values | {"thickness_mm": thickness, "steps": dict(self.steps), "notes": list(self.notes)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Description:
     """What a patient's directory contains.
 
@@ -66,58 +108,150 @@ class Description:
     passed_over
         Number of files of each kind that are not CT images.
     series
-        The CT series, the best first.
+        The CT series, in the order of choice, those that cannot be chosen last.
+    used
+        Index of the series that is the scan, or would be but for the error.
     chosen
-        The scan, in order, or None.
+        The scan, in order; None if there is none, or it cannot be read.
     reason
         Why it was chosen; None if nothing was.
+    notes
+        What a careful reader should know about the scan, a code each.
     error, error_code
-        Why there is no scan, in the words of the feature table; None if there is one.
+        Why the patient cannot be used, in the words of the feature table; None if it can.
     problems
         What is unusual about the chosen series, a sentence each.
+    preset
+        The preset that prepared the patient; None if only headers were read.
+    triplets, lung_litres
+        What it made, and how much lung it found (preset ``lung``); None if it did not.
 
     """
 
-    files: int
-    passed_over: dict[str, int]
-    series: tuple[SeriesDescription, ...]
-    chosen: Series | None
-    reason: str | None
-    error: str | None
-    error_code: str | None
-    problems: tuple[str, ...]
+    files: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+    series: tuple[SeriesDescription, ...] = ()
+    used: int = 0
+    chosen: Series | None = None
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    error_code: str | None = None
+    problems: tuple[str, ...] = ()
+    preset: Preset | None = None
+    triplets: int | None = None
+    lung_litres: float | None = None
+
+    def is_scan(self, number: int) -> bool:
+        """Return whether one of the series is the scan."""
+        return self.error is None and number == self.used
+
+    def why(self, number: int) -> str:
+        """Return why one of the series is the scan, cannot be used, or comes behind."""
+        if number == self.used:
+            return (self.reason or "") if self.error is None else f"{self.error_code}: {self.error}"
+        if not self.series[number].eligible:
+            return NO_CHOICE
+        if number < self.used:
+            return TRIED_BEFORE
+        return behind(self.series[number].candidate, self.series[self.used].candidate)
+
+    def notes_of(self, number: int) -> tuple[str, ...]:
+        """Return the notes on one of the series."""
+        return self.notes if self.is_scan(number) else self.series[number].notes
 
 
-def describe(patient_dir: str | os.PathLike[str]) -> Description:
-    """Describe a patient's directory, usable or not.
+def describe(location: str | os.PathLike[str] | Sequence[str], options: SeriesOptions = NO_OPTIONS) -> Description:
+    """Describe a patient's files, usable or not, by their headers.
+
+    Parameters
+    ----------
+    location
+        The patient's directory, a single file, or a list of the patient's files, on a disk.
+    options
+        What a person says about which series is the scan.
 
     Raises
     ------
     UsageError
-        If the directory does not exist.
+        If the directory does not exist, or a volume needs an extra that is not installed.
     StorageError
         If the files cannot be read.
 
     """
-    files, passed_over = 0, dict[str, int]()
-    found: tuple[SeriesDescription, ...] = ()
+    found = Description()
     try:
-        listing = discovery.find_files(patient_dir)
-        files, passed_over = len(listing.files), listing.passed_over
+        listing = _listing(location)
+        found = Description(files=len(listing.files), passed_over=listing.passed_over)
         volume = volumes.only_volume(listing.files)
         if volume is not None:
-            chosen = read_volume(volume)
-        else:
-            surveyed = survey(listing)
-            passed_over = surveyed.passed_over
-            found = tuple(_described(candidate) for candidate in ranked(surveyed.candidates))
-            chosen = assemble(surveyed)
+            return _with_scan(found, read_volume(volume))
+        surveyed = survey(listing)
+        found = replace(found, passed_over=surveyed.passed_over, series=_all_series(surveyed.candidates, options))
+        return _with_scan(found, first_choice(surveyed, options))
     except SeriesError as error:
-        return Description(files, passed_over, found, None, None, str(error), error.code, ())
-    return Description(files, passed_over, found, chosen, chosen.reason, None, None, problems(chosen))
+        return replace(found, error=str(error), error_code=error.code)
 
 
-def _described(candidate: Candidate) -> SeriesDescription:
+def describe_prepared(
+    location: str | Sequence[str], preset: Preset, options: SeriesOptions, sandbox: Sandbox
+) -> Description:
+    """Describe a patient's files as `describe` does, and prepare the patient as an extraction does.
+
+    Raises
+    ------
+    UsageError, StorageError
+        As for `describe`.
+    LungCTError
+        If the child process does not start.
+
+    """
+    found = replace(describe(location, options), preset=preset)
+    try:
+        prepared = sandbox.prepare(location, preset, options)
+    except SeriesError as error:
+        return replace(found, error=str(error), error_code=error.code)
+    if prepared.choice:
+        later = next(islice(series_choices(location, options), prepared.choice, None))
+        found = replace(_with_scan(found, later), used=prepared.choice)
+    return replace(
+        found,
+        reason=prepared.scan.series_reason,
+        notes=prepared.scan.notes,
+        error=None,
+        error_code=None,
+        triplets=len(prepared.pixels),
+        lung_litres=prepared.scan.lung_litres,
+    )
+
+
+def _listing(location: str | os.PathLike[str] | Sequence[str]) -> FileListing:
+    if isinstance(location, str | os.PathLike):
+        return discovery.find_files(location)
+    return FileListing(tuple(sorted(location)), {})
+
+
+def _with_scan(found: Description, chosen: Series) -> Description:
+    return replace(found, chosen=chosen, reason=chosen.reason, notes=chosen.notes, problems=problems(chosen))
+
+
+def _all_series(found: tuple[Candidate, ...], options: SeriesOptions) -> tuple[SeriesDescription, ...]:
+    """Describe every series: those to choose from in their order, then those of whose images none is among them."""
+    try:
+        eligible = [choice.candidate for choice in in_order_of_choice(found, options)]
+    except SeriesError:  # raised again where the scan is chosen
+        eligible = []
+    images = {(image.path, image.frame) for candidate in eligible for image in candidate.slices}
+    others = [
+        candidate for candidate in found if images.isdisjoint((image.path, image.frame) for image in candidate.slices)
+    ]
+    return (
+        *(_described(candidate, eligible=True) for candidate in eligible),
+        *(_described(candidate, eligible=False) for candidate in others),
+    )
+
+
+def _described(candidate: Candidate, *, eligible: bool) -> SeriesDescription:
     first = candidate.slices[0]
     return SeriesDescription(
         slices=len(candidate.slices),
@@ -130,6 +264,10 @@ def _described(candidate: Candidate) -> SeriesDescription:
         manufacturer=candidate.manufacturer,
         kernel=candidate.kernel,
         faults=sum(image.fault is not None for image in candidate.slices),
+        eligible=eligible,
+        steps=tuple(steps(candidate)),
+        notes=candidate.notes,
+        candidate=candidate,
     )
 
 
@@ -146,16 +284,16 @@ def _of_positions(series: Series) -> str:
         return f"{missing} of {len(series)} slices have no position"
     if len(positions) < 2:
         return "there is only one slice" if len(positions) == 1 else ""
-    steps = np.diff(np.sort(positions))
-    gaps = int((steps > LARGEST_GAP_MM).sum())
+    distances = np.round(np.diff(np.round(np.sort(positions), _DECIMALS)), _DECIMALS)
+    gaps = int((distances > LARGEST_GAP_MM).sum())
     if gaps:
-        at = int(steps.argmax())
+        at = int(distances.argmax())
         return (
-            f"{counted(gaps, 'gap', 'gaps')} of more than {LARGEST_GAP_MM:g} mm, the widest ({steps[at]:.2f} mm) "
+            f"{counted(gaps, 'gap', 'gaps')} of more than {LARGEST_GAP_MM:g} mm, the widest ({distances[at]:.2f} mm) "
             f"after slice {at + 1} of {len(series)}, counted from the feet"
         )
-    if steps.max() - steps.min() > 0.1:
-        return f"distances between slices vary from {steps.min():.2f} to {steps.max():.2f} mm"
+    if distances.max() - distances.min() > 0.1:
+        return f"distances between slices vary from {distances.min():.2f} to {distances.max():.2f} mm"
     return ""
 
 
