@@ -53,7 +53,9 @@ def test_an_archive_is_counted(archive: Path) -> None:
     found = inspect_all(archive)
     assert found.reasons == {"empty": 1, "no_images": 1}
     assert "1 of 3 patients usable" in found.text()
-    assert max(len(line) for line in found.text().splitlines()) <= 80
+    assert found.text().splitlines()[-1] == "headers only; give --preset to prepare each patient as extract does"
+    assert found.error is None
+    assert max(len(line) for line in found.text(width=80).splitlines()) <= 80
 
 
 def test_the_command_prints_text_json_and_a_picture(archive: Path, tmp_path: Path) -> None:
