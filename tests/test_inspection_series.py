@@ -17,9 +17,10 @@ from support.commands import refused
 from support.ct_files import write_series
 
 from lungct.dicom import Scan, Series, SeriesOptions, series_choices
+from lungct.dicom.candidates import Candidate
 from lungct.dicom.options import NO_OPTIONS
-from lungct.errors import SeriesError
-from lungct.inspection import description, inspect, inspect_all
+from lungct.inspection import choices, description, inspect, inspect_all
+from lungct.inspection.choices import Ranking
 from lungct.inspection.description import describe, describe_prepared
 from lungct.inspection.page import Page
 from lungct.sandbox import Prepared, Sandbox
@@ -88,26 +89,22 @@ def test_what_the_preset_found_and_used_is_shown(tmp_path: Path, monkeypatch: py
     assert "note       lung_at_end: lung reaches the first or the last slice" in text
     assert "note       gap_mm=7.5: a gap of 7.5 mm between neighbouring slices" in text
     assert text.index("found      axial series of 12") < text.index("chosen     axial series of 6")
-    assert [found.why(number) for number in (0, 1)] == ["first in order, but without lungs", "the first with lungs"]
+    assert [found.why(number) for number in (0, 1)] == ["tried before, but without lungs", "the first with lungs"]
     assert Page("p", found, None, None, None).as_dict()["notes"] == ["lung_at_end", "gap_mm=7.5"]
 
 
-def test_series_that_cannot_be_chosen_are_listed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_series_that_do_not_fit_the_options_are_listed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_two(tmp_path)
-    in_order = description.in_order_of_choice
-    monkeypatch.setattr(description, "in_order_of_choice", lambda *asked: in_order(*asked)[1:])
-    found = describe(tmp_path)
-    assert [(series.slices, series.eligible) for series in found.series] == [(6, True), (12, False)]
-    assert found.why(1) == "not among the series to choose from"
+    rank = choices.rank
 
-    def none(*_: object) -> list[Any]:
-        raise SeriesError("no series is left", code="no_ct")
+    def only_the_second(candidates: tuple[Candidate, ...], options: SeriesOptions) -> Ranking:
+        first, second = rank(candidates, options).fitting
+        return Ranking((second,), (first,), (0,))
 
-    monkeypatch.setattr(description, "in_order_of_choice", none)
-    monkeypatch.setattr(description, "first_choice", none)
+    monkeypatch.setattr(description, "rank", only_the_second)
     found = describe(tmp_path)
-    assert [series.eligible for series in found.series] == [False, False]
-    assert found.why(0) == "no_ct: no series is left"
+    assert [(series.slices, series.fits) for series in found.series] == [(6, True), (12, False)]
+    assert found.why(1) == "does not fit the options"
 
 
 @settings(max_examples=30, deadline=None)
@@ -166,11 +163,11 @@ def test_no_command_prints_or_writes_words_without_names(tmp_path: Path) -> None
 
 
 def test_names_are_printed_on_one_line_each(tmp_path: Path) -> None:
-    tags = {"SeriesDescription": "x" * 64, "ProtocolName": "\x1b[31mred"}
+    tags = {"SeriesDescription": "x" * 64, "ProtocolName": "\x07red"}
     write_series(tmp_path, slices=5, rows=16, columns=16, tags=tags)
     text = inspect(tmp_path).text(names=True)
     assert f"SeriesDescription: {'x' * 64}" in text
-    assert "\x1b" not in text
+    assert "\x07" not in text
 
 
 @pytest.mark.parametrize("other", ["--json", "--all"])

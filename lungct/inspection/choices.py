@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lungct.dicom.assembling import assemble
 from lungct.dicom.candidates import Candidate
 from lungct.dicom.options import SeriesOptions
-from lungct.dicom.selection import CRITERIA, choose, ranked
+from lungct.dicom.selection import CRITERIA, ranked
 from lungct.dicom.series import Series
 from lungct.dicom.surveying import Survey
 
@@ -17,19 +17,38 @@ Steps = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A series that may be the scan, and why it comes before the next."""
+class Ranking:
+    """The CT series of a patient, the one to choose first.
 
-    candidate: Candidate
-    reason: str
+    Attributes
+    ----------
+    fitting
+        Those that fit what a person says about the choice, in order.
+    others
+        Those that do not.
+    choices
+        Indices, in ``fitting``, of those that may be the scan, in the order in which a preset tries them.
+
+    """
+
+    fitting: tuple[Candidate, ...]
+    others: tuple[Candidate, ...]
+    choices: tuple[int, ...]
 
 
-def in_order_of_choice(candidates: tuple[Candidate, ...], options: SeriesOptions) -> list[Choice]:
-    """Order the series that may be the scan, the one to choose first."""
-    if not candidates:
-        return []
-    best, *others = ranked(candidates)
-    return [Choice(best, choose(candidates)[1]), *(Choice(candidate, "") for candidate in others)]
+def rank(candidates: tuple[Candidate, ...], options: SeriesOptions) -> Ranking:
+    """Order a patient's CT series."""
+    return Ranking(tuple(ranked(candidates)), (), tuple(range(len(candidates))))
+
+
+def first_choice(found: Survey, options: SeriesOptions) -> Series:
+    """Return the series that is chosen, its slices in order."""
+    return assemble(found)
+
+
+def notes_of(candidate: Candidate) -> tuple[str, ...]:
+    """Return what is noted of a series before it is read."""
+    return candidate.notes
 
 
 def steps(candidate: Candidate) -> Steps:
@@ -42,11 +61,6 @@ def steps(candidate: Candidate) -> Steps:
         ("thickness", "unknown" if math.isnan(thickness) else f"{thickness:g} mm"),
         ("kernel", candidate.kernel or "unknown"),
     )
-
-
-def first_choice(found: Survey, options: SeriesOptions) -> Series:
-    """Return the series that is chosen, its slices in order."""
-    return assemble(found)
 
 
 def behind(candidate: Candidate, used: Candidate) -> str:

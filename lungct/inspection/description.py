@@ -28,12 +28,13 @@ from lungct.dicom.reading import read_volume
 from lungct.dicom.slices import Words
 from lungct.dicom.surveying import survey
 from lungct.errors import SeriesError
-from lungct.inspection.choices import Steps, behind, first_choice, in_order_of_choice, steps
+from lungct.inspection.choices import Ranking, Steps, behind, first_choice, notes_of, rank, steps
 from lungct.preprocess import Preset
 from lungct.sandbox import Sandbox
 
-NO_CHOICE = "not among the series to choose from"
-TRIED_BEFORE = "first in order, but without lungs"
+NO_FIT = "does not fit the options"
+TRIED_BEFORE = "tried before, but without lungs"
+NOT_TRIED = "not tried: another plane or part of the body, or too few slices"
 # Positions are compared in hundredths of a millimetre, as the preset lung does; what is finer is noise of floats.
 _DECIMALS = 2
 
@@ -54,8 +55,8 @@ class SeriesDescription:
         NaN if unknown.
     faults
         Number of images that cannot be read.
-    eligible
-        Whether it is one of the series to choose from.
+    fits
+        Whether it is as a person says that the scan is.
     steps
         What each step of the choice says of it.
     notes
@@ -75,7 +76,7 @@ class SeriesDescription:
     manufacturer: str | None
     kernel: str | None
     faults: int
-    eligible: bool
+    fits: bool
     steps: Steps
     notes: tuple[str, ...]
     candidate: Candidate = field(repr=False)
@@ -108,7 +109,9 @@ class Description:
     passed_over
         Number of files of each kind that are not CT images.
     series
-        The CT series, in the order of choice, those that cannot be chosen last.
+        The CT series, in the order of choice, those that do not fit the options last.
+    choices
+        Indices of the series that may be the scan, in the order in which a preset tries them.
     used
         Index of the series that is the scan, or would be but for the error.
     chosen
@@ -131,6 +134,7 @@ class Description:
     files: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
     series: tuple[SeriesDescription, ...] = ()
+    choices: tuple[int, ...] = ()
     used: int = 0
     chosen: Series | None = None
     reason: str | None = None
@@ -150,10 +154,10 @@ class Description:
         """Return why one of the series is the scan, cannot be used, or comes behind."""
         if number == self.used:
             return (self.reason or "") if self.error is None else f"{self.error_code}: {self.error}"
-        if not self.series[number].eligible:
-            return NO_CHOICE
+        if not self.series[number].fits:
+            return NO_FIT
         if number < self.used:
-            return TRIED_BEFORE
+            return TRIED_BEFORE if number in self.choices else NOT_TRIED
         return behind(self.series[number].candidate, self.series[self.used].candidate)
 
     def notes_of(self, number: int) -> tuple[str, ...]:
@@ -187,7 +191,8 @@ def describe(location: str | os.PathLike[str] | Sequence[str], options: SeriesOp
         if volume is not None:
             return _with_scan(found, read_volume(volume))
         surveyed = survey(listing)
-        found = replace(found, passed_over=surveyed.passed_over, series=_all_series(surveyed.candidates, options))
+        ranking = rank(surveyed.candidates, options)
+        found = replace(found, passed_over=surveyed.passed_over, series=_all_series(ranking), choices=ranking.choices)
         return _with_scan(found, first_choice(surveyed, options))
     except SeriesError as error:
         return replace(found, error=str(error), error_code=error.code)
@@ -213,7 +218,7 @@ def describe_prepared(
         return replace(found, error=str(error), error_code=error.code)
     if prepared.choice:
         later = next(islice(series_choices(location, options), prepared.choice, None))
-        found = replace(_with_scan(found, later), used=prepared.choice)
+        found = replace(_with_scan(found, later), used=found.choices[prepared.choice])
     return replace(
         found,
         reason=prepared.scan.series_reason,
@@ -235,23 +240,12 @@ def _with_scan(found: Description, chosen: Series) -> Description:
     return replace(found, chosen=chosen, reason=chosen.reason, notes=chosen.notes, problems=problems(chosen))
 
 
-def _all_series(found: tuple[Candidate, ...], options: SeriesOptions) -> tuple[SeriesDescription, ...]:
-    """Describe every series: those to choose from in their order, then those of whose images none is among them."""
-    try:
-        eligible = [choice.candidate for choice in in_order_of_choice(found, options)]
-    except SeriesError:  # raised again where the scan is chosen
-        eligible = []
-    images = {(image.path, image.frame) for candidate in eligible for image in candidate.slices}
-    others = [
-        candidate for candidate in found if images.isdisjoint((image.path, image.frame) for image in candidate.slices)
-    ]
-    return (
-        *(_described(candidate, eligible=True) for candidate in eligible),
-        *(_described(candidate, eligible=False) for candidate in others),
-    )
+def _all_series(ranking: Ranking) -> tuple[SeriesDescription, ...]:
+    fitting = (_described(candidate, fits=True) for candidate in ranking.fitting)
+    return (*fitting, *(_described(candidate, fits=False) for candidate in ranking.others))
 
 
-def _described(candidate: Candidate, *, eligible: bool) -> SeriesDescription:
+def _described(candidate: Candidate, *, fits: bool) -> SeriesDescription:
     first = candidate.slices[0]
     return SeriesDescription(
         slices=len(candidate.slices),
@@ -264,9 +258,9 @@ def _described(candidate: Candidate, *, eligible: bool) -> SeriesDescription:
         manufacturer=candidate.manufacturer,
         kernel=candidate.kernel,
         faults=sum(image.fault is not None for image in candidate.slices),
-        eligible=eligible,
-        steps=tuple(steps(candidate)),
-        notes=candidate.notes,
+        fits=fits,
+        steps=steps(candidate),
+        notes=notes_of(candidate),
         candidate=candidate,
     )
 
