@@ -133,13 +133,17 @@ def test_slices_with_neither_position_nor_number_have_no_order(tmp_path: Path) -
     assert refusal(tmp_path).code == "geometry"
 
 
-def test_by_instance_breaks_ties_by_position_and_falls_back_to_it(tmp_path: Path) -> None:
-    make.write_series(tmp_path / "ties", slices=4, instances=[2, 1, 2, 1])
-    tied = read_series(tmp_path / "ties").by_instance()
-    np.testing.assert_allclose(tied.positions_mm, [2.5, 7.5, 0.0, 5.0])
-    make.write_series(tmp_path / "one missing", slices=4, instances=[4, None, 2, 1])
-    fallen_back = read_series(tmp_path / "one missing").by_instance()
-    np.testing.assert_allclose(fallen_back.positions_mm, [0.0, 2.5, 5.0, 7.5])
+@pytest.mark.parametrize("instances", [[2, 1, 2, 1], [4, None, 2, 1]])
+def test_where_instance_numbers_order_nothing_positions_do(tmp_path: Path, instances: list[int | None]) -> None:
+    make.write_series(tmp_path, slices=4, instances=instances)
+    np.testing.assert_allclose(read_series(tmp_path).by_instance().positions_mm, [0.0, 2.5, 5.0, 7.5])
+
+
+def test_repeated_numbers_without_positions_order_nothing(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=4, instances=[2, 1, 2, 1], positions=[None] * 4)
+    with pytest.raises(SeriesError) as caught:
+        read_series(tmp_path).by_instance()
+    assert caught.value.code == "geometry"
 
 
 def test_by_instance_can_differ_from_by_position(tmp_path: Path) -> None:
@@ -191,9 +195,11 @@ def test_neither_pixels_nor_images_need_be_square(tmp_path: Path) -> None:
     assert describe(tmp_path).problems == ("the pixels are not square: 0.9 x 0.6 mm",)
 
 
-def test_pixel_spacing_that_differs_between_slices_is_unknown(tmp_path: Path) -> None:
-    make.write_series(tmp_path, slices=3, each=lambda i: {"PixelSpacing": [0.7 + 0.1 * i] * 2})
-    assert np.isnan(read_series(tmp_path).spacing_mm[1:]).all()
+def test_pixel_spacing_that_differs_between_slices_is_refused(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=4, each=lambda i: {"PixelSpacing": [0.7 + 0.1 * (i // 2)] * 2})
+    error = refusal(tmp_path)
+    assert error.code == "geometry"
+    assert "0.7 to 0.8 mm" in str(error)
 
 
 def test_spacing_is_the_median_distance_and_gaps_are_reported(tmp_path: Path) -> None:
@@ -224,7 +230,7 @@ def test_two_copies_of_a_file_count_once(tmp_path: Path) -> None:
     shutil.copy(files[2], tmp_path / "copy")
     series = read_series(tmp_path)
     assert len(series) == 4
-    assert series.reason == "the only CT series; 1 repeated image left out"
+    assert series.reason == "the only CT series; 1 copy left out"
 
 
 def test_equal_images_under_other_uids_count_once(tmp_path: Path) -> None:
@@ -548,14 +554,6 @@ def test_a_file_without_patient_id_may_belong_to_anyone(tmp_path: Path) -> None:
     assert len(read_series(tmp_path)) == 4
 
 
-def test_a_damaged_header_is_an_error_of_the_patient(tmp_path: Path) -> None:
-    files = make.write_series(tmp_path, slices=4)
-    files[1].write_bytes(files[1].read_bytes()[:420])
-    error = refusal(tmp_path)
-    assert error.code == "undecodable"
-    assert "1 DICOM file is damaged" in str(error)
-
-
 def test_damage_in_another_series_than_the_scan_does_not_matter(tmp_path: Path) -> None:
     make.write_series(tmp_path / "scan", slices=6)
     other = make.write_series(tmp_path / "other", slices=4, series="2")
@@ -563,14 +561,6 @@ def test_damage_in_another_series_than_the_scan_does_not_matter(tmp_path: Path) 
     other[0].write_bytes(data[: data.index(b"\x28\0\x10\0")])  # cut before Rows
     other[1].write_bytes(data[:-100])
     assert len(read_series(tmp_path)) == 6
-
-
-def test_truncated_pixels_are_an_error_of_the_patient(tmp_path: Path) -> None:
-    files = make.write_series(tmp_path, slices=4)
-    files[1].write_bytes(files[1].read_bytes()[:-1000])
-    error = refusal(tmp_path)
-    assert error.code == "undecodable"
-    assert "7192 of 8192 bytes" in str(error)
 
 
 def test_a_disk_fault_is_not_an_error_of_the_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.commands import lungct as run
 from support.commands import refused
-from support.ct_files import write_series
+from support.ct_files import JPEG_2000_LOSSLESS, write_series
 
 from lungct.dicom import Scan, Series, SeriesOptions, series_choices
 from lungct.dicom.candidates import Candidate
@@ -63,6 +63,19 @@ def test_a_preset_is_applied_as_in_an_extraction(tmp_path: Path) -> None:
     assert ran.line["slices"] == 9
     assert [series["chosen"] for series in ran.line["series"]] == [False]
     assert "--preset must be one of dsb2017, lung, not 'lungs'" in refused("inspect", tmp_path, "--preset", "lungs")
+
+
+@pytest.mark.parametrize("preset", [None, "dsb2017"])
+def test_a_slice_that_cannot_be_decoded_is_left_out_and_noted(preset: str | None, tmp_path: Path) -> None:
+    paths = write_series(tmp_path / "p", slices=12, transfer_syntax=JPEG_2000_LOSSLESS)
+    data = paths[11].read_bytes()
+    paths[11].write_bytes(data[:-600] + b"\xff" * 592 + data[-8:])
+    page = inspect(tmp_path / "p", preset=preset, png=tmp_path / "p.png")
+    assert page.usable
+    assert page.as_dict()["slices"] == 11
+    assert page.as_dict()["notes"] == ["damaged_slices=1"]
+    assert page.hu_range is not None
+    assert (tmp_path / "p.png").stat().st_size > 10_000
 
 
 class PretendedSandbox(Sandbox):

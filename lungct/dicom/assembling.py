@@ -1,7 +1,7 @@
-"""What a patient's files are -> the series that is the scan, its slices in order.
+"""A candidate -> the series that is the scan, checked and in order, with what a careful reader should know about it.
 
-One series is chosen (``selection.py``). Then it alone is checked: it must be axial and of one size, with every image
-whole and one image at each position.
+Only the candidate is checked: it must be axial, of one size and one scale, with almost every image whole
+(``damage.py``) and one image at each position.
 """
 
 from __future__ import annotations
@@ -9,73 +9,125 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from lungct.arguments import counted
+from lungct.dicom import notes
 from lungct.dicom.candidates import Candidate, most_common
-from lungct.dicom.geometry import SAME_POSITION_MM, slice_spacing
+from lungct.dicom.damage import check_missing, find_missing
+from lungct.dicom.geometry import (
+    LARGEST_JUMP_MM,
+    SAME_POSITION_MM,
+    gap_mm,
+    is_uneven,
+    sideways_jump_mm,
+    slice_spacing,
+)
+from lungct.dicom.notes import code_of, in_order, note
 from lungct.dicom.scan import Scan
-from lungct.dicom.selection import choose
 from lungct.dicom.series import DicomPixels, Series, instance_order, position_order
-from lungct.dicom.slices import Slice
-from lungct.dicom.surveying import Survey, check_survey
+from lungct.dicom.slices import Fault, Slice
+from lungct.dicom.surveying import Survey
 from lungct.errors import SeriesError
 
 
-def assemble(found: Survey) -> Series:
-    """Choose the series that is the scan and put its slices in order.
+def assemble(found: Survey, candidate: Candidate, reason: str) -> Series:
+    """Check a candidate and put its slices in order.
 
     Raises
     ------
     SeriesError
-        If there is none, or it cannot be used.
+        If it cannot be used.
     StorageError
         If a file cannot be read.
 
     """
-    check_survey(found)
-    candidate, reason = choose(found.candidates)
-    _refuse_damage(candidate, found.damaged)
-    _refuse_unusable(candidate)
-    slices = _one_image_per_position(candidate.slices)
-    left_out = len(candidate.slices) - len(slices)
-    if left_out:
-        reason += f"; {left_out} repeated {'images' if left_out > 1 else 'image'} left out"
-    return Series(
+    _refuse_other_planes(candidate)
+    images, missing = find_missing(candidate.slices, found.damaged, found.others)
+    check_missing(missing, len(images))
+    _refuse_several_sizes(images)
+    slices = _one_image_per_position(images)
+    if len(slices) < len(images):
+        reason += f"; {counted(len(images) - len(slices), 'copy', 'copies')} left out"
+    series = Series(
         slices=_in_order(slices),
         rows=slices[0].rows,
         columns=slices[0].columns,
         scan=Scan(
-            slices=len(slices),
-            spacing_mm=_spacing(slices),
-            thickness_mm=_median_thickness(slices),
             manufacturer=candidate.manufacturer,
             model=most_common(image.model for image in slices),
             kernel=candidate.kernel,
             series_reason=reason,
+            notes=(*candidate.notes, *_studies(found, candidate)),
         ),
         pixels=DicomPixels(),
+        missing=missing,
+    )
+    return _with_facts_of_slices(series)
+
+
+def without_damaged(series: Series) -> Series:
+    """Return a series without the slices whose pixels cannot be decoded; this decodes every slice.
+
+    Raises
+    ------
+    SeriesError
+        If it would lack more images than a scan may.
+    StorageError
+        If a file cannot be read.
+
+    """
+    whole, fault = [], series.missing.fault
+    for image in series.slices:
+        try:
+            series.pixels.stored(image)
+        except SeriesError as error:
+            fault = fault or Fault(error.code, error.message)
+        else:
+            whole.append(image)
+    damaged = series.missing.damaged + len(series) - len(whole)
+    missing = replace(series.missing, damaged=damaged, fault=fault)
+    check_missing(missing, len(whole))
+    return _with_facts_of_slices(replace(series, slices=tuple(whole), missing=missing))
+
+
+def _with_facts_of_slices(series: Series) -> Series:
+    """Return a series with what its slices, and those that are missing, say about the scan."""
+    slices = series.slices
+    facts = (*series.missing.notes(), *_geometry_notes(slices), *_pixel_notes(slices))
+    others = [text for text in series.scan.notes if code_of(text) not in _NOTES_OF_SLICES]
+    return replace(
+        series,
+        scan=replace(
+            series.scan,
+            slices=len(slices),
+            spacing_mm=_spacing(slices),
+            thickness_mm=_median_thickness(slices),
+            notes=in_order((*others, *facts)),
+        ),
     )
 
 
-def _refuse_damage(candidate: Candidate, damaged: tuple[str, ...]) -> None:
-    count = sum(uid in ("", candidate.series_uid) for uid in damaged)
-    if count:
-        files = "DICOM files are" if count > 1 else "DICOM file is"
-        raise SeriesError(f"{count} {files} damaged or without pixels, so slices may be missing", code="undecodable")
+_NOTES_OF_SLICES = (
+    notes.UNREADABLE_FILES,
+    notes.DAMAGED_SLICES,
+    notes.JUMP_MM,
+    notes.GAP_MM,
+    notes.UNEVEN_SPACING,
+    notes.LOSSY,
+    notes.NO_RESCALE,
+)
 
 
-def _refuse_unusable(candidate: Candidate) -> None:
-    slices = candidate.slices
+def _refuse_other_planes(candidate: Candidate) -> None:
     if candidate.plane not in ("axial", "unknown"):
-        size = counted(len(slices), "slice", "slices")
+        size = counted(len(candidate.slices), "slice", "slices")
         raise SeriesError(f"the best series found is {candidate.plane}, not axial ({size})", code="geometry")
-    faults = [image.fault for image in slices if image.fault is not None]
-    if faults:
-        first = faults[0]
-        more = f" ({len(faults)} of {len(slices)} images have faults)" if len(slices) > 1 else ""
-        raise SeriesError(first.sentence + more, code=first.code)
+
+
+def _refuse_several_sizes(slices: Sequence[Slice]) -> None:
     sizes = Counter((image.rows, image.columns) for image in slices)
     if len(sizes) > 1:
         (one, _), (other, _) = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:2]
@@ -83,19 +135,28 @@ def _refuse_unusable(candidate: Candidate) -> None:
             f"the slices have {len(sizes)} sizes, among them {one[0]} x {one[1]} and {other[0]} x {other[1]}",
             code="sizes",
         )
+    scales = np.array([image.pixel_spacing_mm for image in slices], np.float64)
+    known = scales[~np.isnan(scales).any(axis=1)]
+    if len(known) and (np.ptp(known, axis=0) > _SAME_SCALE * known.min(axis=0)).any():
+        low, high = known.min(), known.max()
+        raise SeriesError(
+            f"the pixel spacing differs between the slices ({low:.4g} to {high:.4g} mm)",
+            code="geometry",
+        )
 
 
-def _one_image_per_position(slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
+_SAME_SCALE = 1e-3
+"""Pixel spacings that differ by less of themselves differ by rounding only."""
+
+
+def _one_image_per_position(slices: Sequence[Slice]) -> tuple[Slice, ...]:
     """Return one image per position; raise SeriesError if images at one position differ in any pixel."""
     kept: list[Slice] = []
     conflicts = 0
     for group in _by_place(slices):
         first, *others = sorted(group, key=instance_order)
         kept.append(first)
-        if others:
-            pixels = DicomPixels()
-            hu = pixels.hu(first)
-            conflicts += not all(np.array_equal(hu, pixels.hu(image)) for image in others)
+        conflicts += not all(_is_copy_of(first, image) for image in others)
     if conflicts:
         raise SeriesError(
             f"different images lie at one position, at {conflicts} of {len(kept)} positions",
@@ -104,7 +165,12 @@ def _one_image_per_position(slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
     return tuple(kept)
 
 
-def _by_place(slices: tuple[Slice, ...]) -> list[list[Slice]]:
+def _is_copy_of(first: Slice, image: Slice) -> bool:
+    pixels = DicomPixels()
+    return np.array_equal(pixels.hu(first), pixels.hu(image))
+
+
+def _by_place(slices: Sequence[Slice]) -> list[list[Slice]]:
     """Group slices by position; those without one by SOPInstanceUID, if they have that."""
     groups: list[list[Slice]] = []
     last = math.nan
@@ -136,13 +202,37 @@ def _in_order(slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
     return tuple(sorted(slices, key=instance_order))
 
 
-def _spacing(slices: tuple[Slice, ...]) -> tuple[float, float, float]:
+def _geometry_notes(slices: Sequence[Slice]) -> list[str]:
+    """Return what is unusual about where the slices lie; raise SeriesError if they cannot be one scan."""
+    jump = sideways_jump_mm(slices)
+    if jump > LARGEST_JUMP_MM:
+        raise SeriesError(f"slices jump {jump:.0f} mm sideways, so they are not one scan", code="geometry")
+    found = [note(notes.JUMP_MM, round(jump, 1))] if jump > 0 else []
+    positions = np.array([image.position_mm for image in slices], np.float64)
+    gap = gap_mm(positions)
+    if gap > 0:
+        found.append(note(notes.GAP_MM, gap))
+    if is_uneven(positions):
+        found.append(notes.UNEVEN_SPACING)
+    return found
+
+
+def _pixel_notes(slices: Sequence[Slice]) -> list[str]:
+    found = [notes.LOSSY] if any(image.lossy for image in slices) else []
+    return found + [notes.NO_RESCALE] * any(not image.rescaled for image in slices)
+
+
+def _studies(found: Survey, candidate: Candidate) -> list[str]:
+    """Return a note if there are other studies than the candidate's, with a series long enough to be a scan."""
+    own = {image.study_uid for image in candidate.slices}
+    others = {image.study_uid for other in found.candidates if other.is_long_enough for image in other.slices} - own
+    return [note(notes.STUDIES, 1 + len(others))] if others else []
+
+
+def _spacing(slices: Sequence[Slice]) -> tuple[float, float, float]:
     positions = np.array([image.position_mm for image in slices], np.float64)
     plane = np.array([image.pixel_spacing_mm for image in slices], np.float64)
-    # If slices disagree by more than rounding, the pixel spacing is unknown, not an average.
-    if np.isnan(plane).any() or np.ptp(plane, axis=0).max() > 1e-3 * plane.min():
-        return slice_spacing(positions), math.nan, math.nan
-    row, column = np.median(plane, axis=0)
+    row, column = np.median(plane, axis=0)  # NaN where one is unknown
     return slice_spacing(positions), float(row), float(column)
 
 

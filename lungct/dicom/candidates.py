@@ -15,6 +15,9 @@ from functools import cached_property
 from lungct.dicom.geometry import Orientation, count_distinct, plane_name, same_orientation
 from lungct.dicom.slices import Slice
 
+ENOUGH_SLICES = 4
+"""The fewest slices that either preset can use."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -46,6 +49,11 @@ class Candidate:
     def distinct(self) -> int:
         """Number of distinct positions; each slice without one counts."""
         return count_distinct([image.position_mm for image in self.slices])
+
+    @property
+    def is_long_enough(self) -> bool:
+        """Whether it may be a scan; shorter series are test images and bolus tracking."""
+        return self.distinct >= ENOUGH_SLICES
 
     @cached_property
     def thickness_mm(self) -> float:

@@ -41,11 +41,14 @@ class FileListing:
         Paths, sorted.
     passed_over
         Number of files of each kind that no reader opens.
+    unopened
+        Paths of the hidden files and of the links that lead nowhere, sorted: a slice may be missing as either.
 
     """
 
     files: tuple[str, ...]
     passed_over: dict[str, int]
+    unopened: tuple[str, ...] = ()
 
 
 def find_files(patient_dir: str | os.PathLike[str]) -> FileListing:

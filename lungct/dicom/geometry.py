@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,28 @@ SAME_DIRECTION = 0.01
 """Direction cosines that differ by less are one orientation: half a degree, and far above rounding."""
 LARGEST_GAP_MM = 10.0
 """Largest distance between neighbouring slices that is still one scan without a gap."""
+SMALL_JUMP_MM = 2.0
+"""How far neighbouring slices may lie sideways of each other before a careful reader should know."""
+LARGEST_JUMP_MM = 40.0
+"""Slices that jump further sideways are of two scans: a table or a field of view moves by less within one."""
+UNEVEN_MM, UNEVEN_SHARE = 0.101, 0.1
+"""Distances between slices differ if they do so by more than this, and by more than this share of their median."""
 
 _AXIAL_COSINE = math.cos(math.radians(AXIAL_WITHIN_DEGREES))
+
+
+class PlacedSlice(Protocol):
+    """A slice of which at least its place is known."""
+
+    @property
+    def image_position(self) -> Vector | None:
+        """ImagePositionPatient."""
+        ...
+
+    @property
+    def orientation(self) -> Orientation | None:
+        """ImageOrientationPatient."""
+        ...
 
 
 def valid_orientation(values: Sequence[float] | None) -> Orientation | None:
@@ -108,3 +129,44 @@ def count_distinct(positions_mm: Sequence[float]) -> int:
             distinct += 1
             last = value
     return distinct
+
+
+def gap_mm(positions_mm: NDArray[np.float64]) -> float:
+    """Return the largest distance between neighbouring slices, to 0.01 mm, if it is a gap; else 0."""
+    steps = _steps(positions_mm)
+    largest = round(float(steps.max()), 2) if len(steps) else 0.0
+    return largest if largest > LARGEST_GAP_MM else 0.0
+
+
+def is_uneven(positions_mm: NDArray[np.float64]) -> bool:
+    """Return whether distances between neighbouring slices differ by more than positions rounded to 0.1 mm can."""
+    steps = _steps(positions_mm)
+    return len(steps) > 0 and bool(np.ptp(steps) > max(UNEVEN_MM, UNEVEN_SHARE * float(np.median(steps))))
+
+
+def sideways_jump_mm(slices: Sequence[PlacedSlice]) -> float:
+    """Return how far slices, in order of position, jump in their plane, in mm; 0 if no further than `SMALL_JUMP_MM`.
+
+    A gantry's tilt moves each slice sideways in proportion to its position; only what departs from that is a jump.
+    """
+    places = [image.image_position for image in slices if image.image_position is not None]
+    orientation = next((image.orientation for image in slices if image.orientation is not None), None)
+    if orientation is None or len(places) < max(2, len(slices)):
+        return 0.0
+    steps = np.diff(np.array(places, np.float64), axis=0)
+    axis = np.array(normal(orientation))
+    along = steps @ axis
+    moved = along > 0
+    if not moved.any():
+        return 0.0
+    slant = np.median(steps[moved] / along[moved, None], axis=0)
+    sideways = np.linalg.norm(steps[moved] - along[moved, None] * slant, axis=1)
+    largest = float(sideways.max())
+    return largest if largest > SMALL_JUMP_MM else 0.0
+
+
+def _steps(positions_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distances between neighbouring slices; none if a position is unknown."""
+    if np.isnan(positions_mm).any():
+        return np.empty(0)
+    return np.diff(np.sort(positions_mm))

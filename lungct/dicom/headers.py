@@ -131,7 +131,7 @@ def _interpret(body: Source, path: str, layout: Layout, start: int, found: Eleme
     kind = _kind(values, layout, found)
     person, series_uid = _person(values), values.text("SeriesInstanceUID")
     if kind is not Kind.CT:
-        return Header(kind, person, series_uid)
+        return Header(kind, person, series_uid, sop_instance_uid=values.text("SOPInstanceUID"))
     first = _first_slice(path, layout, found, values)
     if first.fault is None and layout.transfer_syntax in elements.UNCOMPRESSED:
         first = replace(first, fault=length_fault(first, body.size - found.pixel_offset))

@@ -19,6 +19,7 @@ OTHER_SIZE = "other_size"
 SERIES_UIDS = "series_uids"
 STUDIES = "studies"
 JUMP_MM = "jump_mm"
+NUMBER_ORDER = "number_order"
 LOSSY = "lossy"
 NO_RESCALE = "no_rescale"
 DERIVED = "derived"
@@ -41,6 +42,7 @@ IN_WORDS: dict[str, str] = {
     SERIES_UIDS: "{} series of one image each, read as one",
     STUDIES: "one of {} studies",
     JUMP_MM: "slices jump {} mm sideways",
+    NUMBER_ORDER: "InstanceNumbers, which order the slices, do not run along the body",
     LOSSY: "compressed with loss",
     NO_RESCALE: "no RescaleSlope or RescaleIntercept; the signed stored values are taken for HU",
     DERIVED: "not an original reconstruction",

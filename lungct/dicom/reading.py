@@ -15,8 +15,9 @@ from lungct.dicom.assembling import assemble
 from lungct.dicom.discovery import FileListing
 from lungct.dicom.options import NO_OPTIONS, SeriesOptions
 from lungct.dicom.scan import Scan
+from lungct.dicom.selection import choose
 from lungct.dicom.series import Series
-from lungct.dicom.surveying import survey
+from lungct.dicom.surveying import check_survey, survey
 from lungct.storage import fetch_copy, is_remote
 
 
@@ -96,7 +97,13 @@ def series_choices(location: str | Sequence[str], options: SeriesOptions = NO_OP
     """
     listing = _listing(location)
     volume = volumes.only_volume(listing.files)
-    yield assemble(survey(listing)) if volume is None else read_volume(volume)
+    if volume is not None:
+        yield read_volume(volume)
+        return
+    found = survey(listing)
+    check_survey(found)
+    candidate, reason = choose(found.candidates)
+    yield assemble(found, candidate, reason)
 
 
 def _listing(location: str | Sequence[str]) -> FileListing:

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from lungct.dicom.candidates import Candidate, content_order
 from lungct.dicom.kernels import kernel_rank
 
-ENOUGH_SLICES = 4
-"""The fewest that either preset can use; shorter series are test images and bolus tracking."""
-
 
 @dataclass(frozen=True)
 class Criterion:
@@ -51,7 +48,7 @@ _ORIGINAL = {"original": 0, "unsaid": 1, "derived": 2}
 CRITERIA: tuple[Criterion, ...] = (
     Criterion(lambda c: _PLANES.get(c.plane, 2), lambda b, n: f"axial (next {n.plane})"),
     Criterion(
-        lambda c: c.distinct < ENOUGH_SLICES,
+        lambda c: not c.is_long_enough,
         lambda b, n: f"enough slices ({b.distinct}, next {n.distinct})",
     ),
     Criterion(

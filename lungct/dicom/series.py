@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungct.dicom import decoding
+from lungct.dicom.damage import NOTHING_MISSING, Missing
 from lungct.dicom.decoding import Stored
 from lungct.dicom.headers import read_person
+from lungct.dicom.notes import NUMBER_ORDER, in_order
 from lungct.dicom.scan import Scan
 from lungct.dicom.slices import Slice
 from lungct.errors import SeriesError
@@ -76,6 +78,8 @@ class Series:
         What is known of the scan as a whole.
     pixels
         Where the pixels come from.
+    missing
+        The images that it lacks.
 
     """
 
@@ -84,6 +88,7 @@ class Series:
     columns: int
     scan: Scan
     pixels: Pixels
+    missing: Missing = NOTHING_MISSING
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -174,9 +179,10 @@ class Series:
         return replace(self, slices=tuple(sorted(self.slices, key=position_order)))
 
     def by_instance(self) -> Series:
-        """Return the series ordered by InstanceNumber; slices of equal number by position.
+        """Return the series ordered by InstanceNumber, ascending.
 
-        If any slice has no number, the whole series is ordered by position.
+        Where numbers order nothing (a slice has none, one number stands at two positions, frames of multi-frame
+        objects), the whole series is ordered by position.
 
         Raises
         ------
@@ -190,9 +196,14 @@ class Series:
                 code="volume",
                 fix="use the preset lung",
             )
-        if any(image.instance_number is None for image in self.slices):
+        numbers = {image.instance_number for image in self.slices}
+        if None in numbers or len(numbers) < len(self) or any(image.encoding.frames > 1 for image in self.slices):
             return self.by_position()
-        return replace(self, slices=tuple(sorted(self.slices, key=instance_order)))
+        ordered = replace(self, slices=tuple(sorted(self.slices, key=instance_order)))
+        steps = np.diff(ordered.positions_mm)
+        if (steps > 0).any() and (steps < 0).any():
+            ordered = replace(ordered, scan=replace(self.scan, notes=in_order((*self.notes, NUMBER_ORDER))))
+        return ordered
 
 
 def position_order(image: Slice) -> tuple[float, float, str]:

@@ -199,8 +199,8 @@ class Header:
         What the file contains.
     person
         Whom the file is about.
-    series_uid
-        SeriesInstanceUID; of a damaged file too, if it comes before the damage; else empty.
+    series_uid, sop_instance_uid
+        SeriesInstanceUID and SOPInstanceUID; of a damaged file too, if they come before the damage; else empty.
     slices
         The images, if the file is CT.
 
@@ -210,3 +210,4 @@ class Header:
     person: Person
     series_uid: str
     slices: tuple[Slice, ...] = ()
+    sop_instance_uid: str = ""

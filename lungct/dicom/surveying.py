@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lungct.arguments import counted
 from lungct.dicom import discovery
 from lungct.dicom.candidates import Candidate, candidates
+from lungct.dicom.damage import DamagedFile, is_packed
 from lungct.dicom.headers import read_header
 from lungct.dicom.persons import persons_by_identity
 from lungct.dicom.slices import Header, Kind
@@ -38,7 +39,9 @@ class Survey:
     candidates
         The CT series found.
     damaged
-        SeriesInstanceUIDs of damaged DICOM files, each empty if unknown.
+        The DICOM files that end within their header.
+    others
+        Paths of the files that are not DICOM or were not opened.
 
     """
 
@@ -47,7 +50,8 @@ class Survey:
     passed_over: dict[str, int]
     persons: int
     candidates: tuple[Candidate, ...]
-    damaged: tuple[str, ...]
+    damaged: tuple[DamagedFile, ...]
+    others: tuple[str, ...]
 
 
 def survey(listing: discovery.FileListing) -> Survey:
@@ -61,11 +65,12 @@ def survey(listing: discovery.FileListing) -> Survey:
         If a file cannot be read.
 
     """
-    passed, headers, images = Counter(listing.passed_over), list[Header](), 0
+    passed, headers, others, images = Counter(listing.passed_over), list[Header](), list(listing.unopened), 0
     for file in listing.files:
         header = read_header(file)
         if header is None:
             passed[NOT_DICOM] += 1
+            others.append(file)
             continue
         headers.append(header)
         images += len(header.slices)
@@ -79,7 +84,10 @@ def survey(listing: discovery.FileListing) -> Survey:
         passed_over=dict(sorted(passed.items())),
         persons=len(set(persons_by_identity(header.person.identity for header in headers).values())),
         candidates=candidates(image for header in headers for image in header.slices),
-        damaged=tuple(header.series_uid for header in headers if header.kind is Kind.DAMAGED),
+        damaged=tuple(
+            DamagedFile(header.series_uid, header.sop_instance_uid) for header in headers if header.kind is Kind.DAMAGED
+        ),
+        others=tuple(others),
     )
 
 
@@ -103,7 +111,7 @@ def check_survey(found: Survey) -> None:
             fix="group the files by PatientID (--by-patient-id), or move each person's files into a separate directory",
         )
     if dicom == 0:
-        raise SeriesError(_no_dicom(found), code="no_images")
+        raise _no_dicom(found)
     if found.candidates:
         return
     among = f"among {counted(dicom, 'DICOM file', 'DICOM files')}"
@@ -113,11 +121,14 @@ def check_survey(found: Survey) -> None:
     raise SeriesError(f"no CT images {among} ({kinds})", code="no_ct")
 
 
-def _no_dicom(found: Survey) -> str:
+def _no_dicom(found: Survey) -> SeriesError:
     text = "the only file is not DICOM" if found.files == 1 else f"none of the {found.files} files is DICOM"
     if found.volumes:
         text += f"; {counted(found.volumes, 'is a volume', 'are volumes')}, which must be a patient each"
-    return text
+    packed = sum(is_packed(path) for path in found.others)
+    if packed:
+        text += f"; {packed} compressed by gzip, zip or the like"
+    return SeriesError(text, code="no_images", fix="unpack the files" if packed else None)
 
 
 def _kinds_text(counts: dict[str, int]) -> str:

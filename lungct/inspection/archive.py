@@ -285,7 +285,7 @@ def _inspected(
 ) -> InspectedPatient:
     usable = found.error is None
     text = (found.reason if usable else found.error) or ""
-    slices = len(found.chosen) if usable and found.chosen is not None else 0
+    slices = found.slices if usable else 0
     notes = found.notes if usable else ()
     if not found.series or isinstance(copy, LungCTError):
         reason = text if usable else f"{found.error_code}: {text}"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from lungct.dicom.assembling import assemble
 from lungct.dicom.candidates import Candidate
 from lungct.dicom.options import SeriesOptions
-from lungct.dicom.selection import CRITERIA, ranked
+from lungct.dicom.selection import CRITERIA, choose, ranked
 from lungct.dicom.series import Series
-from lungct.dicom.surveying import Survey
+from lungct.dicom.surveying import Survey, check_survey
 
 Steps = tuple[tuple[str, str], ...]
 """Name of each step of the choice, and what it says of a series."""
@@ -42,8 +42,16 @@ def rank(candidates: tuple[Candidate, ...], options: SeriesOptions) -> Ranking:
 
 
 def first_choice(found: Survey, options: SeriesOptions) -> Series:
-    """Return the series that is chosen, its slices in order."""
-    return assemble(found)
+    """Return the series that is chosen, its slices in order.
+
+    Raises
+    ------
+    SeriesError
+        If there is none, or it cannot be used.
+
+    """
+    check_survey(found)
+    return assemble(found, *choose(found.candidates))
 
 
 def notes_of(candidate: Candidate) -> tuple[str, ...]:

@@ -20,9 +20,10 @@ import numpy as np
 
 from lungct.arguments import counted
 from lungct.dicom import Series, SeriesOptions, discovery, series_choices, volumes
+from lungct.dicom.assembling import without_damaged
 from lungct.dicom.candidates import Candidate
 from lungct.dicom.discovery import FileListing
-from lungct.dicom.geometry import LARGEST_GAP_MM, normal
+from lungct.dicom.geometry import LARGEST_GAP_MM, gap_mm, is_uneven, normal
 from lungct.dicom.options import NO_OPTIONS
 from lungct.dicom.reading import read_volume
 from lungct.dicom.slices import Words
@@ -35,8 +36,6 @@ from lungct.sandbox import Sandbox
 NO_FIT = "does not fit the options"
 TRIED_BEFORE = "tried before, but without lungs"
 NOT_TRIED = "not tried: another plane or part of the body, or too few slices"
-# Positions are compared in hundredths of a millimetre, as the preset lung does; what is finer is noise of floats.
-_DECIMALS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +115,8 @@ class Description:
         Index of the series that is the scan, or would be but for the error.
     chosen
         The scan, in order; None if there is none, or it cannot be read.
+    slices
+        Its slices, without damaged ones; 0 if there is none.
     reason
         Why it was chosen; None if nothing was.
     notes
@@ -137,6 +138,7 @@ class Description:
     choices: tuple[int, ...] = ()
     used: int = 0
     chosen: Series | None = None
+    slices: int = 0
     reason: str | None = None
     notes: tuple[str, ...] = ()
     error: str | None = None
@@ -221,6 +223,7 @@ def describe_prepared(
         found = replace(_with_scan(found, later), used=found.choices[prepared.choice])
     return replace(
         found,
+        slices=prepared.scan.slices or 0,
         reason=prepared.scan.series_reason,
         notes=prepared.scan.notes,
         error=None,
@@ -230,6 +233,22 @@ def describe_prepared(
     )
 
 
+def without_damage(found: Description) -> Description:
+    """Leave slices out of a description's scan that cannot be decoded, as preparing does; this decodes every slice.
+
+    Raises
+    ------
+    SeriesError
+        If the scan would lack more images than it may.
+    StorageError
+        If a file cannot be read.
+
+    """
+    assert found.chosen is not None
+    whole = without_damaged(found.chosen)
+    return _with_scan(found, whole) if found.preset is None else replace(found, chosen=whole)
+
+
 def _listing(location: str | os.PathLike[str] | Sequence[str]) -> FileListing:
     if isinstance(location, str | os.PathLike):
         return discovery.find_files(location)
@@ -237,7 +256,14 @@ def _listing(location: str | os.PathLike[str] | Sequence[str]) -> FileListing:
 
 
 def _with_scan(found: Description, chosen: Series) -> Description:
-    return replace(found, chosen=chosen, reason=chosen.reason, notes=chosen.notes, problems=problems(chosen))
+    return replace(
+        found,
+        chosen=chosen,
+        slices=len(chosen),
+        reason=chosen.reason,
+        notes=chosen.notes,
+        problems=problems(chosen),
+    )
 
 
 def _all_series(ranking: Ranking) -> tuple[SeriesDescription, ...]:
@@ -278,15 +304,15 @@ def _of_positions(series: Series) -> str:
         return f"{missing} of {len(series)} slices have no position"
     if len(positions) < 2:
         return "there is only one slice" if len(positions) == 1 else ""
-    distances = np.round(np.diff(np.round(np.sort(positions), _DECIMALS)), _DECIMALS)
-    gaps = int((distances > LARGEST_GAP_MM).sum())
-    if gaps:
+    distances = np.round(np.diff(np.sort(positions)), 2)
+    if gap_mm(positions):
         at = int(distances.argmax())
+        gaps = counted(int((distances > LARGEST_GAP_MM).sum()), "gap", "gaps")
         return (
-            f"{counted(gaps, 'gap', 'gaps')} of more than {LARGEST_GAP_MM:g} mm, the widest ({distances[at]:.2f} mm) "
+            f"{gaps} of more than {LARGEST_GAP_MM:g} mm, the widest ({distances[at]:.2f} mm) "
             f"after slice {at + 1} of {len(series)}, counted from the feet"
         )
-    if distances.max() - distances.min() > 0.1:
+    if is_uneven(positions):
         return f"distances between slices vary from {distances.min():.2f} to {distances.max():.2f} mm"
     return ""
 
@@ -302,7 +328,7 @@ def _of_tilt(series: Series) -> str:
 def _of_spacing(series: Series) -> str:
     _, row, column = series.spacing_mm
     if math.isnan(row) or math.isnan(column):
-        return "the pixel spacing is unknown, or differs between slices"
+        return "the pixel spacing is unknown"
     if abs(row - column) > 1e-3 * row:
         return f"the pixels are not square: {row:g} x {column:g} mm"
     return ""

@@ -14,7 +14,7 @@ from lungct.dicom import SeriesOptions
 from lungct.dicom.notes import in_words
 from lungct.dicom.options import NO_OPTIONS
 from lungct.errors import SeriesError
-from lungct.inspection.description import Description, SeriesDescription, describe, describe_prepared
+from lungct.inspection.description import Description, SeriesDescription, describe, describe_prepared, without_damage
 from lungct.patients import on_one_line, printable
 from lungct.preprocess import check_preset
 from lungct.sandbox import Sandbox
@@ -195,15 +195,33 @@ def _page(name: str, described: Description, picture: Place | None) -> Page:
     hu_range, error, code = None, described.error, described.error_code
     if described.chosen is not None:
         try:
-            hu_range = _hu_range(described.chosen)
+            described, hu_range = _decoded(described)
         except SeriesError as failure:
             if described.preset is None:  # otherwise the preset has said whether it can do without
                 error, code = str(failure), failure.code
-        if picture is not None and hu_range is not None:
-            from lungct.inspection.montage import montage
-
-            write_atomically(picture, montage(described.chosen))
+        else:
+            _draw(described, picture)
     return Page(name, described, hu_range, error, code)
+
+
+def _decoded(described: Description) -> tuple[Description, tuple[float, float]]:
+    """Decode the chosen series: its HU, and the description without slices that are damaged."""
+    assert described.chosen is not None
+    try:
+        return described, _hu_range(described.chosen)
+    except SeriesError as error:
+        if error.code != "undecodable":
+            raise
+    whole = without_damage(described)
+    assert whole.chosen is not None
+    return whole, _hu_range(whole.chosen)
+
+
+def _draw(described: Description, picture: Place | None) -> None:
+    if picture is not None and described.chosen is not None:
+        from lungct.inspection.montage import montage
+
+        write_atomically(picture, montage(described.chosen))
 
 
 def _hu_range(series: Series) -> tuple[float, float]:

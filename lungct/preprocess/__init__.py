@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from lungct.arguments import one_of
+from lungct.dicom.assembling import without_damaged
 from lungct.errors import SeriesError
 from lungct.preprocess.stack import TRIPLET_SIZE, Triplets
 
@@ -60,6 +61,8 @@ def check_preset(preset: str) -> Preset:
 def prepare(series: Series, preset: Preset = "dsb2017") -> Triplets:
     """Convert a series to the triplets of a preset.
 
+    Slices whose pixels turn out to be damaged are left out, as many as a scan may lack, and noted.
+
     Parameters
     ----------
     series
@@ -76,7 +79,13 @@ def prepare(series: Series, preset: Preset = "dsb2017") -> Triplets:
 
     """
     module = import_module(f"lungct.preprocess.{check_preset(preset)}")  # scipy and OpenCV only where they are used
-    prepared: Triplets = module.prepare(series)
+    prepared: Triplets
+    try:
+        prepared = module.prepare(series)
+    except SeriesError as error:
+        if error.code != "undecodable" or not series.pixels.has_instances:
+            raise
+        prepared = module.prepare(without_damaged(series))
     return prepared
 
 

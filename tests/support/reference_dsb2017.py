@@ -59,9 +59,10 @@ def position(file: pydicom.Dataset) -> float:
 
 def ordered(files: Sequence[pydicom.Dataset]) -> list[pydicom.Dataset]:
     """Return the files in order (rule 1)."""
-    if any(file.get("InstanceNumber") is None for file in files):
+    numbers = [file.get("InstanceNumber") for file in files]
+    if None in numbers or len(set(numbers)) < len(files):
         return sorted(files, key=position)
-    return sorted(files, key=lambda file: (int(file.InstanceNumber), position(file)))
+    return sorted(files, key=lambda file: int(file.InstanceNumber))
 
 
 def slice_image(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[np.uint8]:

@@ -1,0 +1,194 @@
+"""Missing and damaged images: one rule for every way in which a slice can be missing (``lungct.dicom.damage``)."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import ct_files as make
+
+import lungct
+from lungct.dicom import read_series
+from lungct.dicom.damage import Missing, check_missing
+from lungct.errors import SeriesError
+
+
+def cut_pixels(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+def cut_header(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"\x20\0\x32\0")])  # ImagePositionPatient
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def error_page(path: Path) -> None:
+    path.write_text("<html><h1>503 Service Unavailable</h1></html>")
+
+
+def link_to_nowhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/x")
+
+
+def compressed(path: Path) -> None:
+    with gzip.open(f"{path}.gz", "wb") as file:
+        file.write(path.read_bytes())
+    path.unlink()
+
+
+def placeholder(path: Path) -> None:
+    path.with_name(f".{path.name}.icloud").write_bytes(b"bplist00")
+    path.unlink()
+
+
+def unfinished(path: Path) -> None:
+    path.rename(f"{path}.part")
+    Path(f"{path}.part").write_bytes(b"\0" * 300)
+
+
+DAMAGED: list[Callable[[Path], None]] = [cut_pixels, cut_header]
+UNREADABLE: list[Callable[[Path], None]] = [
+    empty,
+    error_page,
+    link_to_nowhere,
+    compressed,
+    placeholder,
+    unfinished,
+]
+
+
+def numbered(i: int) -> str:
+    return f"IM{i:04d}.dcm"
+
+
+@pytest.mark.parametrize("spoil", [*DAMAGED, *UNREADABLE])
+@pytest.mark.parametrize("slices", [24, 120])
+def test_a_scan_may_lack_one_image_or_two_per_cent(tmp_path: Path, spoil: Callable[[Path], None], slices: int) -> None:
+    allowed = max(1, slices * 2 // 100)
+    files = make.write_series(tmp_path, slices=slices, rows=8, columns=8, names=numbered)
+    for path in files[3 : 3 + allowed]:
+        spoil(path)
+    series = read_series(tmp_path)
+    assert len(series) == slices - allowed
+    code = "damaged_slices" if spoil in DAMAGED else "unreadable_files"
+    assert series.notes[0] == f"{code}={allowed}"
+    assert "uneven_spacing" in series.notes
+    spoil(files[10])
+    with pytest.raises(SeriesError) as caught:
+        read_series(tmp_path)
+    assert caught.value.code == "undecodable"
+    assert f"{allowed + 1} of {slices} images" in str(caught.value)
+
+
+def test_both_kinds_of_missing_images_are_added(tmp_path: Path) -> None:
+    files = make.write_series(tmp_path, slices=120, rows=8, columns=8, names=numbered)
+    empty(files[4])
+    cut_pixels(files[9])
+    assert read_series(tmp_path).notes[:2] == ("unreadable_files=1", "damaged_slices=1")
+    cut_header(files[20])
+    with pytest.raises(SeriesError, match="3 of 120 images are missing"):
+        read_series(tmp_path)
+
+
+def test_compressed_files_are_to_be_unpacked(tmp_path: Path) -> None:
+    for path in make.write_series(tmp_path, slices=6)[::2]:
+        compressed(path)
+    with pytest.raises(SeriesError, match="unpack"):
+        read_series(tmp_path)
+    for path in tmp_path.glob("*.dcm"):
+        compressed(path)
+    with pytest.raises(SeriesError, match="unpack") as caught:
+        read_series(tmp_path)
+    assert caught.value.code == "no_images"
+
+
+@pytest.mark.parametrize("spoil", [cut_pixels, cut_header])
+def test_a_broken_copy_of_a_whole_image_costs_nothing(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    files = make.write_series(tmp_path, slices=6)
+    for number, path in enumerate(files):
+        copy = tmp_path / "copies" / f"copy {number}"
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+        spoil(copy)
+    series = read_series(tmp_path)
+    assert (len(series), series.notes) == (6, ())
+
+
+@pytest.mark.parametrize(
+    "name", ["LICENSE", "README0001.txt", "annotation.xml", "IM0002.dcm.json", "IM0002.dcm.md5", "Thumbs.db", "7.log"]
+)
+def test_what_is_not_named_like_an_image_is_passed_over(tmp_path: Path, name: str) -> None:
+    make.write_series(tmp_path, slices=6, names=numbered)
+    for number in range(4):
+        (tmp_path / name.replace("2", str(number))).write_text("{}")
+    assert read_series(tmp_path).notes == ()
+
+
+def test_names_without_letters_need_an_ending_that_copying_adds(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=6, names=lambda i: f"{i}")
+    (tmp_path / "069.xml").write_text("<annotation/>")
+    assert read_series(tmp_path).notes == ()
+    (tmp_path / "70.part").write_bytes(b"")
+    assert read_series(tmp_path).notes == ("unreadable_files=1",)
+
+
+def test_only_names_beside_the_images_count(tmp_path: Path) -> None:
+    make.write_series(tmp_path / "scan", slices=6, names=numbered)
+    (tmp_path / "notes").mkdir()
+    for number in range(5):
+        (tmp_path / "notes" / numbered(number)).write_bytes(b"")
+    assert read_series(tmp_path).notes == ()
+
+
+@pytest.mark.parametrize("preset", ["dsb2017"])
+def test_damage_that_only_decoding_finds_follows_the_same_rule(tmp_path: Path, preset: str) -> None:
+    files = make.write_series(tmp_path, slices=9, transfer_syntax=make.JPEG_LS)
+    data = bytearray(files[4].read_bytes())
+    at = data.index(b"\xff\xd8\xff") + 40
+    data[at:-8] = bytes(len(data) - 8 - at)  # the codestream is there, and its image data are nothing
+    files[4].write_bytes(data)
+    triplets = lungct.triplets(tmp_path, "dsb2017")
+    assert triplets.notes == ("damaged_slices=1", "uneven_spacing")
+    assert triplets.scan.slices == 8
+    whole = tmp_path / "whole"
+    make.write_series(whole, slices=9)
+    for path in whole.iterdir():
+        if path.read_bytes()[132:] and read_series(path).slices[0].instance_number == 5:
+            path.unlink()
+    np.testing.assert_array_equal(triplets.pixels, lungct.triplets(whole, "dsb2017").pixels)
+    files[2].write_bytes(files[2].read_bytes()[: files[2].read_bytes().index(b"\xff\xd8\xff") + 60])
+    with pytest.raises(SeriesError) as caught:
+        lungct.triplets(tmp_path, "dsb2017")
+    assert caught.value.code == "undecodable"
+
+
+def test_a_file_of_many_frames_is_as_many_images(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=24, names=numbered)
+    assert Missing(damaged=12).images == 12
+    with pytest.raises(SeriesError, match="12 of 24"):
+        check_missing(Missing(damaged=12), 12)
+
+
+@given(whole=st.integers(0, 400), damaged=st.integers(0, 20), unreadable=st.integers(0, 20))
+@settings(max_examples=100, deadline=None)
+def test_the_rule_is_one_image_or_two_in_a_hundred(whole: int, damaged: int, unreadable: int) -> None:
+    missing = Missing(damaged=damaged, unreadable=unreadable)
+    images = whole + missing.images
+    fits = whole > 0 and missing.images <= max(1, math.floor(0.02 * images))
+    try:
+        check_missing(missing, whole)
+    except SeriesError:
+        assert not fits
+    else:
+        assert fits
