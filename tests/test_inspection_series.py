@@ -68,12 +68,12 @@ def test_a_preset_is_applied_as_in_an_extraction(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", [None, "dsb2017"])
 def test_a_slice_that_cannot_be_decoded_is_left_out_and_noted(preset: str | None, tmp_path: Path) -> None:
     paths = write_series(tmp_path / "p", slices=12, transfer_syntax=JPEG_2000_LOSSLESS)
-    data = paths[11].read_bytes()
-    paths[11].write_bytes(data[:-600] + b"\xff" * 592 + data[-8:])
+    data = paths[5].read_bytes()
+    paths[5].write_bytes(data[:-600] + b"\xff" * 592 + data[-8:])
     page = inspect(tmp_path / "p", preset=preset, png=tmp_path / "p.png")
     assert page.usable
     assert page.as_dict()["slices"] == 11
-    assert page.as_dict()["notes"] == ["damaged_slices=1"]
+    assert "damaged_slices=1" in page.as_dict()["notes"]
     assert page.hu_range is not None
     assert (tmp_path / "p.png").stat().st_size > 10_000
 

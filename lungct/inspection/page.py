@@ -74,7 +74,7 @@ class Page:
                 for number, series in enumerate(found.series)
             ],
             "reason": found.reason,
-            "slices": len(chosen) if chosen else None,
+            "slices": found.slices if chosen else None,
             "rows": chosen.rows if chosen else None,
             "columns": chosen.columns if chosen else None,
             "spacing_mm": [None if math.isnan(v) else v for v in chosen.spacing_mm] if chosen else None,
@@ -135,7 +135,7 @@ class Page:
         between, row, column = series.spacing_mm
         plane = "unknown" if math.isnan(row) else f"{row:.4g} x {column:.4g} mm"
         lines = [] if self.description.series else _entry("why", self.description.reason or "")
-        lines += _entry("slices", f"{len(series)} of {series.rows} x {series.columns}")
+        lines += _entry("slices", f"{self.description.slices} of {series.rows} x {series.columns}")
         lines += _entry("spacing", f"{_millimetres(between)} between slices, {plane} in the plane")
         positions = series.positions_mm
         if len(positions) and not math.isnan(positions[0]):
