@@ -33,7 +33,7 @@ def test_the_page_describes_the_series(archive: Path) -> None:
     text = page.text()
     assert page.usable
     assert "12 of 64 x 64" in text
-    assert "why        the only CT series" in text
+    assert "why      the only CT series" in text
     assert "13 opened; passed over: files that are not DICOM (1)" in text
     assert max(len(line) for line in text.splitlines()) <= 80
     values = json.loads(json.dumps(page.as_dict(), allow_nan=False))
@@ -53,7 +53,9 @@ def test_an_archive_is_counted(archive: Path) -> None:
     found = inspect_all(archive)
     assert found.reasons == {"empty": 1, "no_images": 1}
     assert "1 of 3 patients usable" in found.text()
-    assert max(len(line) for line in found.text().splitlines()) <= 80
+    assert found.text().splitlines()[-1] == "headers only; give --preset to prepare each patient as extract does"
+    assert found.error is None
+    assert max(len(line) for line in found.text(width=80).splitlines()) <= 80
 
 
 def test_the_command_prints_text_json_and_a_picture(archive: Path, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.commands import lungct as run
+from support.commands import refused
 from support.tables import bad, row, shard_bytes, write_table
 
 from lungct.errors import UsageError
 from lungct.extraction.status import status
+from lungct.features import Row
 
 
 @pytest.fixture
@@ -51,6 +55,74 @@ def test_a_check_names_what_is_wrong(table: Path) -> None:
     ):
         assert sentence in text
     assert run("status", table, "--check").code == 3
+
+
+def noted(patient_id: str, *notes: str) -> Row:
+    made = row(patient_id)
+    return replace(made, scan=replace(made.scan, notes=notes))
+
+
+def test_patients_are_counted_by_note(tmp_path: Path) -> None:
+    write_table(
+        tmp_path,
+        [noted("a", "gap_mm=12.5", "lossy"), noted("b", "gap_mm=3")],
+        [noted("c", "gap_mm=4"), noted("d"), bad("e")],
+    )
+    found = status(tmp_path)
+    assert found.notes == {"gap_mm": 3, "lossy": 1}
+    assert found.as_dict()["notes"] == found.notes
+    assert found.text().splitlines()[-3:] == [
+        "patients with notes (docs/intake.md explains each)",
+        "       3  gap_mm",
+        "       1  lossy",
+    ]
+    write_table(tmp_path / "other", [noted("a")])
+    assert status(tmp_path / "other").text() == "1 patients with features, 0 with an error row"
+
+
+LONG = "the sentence, which has a comma, is longer than a line of a terminal would be, and is given whole all the same"
+
+
+@pytest.fixture
+def failed(tmp_path: Path) -> Path:
+    (tmp_path / "failed").mkdir()
+    write_table(tmp_path / "failed", [row("a"), bad("scan\n2", LONG)], [bad("b", "no CT here")])
+    return tmp_path / "failed"
+
+
+def test_failed_patients_are_named_with_their_sentences(failed: Path) -> None:
+    assert run("status", failed, "--failed").stdout.splitlines() == [
+        "b        no_ct  no CT here",
+        f"scan\\n2  no_ct  {LONG}",
+    ]
+    ran = run("status", failed, "--failed", "--json")
+    assert ran.line["failed_patients"] == [
+        {"patient_id": "b", "error_code": "no_ct", "error": "no CT here"},
+        {"patient_id": "scan\n2", "error_code": "no_ct", "error": LONG},
+    ]
+    assert ran.line["done"] == 1
+    assert ran.line["failed"][0]["patients"] == 2
+    assert "failed_patients" not in run("status", failed, "--json").line
+
+
+def test_failed_patients_are_written_to_a_csv(failed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "failed.csv"
+    ran = run("status", failed, "--failed", "--out", out)
+    assert ran.stdout.splitlines()[0] == "1 patients with features, 2 with an error row"
+    assert ran.stdout.splitlines()[-1] == f"2 patients with an error row written to {out}"
+    with out.open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["patient_id", "error_code", "error"],
+            ["b", "no_ct", "no CT here"],
+            ["scan\n2", "no_ct", LONG],
+        ]
+
+
+def test_a_table_without_failures_says_so(failed: Path, tmp_path: Path) -> None:
+    write_table(tmp_path / "whole", [row("a")])
+    assert status(tmp_path / "whole", failed=True).text() == "no patient has an error row"
+    assert "--out is where --failed writes: give --failed too" in refused("status", failed, "--out", tmp_path / "x.csv")
+    assert "--out " in refused("status", failed, "--failed", "--out", tmp_path / "missing" / "x.csv")
 
 
 def test_a_directory_that_is_not_a_table_is_refused(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lungct.arguments import spelled
 from lungct.errors import LungCTError, NothingUsableError, UsageError
+
+if TYPE_CHECKING:
+    from lungct.dicom import SeriesOptions
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Result:
         The result; printed as one line of JSON unless there is a text.
     text
         What is printed for people instead.
+    short_text
+        What is printed on a terminal instead of that; None: the same.
     code
         The exit code.
     error
@@ -30,6 +35,7 @@ class Result:
 
     values: dict[str, Any]
     text: str | None = None
+    short_text: str | None = None
     code: int = 0
     error: LungCTError | None = None
 
@@ -112,15 +118,66 @@ def predict(options: argparse.Namespace) -> Result:
 
 
 def inspect(options: argparse.Namespace) -> Result:
-    """Describe a patient's directory, or count the patients of an archive."""
-    from lungct.inspection import inspect, inspect_all
+    """Describe a patient's directory, or every patient of an archive."""
+    _check_inspect(options)
+    return _inspect_all(options) if options.all else _inspect_one(options)
 
+
+def _check_inspect(options: argparse.Namespace) -> None:
+    """Raise UsageError if options of `inspect` contradict each other."""
     if options.all and options.png:
         raise UsageError(
             f"{spelled('png')} draws one patient and {spelled('all')} counts an archive", fix="give one of them"
         )
-    page = inspect_all(options.path, quiet=options.quiet) if options.all else inspect(options.path, png=options.png)
-    return Result(page.as_dict(), text=None if options.json else page.text(), code=0 if page.usable else 1)
+    for other in ("all", "json"):
+        if options.names and getattr(options, other):
+            raise UsageError(
+                f"{spelled('names')} prints what one patient's files say to the terminal, and nowhere else",
+                fix=f"leave {spelled(other)} out",
+            )
+    for name in ("out", "depth", "by_patient_id"):
+        if getattr(options, name) and not options.all:
+            raise UsageError(f"{spelled(name)} is about an archive", fix=f"give {spelled('all')} too")
+
+
+def _inspect_one(options: argparse.Namespace) -> Result:
+    from lungct.inspection import inspect
+
+    page = inspect(options.path, preset=options.preset, png=options.png, options=_series_options(options))
+    text = None if options.json else page.text(names=options.names)
+    return Result(page.as_dict(), text=text, code=0 if page.usable else 1)
+
+
+def _inspect_all(options: argparse.Namespace) -> Result:
+    from lungct.inspection import inspect_all
+
+    archive = inspect_all(
+        options.path,
+        out=options.out,
+        preset=options.preset,
+        depth=options.depth,
+        by_patient_id=options.by_patient_id,
+        options=_series_options(options),
+        quiet=options.quiet,
+    )
+    return Result(
+        archive.as_dict(),
+        text=None if options.json else archive.text(),
+        short_text=None if options.json else archive.text(width=80),
+        code=0 if archive.usable else 1,
+        error=archive.error,
+    )
+
+
+def _series_options(options: argparse.Namespace) -> SeriesOptions:
+    from lungct.dicom import SeriesOptions
+
+    return SeriesOptions(
+        series_include=options.series_include,
+        series_exclude=options.series_exclude,
+        body_part=options.body_part,
+        volume=options.volume,
+    )
 
 
 def report(options: argparse.Namespace) -> Result:
@@ -176,7 +233,16 @@ def status(options: argparse.Namespace) -> Result:
     """Count the patients of a table."""
     from lungct.extraction.status import status
 
-    found = status(options.dir, options.src, check=options.check, pseudonyms=options.pseudonyms)
+    if options.out and not options.failed:
+        raise UsageError(f"{spelled('out')} is where {spelled('failed')} writes", fix=f"give {spelled('failed')} too")
+    found = status(
+        options.dir,
+        options.src,
+        check=options.check,
+        failed=options.failed,
+        out=options.out,
+        pseudonyms=options.pseudonyms,
+    )
     return Result(found.as_dict(), text=None if options.json else found.text(), code=3 if found.problems else 0)
 
 

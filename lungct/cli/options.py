@@ -256,14 +256,27 @@ def _add_inspect(subparsers: Any) -> argparse.ArgumentParser:
         "inspect",
         help="show what a patient's directory contains",
         **help_texts(
-            "List the series in a directory, show which one is used and why, and draw what the network sees.",
-            "lungct inspect scans/0042 --png 0042.png",
+            "List the series in a directory, show which one is used and why, and draw what the network sees. With "
+            "--all, do so for every patient of an archive.",
+            "lungct inspect scans/0042 --preset lung --png 0042.png",
+            "lungct inspect scans --all --preset lung --out series.csv",
         ),
     )
-    p.add_argument("path", metavar="PATH", help="a patient's directory")
-    p.add_argument("--png", metavar="FILE", help="draw three views, HU, and six triplets under each preset")
-    p.add_argument("--all", action="store_true", help="PATH is an archive: count usable patients and problems")
+    p.add_argument("path", metavar="PATH", help="a patient's directory; with --all, an archive")
+    p.add_argument("--preset", metavar="NAME", help="also prepare the patient as extract does: dsb2017 or lung")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
+    group = p.add_argument_group("one patient")
+    group.add_argument("--png", metavar="FILE", help="draw three views, HU, and six triplets under each preset")
+    group.add_argument(
+        "--names", action="store_true", help="print what the files say about each series (may identify people)"
+    )
+    group = p.add_argument_group("an archive")
+    group.add_argument("--all", action="store_true", help="inspect every patient of PATH; count patients and problems")
+    group.add_argument("--out", metavar="CSV", help="write a line for each series, with the patients' ids")
+    group.add_argument("--depth", type=int, metavar="N", help="directory levels from PATH to a patient (default: 1)")
+    group.add_argument("--by-patient-id", action="store_true", help="group files by their PatientID, not by directory")
+    group = p.add_argument_group("which series is the scan", "Rules decide (docs/intake.md), unless you know better.")
+    add_series_options(group)
     p.set_defaults(function=commands.inspect)
     return p
 
@@ -340,13 +353,16 @@ def _add_status(subparsers: Any) -> argparse.ArgumentParser:
         "status",
         help="count the patients of a feature table",
         **help_texts(
-            "Count a table's patients: done, failed (by reason) and, if SRC is given, left.",
+            "Count a table's patients: done, failed (by reason), left (if SRC is given), and those with each note.",
             "lungct status features scans --check",
+            "lungct status features --failed --out failed.csv",
         ),
     )
     p.add_argument("dir", metavar="DIR", help="the feature table")
     p.add_argument("src", metavar="SRC", nargs="?", help="the archive that the table is made from")
     p.add_argument("--check", action="store_true", help="also read and check every file; exit code 3 if one is wrong")
+    p.add_argument("--failed", action="store_true", help="name each patient with an error row, and the error")
+    p.add_argument("--out", metavar="CSV", help="with --failed: write them to this file")
     p.add_argument("--pseudonyms", metavar="KEYFILE", help="the table's key, needed to compare it with SRC")
     p.add_argument("--json", action="store_true", help="print JSON instead of text")
     p.set_defaults(function=commands.status)

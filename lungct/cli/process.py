@@ -71,7 +71,7 @@ def run_command(parse: Parse, line: Sequence[str]) -> int:
             _stopped = options.when_stopped
             with _plain_warnings():
                 result: Result = options.function(options)
-            print(_text(result), file=stdout, flush=True)
+            print(_text(result, terminal=stdout.isatty()), file=stdout, flush=True)
             if result.error is not None:
                 raise result.error
         except PrintAndExit as text:
@@ -98,9 +98,11 @@ def _interruption(error: BaseException) -> _Interrupted | None:
     return cause
 
 
-def _text(result: Result) -> str:
+def _text(result: Result, *, terminal: bool) -> str:
     """Return what a command prints: its text, or one line of JSON."""
-    return json.dumps(result.values, allow_nan=False) if result.text is None else result.text
+    if result.text is None:
+        return json.dumps(result.values, allow_nan=False)
+    return result.short_text if terminal and result.short_text is not None else result.text
 
 
 def _report(error: Exception) -> int:

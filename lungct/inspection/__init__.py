@@ -1,8 +1,10 @@
 """What is in a directory, for people.
 
-    description.py   a patient's directory -> the series in it, which one is the scan, and what is unusual
+    choices.py       the series of a patient in the order of choice, and what each step said
+    description.py   a patient's files -> the series in them, which one is the scan, and what is unusual
     page.py          a description -> a page of text, or JSON
-    archive.py       an archive -> how many patients are usable, and how many have which problem
+    archive.py       an archive -> each of its series, which patients are usable, and why the others are not
+    locations.py     where the files of a series are
     montage.py       a series -> a picture: three views, its HU, and what the network sees
 
 Files are read and the series is chosen by the same code as in extraction, so what is shown is what extraction does.

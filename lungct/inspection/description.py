@@ -1,32 +1,45 @@
-"""A patient's directory -> what is in it: every series found, which one is the scan and why, and what is unusual.
+"""A patient's files -> what is in them: every series found, which one is the scan and why, and what is unusual.
 
-The choice is made by the code of `lungct.read_series`, so what ``lungct inspect`` shows is what ``lungct extract``
-does. Texts contain counts and numbers, and the manufacturers' words for scanner and kernel; no name, path, UID or date.
+The choice is made by the code of `lungct.read_series`, and a preset prepares the patient in the process that does so
+for ``lungct extract``: what ``lungct inspect`` shows is what ``lungct extract`` does. Texts contain counts and numbers,
+and the manufacturers' words for scanner and kernel; no name, path, UID or date. What the files say in words belongs to
+no text but the one that ``--names`` prints (`SeriesDescription.words`).
 """
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from lungct.arguments import counted
-from lungct.dicom import discovery
-from lungct.dicom.assembling import assemble
+from lungct.dicom import Series, SeriesOptions, discovery, series_choices
+from lungct.dicom.assembling import without_damaged
 from lungct.dicom.candidates import Candidate
-from lungct.dicom.geometry import LARGEST_GAP_MM, normal
+from lungct.dicom.discovery import FileListing
+from lungct.dicom.geometry import LARGEST_GAP_MM, gap_mm, is_uneven, normal
 from lungct.dicom.options import NO_OPTIONS
 from lungct.dicom.reading import read_volume, survey_or_volume
-from lungct.dicom.selection import in_order_of_choice, ranked
-from lungct.dicom.series import Series
-from lungct.dicom.surveying import check_survey
+from lungct.dicom.selection import steps
+from lungct.dicom.slices import Words
 from lungct.dicom.volumes import PickedVolume
 from lungct.errors import SeriesError
+from lungct.inspection.choices import Ranking, behind, first_choice, notes_of, rank
+from lungct.preprocess import Preset
+from lungct.sandbox import Sandbox
+
+NO_FIT = "does not fit the options"
+TRIED_BEFORE = "tried before, but without lungs"
+NOT_TRIED = "not tried: another plane or part of the body, or too few slices"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SeriesDescription:
     """One CT series that was found.
 
@@ -42,6 +55,14 @@ class SeriesDescription:
         NaN if unknown.
     faults
         Number of images that cannot be read.
+    fits
+        Whether it is as a person says that the scan is.
+    steps
+        What each step of the choice says of it.
+    notes
+        What was joined or left out to make the series.
+    candidate
+        The series itself, with the names of its files and their words: never part of a text or of JSON.
 
     """
 
@@ -55,9 +76,29 @@ class SeriesDescription:
     manufacturer: str | None
     kernel: str | None
     faults: int
+    fits: bool
+    steps: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    candidate: Candidate = field(repr=False)
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of its images."""
+        return [image.path for image in self.candidate.slices]
+
+    @property
+    def words(self) -> list[Words]:
+        """What its images say in words, the most frequent first."""
+        return [words for words, _ in Counter(image.words for image in self.candidate.slices).most_common()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what may be written out; unknown numbers are None."""
+        values = {name: value for name, value in vars(self).items() if name != "candidate"}
+        thickness = None if math.isnan(self.thickness_mm) else self.thickness_mm
+        return values | {"thickness_mm": thickness, "steps": dict(self.steps), "notes": list(self.notes)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Description:
     """What a patient's directory contains.
 
@@ -68,35 +109,79 @@ class Description:
     passed_over
         Number of files of each kind that are not CT images.
     series
-        The CT series, the best first.
+        The CT series, in the order of choice, those that do not fit the options last.
+    choices
+        Indices of the series that may be the scan, in the order in which a preset tries them.
+    used
+        Index of the series that is the scan, or would be but for the error.
     chosen
-        The scan, in order, or None.
+        The scan, in order; None if there is none, or it cannot be read.
+    slices
+        Its slices, without damaged ones; 0 if there is none.
     reason
         Why it was chosen; None if nothing was.
+    notes
+        What a careful reader should know about the scan, a code each.
     error, error_code
-        Why there is no scan, in the words of the feature table; None if there is one.
+        Why the patient cannot be used, in the words of the feature table; None if it can.
     problems
         What is unusual about the chosen series, a sentence each.
+    preset
+        The preset that prepared the patient; None if only headers were read.
+    triplets, lung_litres
+        What it made, and how much lung it found (preset ``lung``); None if it did not.
 
     """
 
-    files: int
-    passed_over: dict[str, int]
-    series: tuple[SeriesDescription, ...]
-    chosen: Series | None
-    reason: str | None
-    error: str | None
-    error_code: str | None
-    problems: tuple[str, ...]
+    files: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+    series: tuple[SeriesDescription, ...] = ()
+    choices: tuple[int, ...] = ()
+    used: int = 0
+    chosen: Series | None = None
+    slices: int = 0
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    error_code: str | None = None
+    problems: tuple[str, ...] = ()
+    preset: Preset | None = None
+    triplets: int | None = None
+    lung_litres: float | None = None
+
+    def is_scan(self, number: int) -> bool:
+        """Return whether one of the series is the scan."""
+        return self.error is None and number == self.used
+
+    def why(self, number: int) -> str:
+        """Return why one of the series is the scan, cannot be used, or comes behind."""
+        if number == self.used:
+            return (self.reason or "") if self.error is None else f"{self.error_code}: {self.error}"
+        if not self.series[number].fits:
+            return NO_FIT
+        if number < self.used:
+            return TRIED_BEFORE if number in self.choices else NOT_TRIED
+        return behind(self.series[number].candidate, self.series[self.used].candidate)
+
+    def notes_of(self, number: int) -> tuple[str, ...]:
+        """Return the notes on one of the series."""
+        return self.notes if self.is_scan(number) else self.series[number].notes
 
 
-def describe(patient_dir: str | os.PathLike[str], *, archive: str | None = None) -> Description:
-    """Describe a patient's directory, usable or not.
+def describe(
+    location: str | os.PathLike[str] | Sequence[str],
+    options: SeriesOptions = NO_OPTIONS,
+    *,
+    archive: str | None = None,
+) -> Description:
+    """Describe a patient's files, usable or not, by their headers.
 
     Parameters
     ----------
-    patient_dir
-        The patient's directory, or a file.
+    location
+        The patient's directory, a single file, or a list of the patient's files, on a disk.
+    options
+        What a person says about which series is the scan.
     archive
         The directory in which other patients are, as for `lungct.dicom.discovery.find_files`.
 
@@ -108,26 +193,101 @@ def describe(patient_dir: str | os.PathLike[str], *, archive: str | None = None)
         If the files cannot be read.
 
     """
-    files, passed_over = 0, dict[str, int]()
-    found: tuple[SeriesDescription, ...] = ()
+    found = Description()
     try:
-        listing = discovery.find_files(patient_dir, archive=archive)
-        files, passed_over = len(listing.files), listing.passed_over
-        surveyed = survey_or_volume(os.fspath(patient_dir), listing)
+        listing = _listing(location, archive)
+        found = Description(files=len(listing.files), passed_over=listing.passed_over)
+        surveyed = survey_or_volume(_as_text(location), listing, options)
         if isinstance(surveyed, PickedVolume):
-            chosen = read_volume(surveyed)
-        else:
-            passed_over = surveyed.passed_over
-            found = tuple(_described(candidate) for candidate in ranked(surveyed.candidates))
-            check_survey(surveyed)
-            choice = in_order_of_choice(surveyed.candidates, NO_OPTIONS)[0]
-            chosen = assemble(surveyed, choice.candidate, choice.reason)
+            return _with_scan(found, read_volume(surveyed))
+        ranking = rank(surveyed.candidates, options)
+        found = replace(found, passed_over=surveyed.passed_over, series=_all_series(ranking), choices=ranking.choices)
+        return _with_scan(found, first_choice(surveyed, options))
     except SeriesError as error:
-        return Description(files, passed_over, found, None, None, str(error), error.code, ())
-    return Description(files, passed_over, found, chosen, chosen.reason, None, None, problems(chosen))
+        return replace(found, error=str(error), error_code=error.code)
 
 
-def _described(candidate: Candidate) -> SeriesDescription:
+def describe_prepared(
+    location: str | Sequence[str],
+    preset: Preset,
+    options: SeriesOptions,
+    sandbox: Sandbox,
+    *,
+    archive: str | None = None,
+) -> Description:
+    """Describe a patient's files as `describe` does, and prepare the patient as an extraction does.
+
+    Raises
+    ------
+    UsageError, StorageError
+        As for `describe`.
+    LungCTError
+        If the child process does not start.
+
+    """
+    found = replace(describe(location, options, archive=archive), preset=preset)
+    try:
+        prepared = sandbox.prepare(location, preset, options, archive=archive)
+    except SeriesError as error:
+        return replace(found, error=str(error), error_code=error.code)
+    if prepared.choice:
+        later = next(islice(series_choices(location, options, archive=archive), prepared.choice, None))
+        found = replace(_with_scan(found, later), used=found.choices[prepared.choice])
+    return replace(
+        found,
+        slices=prepared.scan.slices or 0,
+        reason=prepared.scan.series_reason,
+        notes=prepared.scan.notes,
+        error=None,
+        error_code=None,
+        triplets=len(prepared.pixels),
+        lung_litres=prepared.scan.lung_litres,
+    )
+
+
+def without_damage(found: Description) -> Description:
+    """Leave slices out of a description's scan that cannot be decoded, as preparing does; this decodes every slice.
+
+    Raises
+    ------
+    SeriesError
+        If the scan would lack more images than it may.
+    StorageError
+        If a file cannot be read.
+
+    """
+    assert found.chosen is not None
+    whole = without_damaged(found.chosen)
+    return _with_scan(found, whole) if found.preset is None else replace(found, chosen=whole)
+
+
+def _as_text(location: str | os.PathLike[str] | Sequence[str]) -> str | Sequence[str]:
+    return os.fspath(location) if isinstance(location, os.PathLike) else location
+
+
+def _listing(location: str | os.PathLike[str] | Sequence[str], archive: str | None) -> FileListing:
+    if isinstance(location, str | os.PathLike):
+        return discovery.find_files(location, archive=archive)
+    return FileListing(tuple(sorted(location)), {})
+
+
+def _with_scan(found: Description, chosen: Series) -> Description:
+    return replace(
+        found,
+        chosen=chosen,
+        slices=len(chosen),
+        reason=chosen.reason,
+        notes=chosen.notes,
+        problems=problems(chosen),
+    )
+
+
+def _all_series(ranking: Ranking) -> tuple[SeriesDescription, ...]:
+    fitting = (_described(candidate, fits=True) for candidate in ranking.fitting)
+    return (*fitting, *(_described(candidate, fits=False) for candidate in ranking.others))
+
+
+def _described(candidate: Candidate, *, fits: bool) -> SeriesDescription:
     first = candidate.slices[0]
     return SeriesDescription(
         slices=len(candidate.slices),
@@ -140,6 +300,10 @@ def _described(candidate: Candidate) -> SeriesDescription:
         manufacturer=candidate.manufacturer,
         kernel=candidate.kernel,
         faults=sum(image.fault is not None for image in candidate.slices),
+        fits=fits,
+        steps=tuple(steps(candidate)),
+        notes=notes_of(candidate),
+        candidate=candidate,
     )
 
 
@@ -156,16 +320,16 @@ def _of_positions(series: Series) -> str:
         return f"{missing} of {len(series)} slices have no position"
     if len(positions) < 2:
         return "there is only one slice" if len(positions) == 1 else ""
-    steps = np.diff(np.sort(positions))
-    gaps = int((steps > LARGEST_GAP_MM).sum())
-    if gaps:
-        at = int(steps.argmax())
+    distances = np.round(np.diff(np.sort(positions)), 2)
+    if gap_mm(positions):
+        at = int(distances.argmax())
+        gaps = counted(int((distances > LARGEST_GAP_MM).sum()), "gap", "gaps")
         return (
-            f"{counted(gaps, 'gap', 'gaps')} of more than {LARGEST_GAP_MM:g} mm, the widest ({steps[at]:.2f} mm) "
+            f"{gaps} of more than {LARGEST_GAP_MM:g} mm, the widest ({distances[at]:.2f} mm) "
             f"after slice {at + 1} of {len(series)}, counted from the feet"
         )
-    if steps.max() - steps.min() > 0.1:
-        return f"distances between slices vary from {steps.min():.2f} to {steps.max():.2f} mm"
+    if is_uneven(positions):
+        return f"distances between slices vary from {distances.min():.2f} to {distances.max():.2f} mm"
     return ""
 
 
@@ -180,7 +344,7 @@ def _of_tilt(series: Series) -> str:
 def _of_spacing(series: Series) -> str:
     _, row, column = series.spacing_mm
     if math.isnan(row) or math.isnan(column):
-        return "the pixel spacing is unknown, or differs between slices"
+        return "the pixel spacing is unknown"
     if abs(row - column) > 1e-3 * row:
         return f"the pixels are not square: {row:g} x {column:g} mm"
     return ""

@@ -5,18 +5,32 @@ from __future__ import annotations
 import math
 import os
 import textwrap
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lungct.arguments import counted, listed_texts
+from lungct.dicom import SeriesOptions
+from lungct.dicom.notes import in_words
+from lungct.dicom.options import NO_OPTIONS
 from lungct.errors import SeriesError
-from lungct.inspection.description import Description, SeriesDescription, describe
+from lungct.inspection.description import Description, SeriesDescription, describe, describe_prepared, without_damage
 from lungct.patients import on_one_line, printable
+from lungct.preprocess import check_preset
+from lungct.sandbox import Sandbox
 from lungct.storage import Place, local_copy, locate, output_file, write_atomically
 
 if TYPE_CHECKING:
     from lungct.dicom import Series
 
 WIDTH = 80
+KEYWORDS = {
+    "body_part": "BodyPartExamined",
+    "series": "SeriesDescription",
+    "study": "StudyDescription",
+    "protocol": "ProtocolName",
+}
+"""What a file says in words about the scan: names of the fields of `Words`, and their DICOM keywords."""
 
 
 @dataclass(frozen=True)
@@ -44,54 +58,85 @@ class Page:
 
     @property
     def usable(self) -> bool:
-        """Whether a series can be read to its last slice."""
+        """Whether a series can be read to its last slice and, if a preset was given, prepared."""
         return self.error is None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the page as a dictionary that can be written as JSON; unknown numbers are None."""
-        chosen = self.description.chosen
+        found, chosen = self.description, self.description.chosen
         return {
             "command": "inspect",
             "patient": self.name,
-            "files": self.description.files,
-            "passed_over": self.description.passed_over,
-            "series": [_plain(asdict(series)) for series in self.description.series],
-            "reason": self.description.reason,
-            "slices": len(chosen) if chosen else None,
+            "files": found.files,
+            "passed_over": found.passed_over,
+            "series": [
+                series.as_dict() | {"chosen": self._is_scan(number), "reason": found.why(number)}
+                for number, series in enumerate(found.series)
+            ],
+            "reason": found.reason,
+            "slices": found.slices if chosen else None,
             "rows": chosen.rows if chosen else None,
             "columns": chosen.columns if chosen else None,
-            "spacing_mm": [_known(v) for v in chosen.spacing_mm] if chosen else None,
+            "spacing_mm": [None if math.isnan(v) else v for v in chosen.spacing_mm] if chosen else None,
             "manufacturer": chosen.manufacturer if chosen else None,
             "kernel": chosen.kernel if chosen else None,
             "hu_range": self.hu_range,
-            "problems": list(self.description.problems),
+            "notes": list(found.notes),
+            "problems": list(found.problems),
+            "preset": found.preset,
+            "triplets": found.triplets,
+            "lung_litres": found.lung_litres,
             "error": self.error,
             "error_code": self.error_code,
         }
 
-    def text(self) -> str:
-        """Return the page as text of at most 80 columns."""
+    def text(self, *, names: bool = False) -> str:
+        """Return the page as text of at most 80 columns.
+
+        Parameters
+        ----------
+        names
+            Add what the files say in words about each series, on lines of any length. Such words may identify a
+            person: they are for the eyes of whoever asked.
+
+        """
         lines = [*_entry("patient", on_one_line(self.name)), *_entry("files", self._files())]
         for number, series in enumerate(self.description.series):
-            mark = "chosen" if number == 0 and self.description.chosen is not None else "found"
-            lines += _entry(mark, _series_text(series))
+            lines += self._series(number, series)
+            lines += _names(series) if names else []
         if self.description.chosen is not None:
             lines += self._chosen(self.description.chosen)
+        for note in self.description.notes:
+            lines += _entry("note", f"{note}: {in_words(note)}")
         for problem in self.description.problems:
-            lines += _entry("note", problem)
+            lines += _entry("remark", problem)
+        if self.description.triplets is not None:
+            lines += _entry("preset", self._prepared(self.description.triplets))
         if self.error is not None:
             lines += _entry("unusable", f"{self.error} ({self.error_code})")
         return "\n".join(lines)
+
+    def _is_scan(self, number: int) -> bool:
+        return self.usable and self.description.is_scan(number)
 
     def _files(self) -> str:
         over = [f"{kind} ({count})" for kind, count in self.description.passed_over.items()]
         return f"{self.description.files} opened" + (f"; passed over: {', '.join(over)}" if over else "")
 
+    def _series(self, number: int, series: SeriesDescription) -> Iterator[str]:
+        scan = self.description.is_scan(number)
+        yield from _entry("chosen" if scan else "found", _series_text(series))
+        yield from _entry("  why", self.description.why(number))
+        yield from _entry("  steps", "; ".join(f"{name}: {value}" for name, value in series.steps))
+        for note in () if scan else series.notes:
+            yield from _entry("  note", f"{note}: {in_words(note)}")
+
     def _chosen(self, series: Series) -> list[str]:
-        between, row, column = (_number(value) for value in series.spacing_mm)
-        lines = _entry("why", self.description.reason or "")
-        lines += _entry("slices", f"{len(series)} of {series.rows} x {series.columns}")
-        lines += _entry("spacing", f"{between} mm between slices, {row} x {column} mm in the plane")
+        between, row, column = series.spacing_mm
+        plane = "unknown" if math.isnan(row) else f"{row:.4g} x {column:.4g} mm"
+        lines = [] if self.description.series else _entry("why", self.description.reason or "")
+        lines += _entry("slices", f"{self.description.slices} of {series.rows} x {series.columns}")
+        lines += _entry("spacing", f"{_millimetres(between)} between slices, {plane} in the plane")
         positions = series.positions_mm
         if len(positions) and not math.isnan(positions[0]):
             low, high = float(positions.min()), float(positions.max())
@@ -100,45 +145,83 @@ class Page:
             lines += _entry("HU", f"{self.hu_range[0]:g} to {self.hu_range[1]:g}")
         return lines
 
+    def _prepared(self, triplets: int) -> str:
+        litres = self.description.lung_litres
+        lungs = "" if litres is None else f", {litres:.2f} litres of lung"
+        return f"{self.description.preset}: {counted(triplets, 'triplet', 'triplets')}{lungs}"
 
-def inspect(path: str | os.PathLike[str], *, png: str | os.PathLike[str] | None = None) -> Page:
+
+def inspect(
+    path: str | os.PathLike[str],
+    *,
+    preset: str | None = None,
+    png: str | os.PathLike[str] | None = None,
+    options: SeriesOptions = NO_OPTIONS,
+) -> Page:
     """Describe a patient's directory, reading every pixel of the chosen series.
 
     Parameters
     ----------
     path
         The directory (or a volume file).
+    preset
+        Also prepare the patient as an extraction with this preset does; None: read the series only.
     png
         Where to write a picture of the series; None: nowhere.
+    options
+        What a person says about which series is the scan.
 
     Raises
     ------
     UsageError
-        If the directory does not exist, or the picture cannot be written.
+        If the directory does not exist, there is no such preset, or the picture cannot be written.
     StorageError
         If the files cannot be read.
 
     """
     place = locate(path, argument="PATH")
     picture = None if png is None else output_file(png, argument="png")
+    checked = None if preset is None else check_preset(preset)
     with local_copy(str(place)) as copy:
-        return _inspected(printable(place.name or str(place)), copy, picture)
+        if checked is None:
+            described = describe(copy, options)
+        else:
+            with Sandbox() as sandbox:
+                described = describe_prepared(copy, checked, options, sandbox)
+        return _page(printable(place.name or str(place)), described, picture)
 
 
-def _inspected(name: str, place: str | list[str], picture: Place | None) -> Page:
-    assert isinstance(place, str)
-    described = describe(place)
+def _page(name: str, described: Description, picture: Place | None) -> Page:
     hu_range, error, code = None, described.error, described.error_code
     if described.chosen is not None:
         try:
-            hu_range = _hu_range(described.chosen)
-            if picture is not None:
-                from lungct.inspection.montage import montage
-
-                write_atomically(picture, montage(described.chosen))
+            described, hu_range = _decoded(described)
         except SeriesError as failure:
-            error, code = str(failure), failure.code
+            if described.preset is None:  # otherwise the preset has said whether it can do without
+                error, code = str(failure), failure.code
+        else:
+            _draw(described, picture)
     return Page(name, described, hu_range, error, code)
+
+
+def _decoded(described: Description) -> tuple[Description, tuple[float, float]]:
+    """Decode the chosen series: its HU, and the description without slices that are damaged."""
+    assert described.chosen is not None
+    try:
+        return described, _hu_range(described.chosen)
+    except SeriesError as error:
+        if error.code != "undecodable":
+            raise
+    whole = without_damage(described)
+    assert whole.chosen is not None
+    return whole, _hu_range(whole.chosen)
+
+
+def _draw(described: Description, picture: Place | None) -> None:
+    if picture is not None and described.chosen is not None:
+        from lungct.inspection.montage import montage
+
+        write_atomically(picture, montage(described.chosen))
 
 
 def _hu_range(series: Series) -> tuple[float, float]:
@@ -165,6 +248,14 @@ def _kernel(kernel: str | None) -> str | None:
     return f"kernel {kernel}" if kernel else None
 
 
+def _names(series: SeriesDescription) -> Iterator[str]:
+    """Yield what the images of a series say in words, each DICOM element on a line."""
+    for field, keyword in KEYWORDS.items():
+        texts = dict.fromkeys(on_one_line(text) for words in series.words if (text := getattr(words, field)))
+        if texts:
+            yield f"{'  names':<10} {keyword}: {listed_texts(texts)}"
+
+
 def _entry(name: str, text: str) -> list[str]:
     """Return a name and its text, wrapped to 80 columns with a hanging indent."""
     return textwrap.wrap(
@@ -176,13 +267,5 @@ def _entry(name: str, text: str) -> list[str]:
     ) or [name]
 
 
-def _number(value: float) -> str:
-    return "unknown" if math.isnan(value) else f"{value:.4g}"
-
-
-def _known(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: _known(value) for name, value in values.items()}
+def _millimetres(value: float) -> str:
+    return "unknown" if math.isnan(value) else f"{value:.4g} mm"

@@ -12,12 +12,16 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib import import_module
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from lungct.errors import LungCTError, UsageError
 from lungct.sandbox.messages import Failure, Prepared, Ready, Request, answer_frame, frame, read_frame, write_frame
+
+if TYPE_CHECKING:
+    from lungct.dicom import Series
 
 _PR_SET_PDEATHSIG = 1
 
@@ -88,10 +92,18 @@ def _prepare(request: Request) -> Prepared:
     from lungct.preprocess import check_preset, prepare_choice
 
     location = request.names[0] if request.single else request.names
-    choices = series_choices(location, SeriesOptions(**request.options), archive=request.archive)
+    tried: list[Series] = []
+    choices = _recorded(series_choices(location, SeriesOptions(**request.options), archive=request.archive), tried)
     _, triplets = prepare_choice(choices, check_preset(request.preset))
     scan = replace(triplets.scan, pixel_hash=triplets.pixel_hash)
-    return Prepared(triplets.pixels, triplets.positions_mm, scan)
+    return Prepared(triplets.pixels, triplets.positions_mm, scan, choice=len(tried) - 1)
+
+
+def _recorded(choices: Iterator[Series], tried: list[Series]) -> Iterator[Series]:
+    """Yield the series to choose from, and add each to those that were tried."""
+    for series in choices:
+        tried.append(series)
+        yield series
 
 
 if __name__ == "__main__":

@@ -69,12 +69,15 @@ class Prepared:
         float64 (T,).
     scan
         What is known of the scan.
+    choice
+        Its place, from 0, in the order of choice of the patient's series.
 
     """
 
     pixels: NDArray[np.uint8]
     positions_mm: NDArray[np.float64]
     scan: Scan
+    choice: int = 0
 
     def __repr__(self) -> str:
         return f"Prepared({len(self.pixels)} triplets of {self.scan.slices} slices)"
@@ -117,7 +120,8 @@ def answer_frame(answer: Prepared | Failure) -> list[bytes | memoryview]:
         return frame({"failure": asdict(answer)})
     positions = np.ascontiguousarray(answer.positions_mm, np.float64)
     pixels = np.ascontiguousarray(answer.pixels, np.uint8)
-    return frame({"triplets": len(pixels), "scan": answer.scan.as_dict()}, positions, pixels)
+    text = {"triplets": len(pixels), "scan": answer.scan.as_dict(), "choice": answer.choice}
+    return frame(text, positions, pixels)
 
 
 def read_answer(text: Mapping[str, Any], arrays: bytes | bytearray) -> Prepared:
@@ -136,6 +140,7 @@ def read_answer(text: Mapping[str, Any], arrays: bytes | bytearray) -> Prepared:
         positions_mm=np.frombuffer(arrays, np.float64, triplets),
         pixels=np.frombuffer(arrays, np.uint8, offset=8 * triplets).reshape(triplets, 3, 224, 224),
         scan=Scan.from_dict(text["scan"]),
+        choice=int(text["choice"]),
     )
 
 

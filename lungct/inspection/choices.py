@@ -1,0 +1,68 @@
+"""The series of a patient in the order of choice, and what placed each behind the one that is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lungct.dicom.assembling import assemble
+from lungct.dicom.candidates import Candidate
+from lungct.dicom.notes import in_order
+from lungct.dicom.options import SeriesOptions
+from lungct.dicom.selection import CRITERIA, choice_notes, fits, in_order_of_choice, ranked
+from lungct.dicom.series import Series
+from lungct.dicom.surveying import Survey, check_survey
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The CT series of a patient, the one to choose first.
+
+    Attributes
+    ----------
+    fitting
+        Those that fit what a person says about the choice, in order.
+    others
+        Those that do not.
+    choices
+        Indices, in ``fitting``, of those that may be the scan, in the order in which a preset tries them.
+
+    """
+
+    fitting: tuple[Candidate, ...]
+    others: tuple[Candidate, ...]
+    choices: tuple[int, ...]
+
+
+def rank(candidates: tuple[Candidate, ...], options: SeriesOptions) -> Ranking:
+    """Order a patient's CT series."""
+    fitting = ranked([candidate for candidate in candidates if fits(candidate, options)])
+    others = ranked([candidate for candidate in candidates if not fits(candidate, options)])
+    tried = [choice.candidate for choice in in_order_of_choice(candidates, options)] if fitting else []
+    return Ranking(tuple(fitting), tuple(others), tuple(fitting.index(candidate) for candidate in tried))
+
+
+def first_choice(found: Survey, options: SeriesOptions) -> Series:
+    """Return the series that is chosen, its slices in order.
+
+    Raises
+    ------
+    SeriesError
+        If there is none, or it cannot be used.
+
+    """
+    check_survey(found)
+    choice = in_order_of_choice(found.candidates, options)[0]
+    return assemble(found, choice.candidate, choice.reason)
+
+
+def notes_of(candidate: Candidate) -> tuple[str, ...]:
+    """Return what is noted of a series before it is read."""
+    return in_order((*candidate.notes, *choice_notes(candidate)))
+
+
+def behind(candidate: Candidate, used: Candidate) -> str:
+    """Return the step that placed a series behind the one that is used, in words."""
+    for criterion in CRITERIA:
+        if criterion.rank(candidate) != criterion.rank(used):
+            return f"behind by {criterion.name}: {criterion.value(candidate)} against {criterion.value(used)}"
+    return "equal by every step: behind by SeriesInstanceUID"
