@@ -33,8 +33,8 @@ IN_WORDS: dict[Region, str] = {
     Region.NO_SCAN: "localizer, bolus, dose or projection",
 }
 
-# The phrases are those of the defined terms of BodyPartExamined (PS3.16 annex L) and of series descriptions in the
-# public collections of TCIA and IDC, in the languages of the archives that share them. ``*``: a word may go on.
+# The phrases: the defined terms of BodyPartExamined (PS3.16 annex L), the manufacturers' names of localizers and bolus
+# tracking, and the usual words and abbreviations of descriptions in several languages. ``*``: a word may go on.
 _NO_SCAN = phrase_pattern(
     """
     SCOUT, TOPOGRAM*, TOPO, LOCALIZER*, LOCALISER*, SURVIEW, SCANOGRAM, SCANOVIEW, PILOT, DOSE REPORT, DOSE INFO*,

@@ -27,14 +27,12 @@ MAKERS: tuple[tuple[str, str], ...] = (
 # A kernel's words are its letters, in capitals, without digits and punctuation ("BONE+" is BONE PLUS, "B_SOFT_B" is
 # B SOFT B); its code is the same text with digits and without punctuation ("FC08-H" is FC08H).
 #
-# Sources: GE's list Soft, Standard, Detail, Chest (written CHST), Lung, Bone, BonePlus, Edge, Ultra, each also as HD,
-# ordered by sharpness in its user manuals, where Chest is the compromise between mediastinum and lung (Strub et al.,
-# AJR 2007;189:W115 on such a hybrid). Siemens: the kernel's two digits grow with its sharpness (Siemens Healthineers
-# academy, "CT kernel concept": 10 very smooth, 40 medium, 50 medium sharp, 80 ultra sharp). Philips: A and B smooth, C
-# and the head's UB between, D, E, F, L and Y* sharp. Toshiba and Canon: FC00 to FC19 body, FC20 to FC29 and FC40 to
-# FC49 head and brain, FC30 to FC39 bone, FC50 to FC59 lung, FC80 to FC89 high resolution (FC13-H remains a body kernel:
-# Korean J Radiol 2017, 10.3348); FL are those of the iterative FIRST for the body; AiCE has Body, Body Sharp (between:
-# PMC10997025), Lung, Bone. United Imaging: B_SOFT_B and B_SOFT_C body, B_SHARP_C and B_VSHARP_C lung.
+# Sources. Siemens: the kernel's two digits grow with its sharpness (Siemens Healthineers academy, "CT kernel concept").
+# Toshiba and Canon: FC13-H is still a body kernel (synapse.koreamed.org/articles/1099806), AiCE Body Sharp is one for
+# soft tissue of high resolution (PMC10997025). Philips: IMR1 Sharp+ (PMC5926271). United Imaging's B_SOFT_*, B_SHARP_C,
+# B_VSHARP_*, Toshiba's FC numbers and Philips' letters: as public code that reads archives sorts them. GE writes its
+# kernel Chest as CHST. Not confirmed by a source, and placed so that they do no harm: Chest between mediastinum and
+# lung, the FL of Canon's FIRST with the body.
 KERNELS: tuple[tuple[str, str, int], ...] = (
     ("ge", r"CHST|CHEST|DETAIL", BETWEEN),
     ("siemens", r"[A-Z]{1,3}([0-3]\d|40)[A-Z]*", SOFT),
