@@ -20,7 +20,7 @@ from support.ct_files import write_series
 from lungct.cli.commands import Result
 from lungct.cli.process import run_command
 from lungct.dicom import SeriesOptions
-from lungct.errors import LungCTError, StorageError, UsageError
+from lungct.errors import LungCTError, LungCTWarning, StorageError, UsageError
 from lungct.inspection import Archive, archive, inspect_all
 from lungct.inspection.description import Description, describe
 from lungct.inspection.locations import of_each_series, shared_directories
@@ -74,7 +74,7 @@ def test_a_line_for_each_series(src: Path, tmp_path: Path) -> None:
     ]
     reasons = [row["reason"] for row in rows]
     assert all(reason.endswith(" of 2 CT series") for reason in (reasons[0], reasons[2]))
-    assert all(reason.startswith("behind: ") for reason in (reasons[1], reasons[3]))
+    assert all(reason.startswith("behind, by slices: ") for reason in (reasons[1], reasons[3]))
     assert reasons[6] == "no_images: the only file is not DICOM"
     assert {row["person"] for row in rows} == {""}
     assert ran.line["usable"] == 4
@@ -91,7 +91,8 @@ def test_a_location_leads_to_the_series_of_its_line(src: Path) -> None:
 
 
 def test_ids_below_a_person_name_the_person(src: Path) -> None:
-    rows = listed(src, depth=2)
+    with pytest.warns(LungCTWarning, match="beside the patients"):
+        rows = listed(src, depth=2)
     assert [(row["id"], row["person"]) for row in rows][:2] == [("p1/large", "p1"), ("p1/small", "p1")]
     assert all(row["chosen"] == "1" for row in rows if row["person"] == "p1")
 
@@ -118,7 +119,7 @@ def test_damage_within_pixels_is_found_with_a_preset_only(tmp_path: Path) -> Non
 
 
 def test_notes_are_counted_by_their_codes(src: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noted(copy: str, options: SeriesOptions) -> Description:
+    def noted(copy: str, options: SeriesOptions, **_: object) -> Description:
         number = int(copy[-1])
         return Description(reason="why", notes=(f"gap_mm={number}", "lossy")[: 1 + number % 2])
 
@@ -146,12 +147,12 @@ def exit_code(found: Archive) -> int:
 
 @pytest.mark.parametrize(
     ("fault", "code"),
-    [(StorageError("a file of the patient cannot be read"), 3), (UsageError("volumes need an extra"), 2)],
+    [(StorageError("a file of the patient cannot be read"), 3), (UsageError("an option cannot be used"), 2)],
 )
 def test_a_patient_who_cannot_be_read_is_a_line_and_the_others_go_on(
     src: Path, fault: LungCTError, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(copy: str, options: SeriesOptions) -> Description:
+    def failing(copy: str, options: SeriesOptions, **_: object) -> Description:
         if copy.endswith("p2"):
             raise fault
         return describe(copy, options)
@@ -168,7 +169,7 @@ def test_a_patient_who_cannot_be_read_is_a_line_and_the_others_go_on(
 
 
 def test_an_error_that_nobody_anticipated_is_one_patients(src: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(copy: str, options: SeriesOptions) -> Description:
+    def failing(copy: str, options: SeriesOptions, **_: object) -> Description:
         if copy.endswith("p2"):
             raise ZeroDivisionError
         return describe(copy, options)
@@ -178,21 +179,6 @@ def test_an_error_that_nobody_anticipated_is_one_patients(src: Path, monkeypatch
     assert found.patients[1].text == "reading the files failed with ZeroDivisionError"
     assert found.patients[1].error_code == "undecodable"
     assert found.error is None
-
-
-def test_a_volume_without_the_extra_is_one_patients(src: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (src / "p6").mkdir()
-    (src / "p6" / "scan.nii.gz").write_bytes(b"")
-    monkeypatch.setattr("lungct.dicom.volumes.importlib.util.find_spec", lambda name: None)
-    try:
-        found = inspect_all(src)
-    finally:
-        (src / "p6" / "scan.nii.gz").unlink()
-        (src / "p6").rmdir()
-    assert found.patients[-1].error_code == "not_read"
-    assert found.error is not None
-    assert "lungct[volumes]" in str(found.error)
-    assert found.error.exit_code == 2
 
 
 def test_nothing_is_cut_short_in_a_pipe(tmp_path: Path) -> None:

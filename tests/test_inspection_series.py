@@ -42,7 +42,7 @@ def test_every_series_has_what_each_step_said(tmp_path: Path) -> None:
     assert text.index("chosen     axial series of 12 images") < text.index("found      axial series of 6 images")
     assert text.count("\n  why      ") == 2
     assert " of 2 CT series" in text
-    assert "  why      behind: " in text
+    assert "  why      behind, by " in text
     assert text.count("\n  steps    ") == 2
     chosen, found = json.loads(json.dumps(page.as_dict(), allow_nan=False))["series"]
     assert (chosen["chosen"], found["chosen"]) == (True, False)
@@ -86,7 +86,14 @@ class PretendedSandbox(Sandbox):
         super().__init__()
         self._prepared = Prepared(np.zeros((4, 3, 224, 224), np.uint8), np.zeros(4), scan, choice=choice)
 
-    def prepare(self, location: str | Sequence[str], preset: str, options: SeriesOptions = NO_OPTIONS) -> Prepared:
+    def prepare(
+        self,
+        location: str | Sequence[str],
+        preset: str,
+        options: SeriesOptions = NO_OPTIONS,
+        *,
+        archive: str | None = None,
+    ) -> Prepared:
         return self._prepared
 
 
@@ -94,7 +101,7 @@ def test_what_the_preset_found_and_used_is_shown(tmp_path: Path, monkeypatch: py
     first, later = write_two(tmp_path / "a"), tmp_path / "b"
     write_series(later, slices=6, rows=32, columns=32)
     series: list[Series] = [next(series_choices(str(place))) for place in (first, later)]
-    monkeypatch.setattr(description, "series_choices", lambda *_: iter(series))
+    monkeypatch.setattr(description, "series_choices", lambda *_, **__: iter(series))
     scan = Scan(series_reason="the first with lungs", notes=("lung_at_end", "gap_mm=7.5"), lung_litres=4.25)
     found = describe_prepared(str(first), "lung", NO_OPTIONS, PretendedSandbox(1, scan))
     assert found.chosen is series[1]
@@ -119,6 +126,28 @@ def test_series_that_do_not_fit_the_options_are_listed_last(tmp_path: Path, monk
     found = describe(tmp_path)
     assert [(series.slices, series.fits) for series in found.series] == [(6, True), (12, False)]
     assert found.why(1) == "does not fit the options"
+
+
+def test_a_person_says_which_series_is_the_scan(tmp_path: Path) -> None:
+    for series, slices, text in (("1", 12, "Abdomen"), ("2", 6, "Thorax")):
+        tags = {"SeriesDescription": f"{text} 2.5", "BodyPartExamined": text.upper()}
+        write_series(tmp_path / "p", slices=slices, rows=32, columns=32, series=series, tags=tags)
+    for option, slices in (
+        (("--series-include", "abdo"), 12),
+        (("--series-exclude", "thorax"), 12),
+        (("--body-part", "ABDOMEN"), 12),
+        (("--body-part", "thor"), 6),
+    ):
+        page = run("inspect", tmp_path / "p", *option, "--json").line
+        assert page["slices"] == slices
+        assert [series["fits"] for series in page["series"]] == [True, False]
+        assert page["series"][1]["reason"] == "does not fit the options"
+        archive = run("inspect", tmp_path, "--all", *option, "--json").line
+        assert archive["patients"][0]["slices"] == slices
+    ran = run("inspect", tmp_path / "p", "--series-include", "pelvis", "--json")
+    assert (ran.code, ran.line["error_code"]) == (1, "no_series")
+    for place in ((tmp_path / "p",), (tmp_path, "--all")):
+        assert "--body-part" in refused("inspect", *place, "--body-part", "")
 
 
 @settings(max_examples=30, deadline=None)

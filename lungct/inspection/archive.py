@@ -227,6 +227,7 @@ def inspect_all(
     """
     root = locate(src, argument="PATH")
     checked = None if preset is None else check_preset(preset)
+    options.check()
     table = None if out is None else output_file(out, argument="out")
     patients = _patients(root, depth=depth, by_patient_id=by_patient_id)
     shared = locations.shared_directories(patients)

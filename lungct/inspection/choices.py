@@ -64,5 +64,5 @@ def behind(candidate: Candidate, used: Candidate) -> str:
     """Return the step that placed a series behind the one that is used, in words."""
     for criterion in CRITERIA:
         if criterion.rank(candidate) != criterion.rank(used):
-            return f"behind by {criterion.name}: {criterion.value(candidate)} against {criterion.value(used)}"
-    return "equal by every step: behind by SeriesInstanceUID"
+            return f"behind, by {criterion.name}: {criterion.value(candidate)} against {criterion.value(used)}"
+    return "behind, by SeriesInstanceUID: equal in every other step"

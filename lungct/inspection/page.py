@@ -182,6 +182,7 @@ def inspect(
     place = locate(path, argument="PATH")
     picture = None if png is None else output_file(png, argument="png")
     checked = None if preset is None else check_preset(preset)
+    options.check()
     with local_copy(str(place)) as copy:
         if checked is None:
             described = describe(copy, options)
