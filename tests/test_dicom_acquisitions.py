@@ -232,6 +232,26 @@ def test_stations_are_joined_with_each_place_once(start: float, expected: int, n
     assert candidate.notes == notes
 
 
+def test_a_short_station_at_the_end_of_a_long_one_is_joined() -> None:
+    candidate = only(images(along(60)) + images(along(4, start=145.0), acquisition_number=2))
+    assert positions(candidate) == along(62)
+    assert candidate.notes == ("joined_passes=2",)
+
+
+def test_a_station_gives_up_its_ends_and_fills_the_hole_between() -> None:
+    slices = images(along(20) + along(20, start=67.5)) + images(along(16, start=38.6), acquisition_number=2)
+    candidate = only(slices)
+    assert numbers(candidate) == [1, 2, 1]
+    assert len(candidate.slices) == 40 + 7
+    assert candidate.notes == ("joined_passes=2",)
+
+
+def test_scattered_images_cover_nothing() -> None:
+    slices = images(along(60)) + images(along(60), acquisition_number=2)
+    slices += images([0.0, 49.0, 98.0, 147.0], acquisition_number=3)
+    assert sorted(len(c.slices) for c in candidates(slices)) == [60, 60]
+
+
 def test_a_station_may_fill_the_hole_between_two_others() -> None:
     slices = images(along(10) + along(10, start=50.0)) + images(along(10, start=25.0), acquisition_number=2)
     candidate = only(slices)
@@ -400,6 +420,28 @@ def test_candidates_depend_on_content_only(random: Random, kind: str) -> None:
         ]
 
     assert content() == content()
+
+
+FACTS = st.fixed_dictionaries({
+    "position_mm": st.sampled_from([math.nan, 0.0, 0.04, 0.05, 2.5, 2.8, 5.0, 7.5, 7.55, 10.0, 12.5, 60.0, 1e6]),
+    "acquisition_number": st.sampled_from([None, 1, 2]),
+    "acquisition_time": st.sampled_from(["", "1", "2", "3"]),
+    "instance_number": st.sampled_from([None, 1, 2, 3, 4, 5]),
+    "kernel": st.sampled_from([None, "A"]),
+    "slice_thickness_mm": st.sampled_from([math.nan, 2.5, 5.0]),
+    "rows": st.sampled_from([512, 512, 512, 256]),
+    "series_uid": st.sampled_from(["1", "1", "1", "2", "3", "4", "5", ""]),
+})  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(FACTS, max_size=40))
+def test_no_image_is_left_out_in_silence(facts: list[dict[str, Any]]) -> None:
+    slices = [image(0.0, **fact) for fact in facts]
+    found = candidates(slices)
+    used = [image.sop_instance_uid for candidate in found for image in candidate.slices]
+    assert len(used) == len(set(used))
+    assert len(used) == len(slices) or any(candidate.notes for candidate in found)
 
 
 @pytest.mark.parametrize("each", [

@@ -22,7 +22,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from lungct.dicom.candidates import content_order
 from lungct.dicom.geometry import places, same_place_mm
@@ -32,7 +32,6 @@ from lungct.dicom.places import (
     Stretch,
     covered,
     covered_mm,
-    distances_between,
     place_of,
     regular,
     unbroken,
@@ -46,9 +45,6 @@ PASS = 3
 _FEWEST_PLACES = 4
 _MEAN_RUN = 5
 """Order means something if it runs along the body for at least so many slices on average."""
-_CLOSE = 0.75
-"""Slices closer than so many of the distances around them are of two acquisitions."""
-_AROUND = 5
 
 Groups = list[list[Slice]]
 Separator = Callable[[Sequence[Slice]], Groups]
@@ -179,13 +175,11 @@ class Part:
         )
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """A place of a part that lies where a part of higher precedence has slices, too; parts by their index."""
+class Overlap(NamedTuple):
+    """A place of a part lies where another part, of higher precedence, has slices, too; parts by their index."""
 
     part: int
     other: int
-    position_mm: float
 
 
 def _parts(images: Sequence[Slice], separator: Separator) -> list[Part]:
@@ -222,54 +216,59 @@ def _fill_each_other(parts: Sequence[Part], at: list[float]) -> bool:
 
 def _resolved(images: tuple[Slice, ...], extent_mm: float) -> list[Stack]:
     """Split images into passes; ``extent_mm`` is what a whole one covers."""
-    by_property = [parts for separator in _PROPERTIES if (parts := _parts(images, separator))]
-    passes = [parts for parts in by_property if _are_passes(parts)]
-    if not passes:
-        by_order = (_parts(images, separator) for separator in _ORDERS)
-        passes = [parts for parts in by_order if _are_passes(parts)]
-    for parts in passes:
-        whole = [part for part in parts if covered_mm(part.at) >= WHOLE * extent_mm]
-        if whole:
-            counts = {PASSES: _depth(parts)}
-            return [found.noted(counts) for part in whole for found in _resolved(part.images, extent_mm)]
-    joined = _joined_passes(passes[0]) if passes else _joined_stations(by_property)
-    if joined is None:
-        return [Stack(images)]
-    return [found.noted(joined.counts) for found in _resolved(joined.images, extent_mm)]
+    joined = Stack(images)
+    while True:  # each turn leaves out at least one image, or is the last
+        by_property = [parts for separator in _PROPERTIES if (parts := _parts(joined.images, separator))]
+        passes = [parts for parts in by_property if _are_passes(parts)]
+        if not passes:
+            by_order = (_parts(joined.images, separator) for separator in _ORDERS)
+            passes = [parts for parts in by_order if _are_passes(parts)]
+        for parts in passes:
+            whole = [part.images for part in parts if covered_mm(part.at) >= WHOLE * extent_mm]
+            if whole:
+                counts = {PASSES: _depth(parts)}
+                found = [stack.noted(counts) for part in whole for stack in _resolved(part, extent_mm)]
+                return [stack.noted(joined.counts) for stack in found]
+        once = _joined(passes[0], _whole_reach) if passes else _stations_joined(by_property)
+        if once is None:
+            return [joined]
+        joined = once.noted(joined.counts)
 
 
-def _joined_passes(parts: Sequence[Part]) -> Stack:
-    return _joined(parts, list(_overlaps(parts)), lambda part: part.covered)
+def _stations_joined(divisions: Sequence[Sequence[Part]]) -> Stack | None:
+    """Join the stations of the first division in which some overlap; None if there is none."""
+    return next((found for parts in divisions if (found := _joined(parts, _near_reach)) is not None), None)
 
 
-def _joined_stations(divisions: Sequence[Sequence[Part]]) -> Stack | None:
-    """Join the stations of the first division in which some overlap; None if in none."""
-    for parts in divisions:
-        crowded = _crowded(parts)
-        overlaps = [overlap for overlap in _overlaps(parts) if crowded(overlap.position_mm)]
-        if overlaps:
-            return _joined(parts, overlaps, lambda part: part.unbroken, crowded)
-    return None
+Reach = Callable[[Part], tuple[list[Stretch], ...]]
 
 
-def _joined(
-    parts: Sequence[Part],
-    overlaps: Sequence[Overlap],
-    stretches: Callable[[Part], list[Stretch]],
-    may_go: Callable[[float], bool] = lambda position: True,
-) -> Stack:
-    """Join parts: one that overlaps another of higher precedence gives up its images in that one's stretches.
+def _near_reach(part: Part) -> tuple[list[Stretch], ...]:
+    """Return where stations have slices: others may fill their holes."""
+    return (part.unbroken,)
 
-    So it does with those that are closer to the stretches than half the usual distance between slices.
+
+def _whole_reach(part: Part) -> tuple[list[Stretch], ...]:
+    """Return where passes have slices, or lack a few."""
+    return (part.unbroken, part.covered)
+
+
+def _joined(parts: Sequence[Part], reach: Reach) -> Stack | None:
+    """Join parts; None if none gives up an image.
+
+    A part that overlaps another of higher precedence gives up its images in that one's reach, and those that are closer
+    to it than half the usual distance between slices.
     """
     others: dict[int, set[int]] = {}
-    for overlap in overlaps:
+    for overlap in _overlaps(parts):
         others.setdefault(overlap.part, set()).add(overlap.other)
     kept: list[Part] = []
     for number, part in enumerate(parts):
         for other in sorted(others.get(number, ())):
-            part = _outside(part, kept[other], stretches, may_go)
+            part = _outside(part, kept[other], reach)
         kept.append(part)
+    if sum(len(part.images) for part in kept) == sum(len(part.images) for part in parts):
+        return None
     involved = set(others) | {other for found in others.values() for other in found}
     left = [number for number in involved if kept[number].images]
     trimmed = any(len(kept[number].images) < len(parts[number].images) for number in left)
@@ -277,34 +276,21 @@ def _joined(
     return Stack(tuple(image for part in kept for image in part.images), counts)
 
 
-def _outside(
-    part: Part, other: Part, stretches: Callable[[Part], list[Stretch]], may_go: Callable[[float], bool]
-) -> Part:
-    """Return a part without its images in another's stretches."""
+def _outside(part: Part, other: Part, reach: Reach) -> Part:
+    """Return a part without its images in another's reach."""
     usual = min((mm for mm in (usual_distance(part.at), usual_distance(other.at)) if mm), default=0.0)
     margin = max(part.within_mm, NEAR * usual)
-    ends = stretches(other)
-    firsts = [first - margin for first, _ in ends]
+    stretches = reach(other)
 
-    def stays(position: float) -> bool:
-        found = bisect_right(firsts, position) - 1
-        return found < 0 or position > ends[found][1] + margin or not may_go(position)
+    def goes(image: Slice) -> bool:
+        return any(_lies_in(found, image.position_mm, margin) for found in stretches)
 
-    return replace(part, images=tuple(image for image in part.images if stays(image.position_mm)))
+    return replace(part, images=tuple(image for image in part.images if not goes(image)))
 
 
-def _crowded(parts: Sequence[Part]) -> Callable[[float], bool]:
-    """Return a test whether at a position images of several parts lie, or closer together than those around them."""
-    at = places([position for part in parts for position in part.at], parts[0].within_mm)
-    shared = Counter(place for part in parts for place in {place_of(position, at) for position in part.at})
-    distances = distances_between(at)
-
-    def test(position: float) -> bool:
-        place = place_of(position, at)
-        beside, around = (distances[max(0, place - reach) : place + reach] for reach in (1, _AROUND))
-        return shared[place] > 1 or (bool(beside) and min(beside) < _CLOSE * median(around))
-
-    return test
+def _lies_in(stretches: Sequence[Stretch], position: float, margin: float) -> bool:
+    before = bisect_right(stretches, (position + margin, math.inf)) - 1
+    return before >= 0 and position <= stretches[before][1] + margin
 
 
 def _without_tracking(images: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], list[Stack]]:
@@ -330,17 +316,17 @@ def _stands_still(images: Sequence[Slice]) -> bool:
 
 def _overlaps(parts: Sequence[Part]) -> Iterator[Overlap]:
     """Find the places of each part that lie in an unbroken stretch of a part of higher precedence, the highest."""
-    for number, position, there in _sweep(parts):
+    for number, there in _sweep(parts):
         if there[0] < number:
-            yield Overlap(number, there[0], position)
+            yield Overlap(number, there[0])
 
 
 def _depth(parts: Sequence[Part]) -> int:
     """Return how many parts lie over one place."""
-    return max(len(there) for _, _, there in _sweep(parts))
+    return max(len(there) for _, there in _sweep(parts))
 
 
-def _sweep(parts: Sequence[Part]) -> Iterator[tuple[int, float, list[int]]]:
+def _sweep(parts: Sequence[Part]) -> Iterator[tuple[int, list[int]]]:
     """Go along the body, and return for each place of each part which parts have slices there, itself included."""
     begin, place, end = 0, 1, 2
     events = []
@@ -349,20 +335,19 @@ def _sweep(parts: Sequence[Part]) -> Iterator[tuple[int, float, list[int]]]:
             events += [(first - part.within_mm, begin, number), (last + part.within_mm, end, number)]
         events += [(position, place, number) for position in part.at]
     there: list[int] = []
-    for position, event, number in sorted(events):
+    for _, event, number in sorted(events):
         if event == begin:
             insort(there, number)
         elif event == end:
             there.remove(number)
         else:
-            yield number, position, there
+            yield number, there
 
 
 def _are_passes(parts: Sequence[Part]) -> bool:
-    counts = Counter[tuple[int, int]]()
+    counts = Counter[Overlap]()
     for overlap in _overlaps(parts):
-        pair = (overlap.part, overlap.other)
-        counts[pair] += 1
-        if counts[pair] == PASS:
+        counts[overlap] += 1
+        if counts[overlap] == PASS:
             return True
     return False

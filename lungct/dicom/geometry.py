@@ -124,14 +124,14 @@ def slice_spacing(positions_mm: NDArray[np.float64]) -> float:
 def same_place_mm(positions_mm: Sequence[float]) -> float:
     """Return the distance below which images lie at one place.
 
-    `SAME_PLACE_MM`, but no more than a quarter of the mean distance between positions, so that slices that are closer
+    `SAME_PLACE_MM`, but no more than half the mean distance between positions, so that slices that are closer
     together than usual stay apart; NaN are ignored.
     """
     known = sorted(value for value in positions_mm if not math.isnan(value))
     distinct = len(_anchored(known, SAME_POSITION_MM))
     if distinct < 2:
         return SAME_PLACE_MM
-    return min(SAME_PLACE_MM, max(SAME_POSITION_MM, (known[-1] - known[0]) / (distinct - 1) / 4))
+    return min(SAME_PLACE_MM, max(SAME_POSITION_MM, (known[-1] - known[0]) / (distinct - 1) / 2))
 
 
 def places(positions_mm: Sequence[float], within_mm: float | None = None) -> list[float]:
