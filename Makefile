@@ -24,7 +24,8 @@ test-cluster: .venv/installed-cluster  ## run `ray up` over three hosts on this 
 	$(BIN)/python -m pytest -m cluster tests/test_cluster.py
 
 fuzz: .venv/installed-dev  ## read 50,000 mutated series: minutes to an hour
-	LUNGCT_FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/test_dicom_hostile.py -k mutations
+	LUNGCT_FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/test_dicom_hostile.py tests/test_dicom_differential.py \
+	    -k "mutated or noise or damaged_files"
 
 lint: .venv/installed-dev  ## check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ from support import ROOT
 from support import ct_files as make
 
 from lungct.dicom import elements
+from lungct.dicom.deflated import inflate
 from lungct.dicom.elements import Elements
 from lungct.dicom.layout import Layout, find_layout
 from lungct.dicom.values import TAGS, WANTED, Values
@@ -88,7 +89,7 @@ def ours(data: bytes) -> Ours | None:
         return None
     body, start = data, layout.start
     if layout.transfer_syntax == elements.DEFLATED:
-        body, start = elements.inflate(source, start, elements.MAX_INFLATED_HEADER), 0
+        body, start = inflate(source, start, elements.MAX_INFLATED_HEADER), 0
     found = elements.walk(
         elements.BytesSource(body), start, WANTED, explicit=layout.explicit, big_endian=layout.big_endian
     )

@@ -3,6 +3,7 @@
     discovery.py    a directory -> its files; opening one
     elements.py     bytes -> raw data elements, and where the pixels are
     layout.py       the first bytes of a file -> where its data set begins, and how it is written
+    deflated.py     a deflated data set -> its bytes, from any place on
     values.py       raw data elements -> text and numbers
     slices.py       `Slice` and `Header`: what is known of an image and of a file
     headers.py      a file -> its header and slices, no pixels

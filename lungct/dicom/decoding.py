@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lungct.dicom import codecs, elements
 from lungct.dicom.codecs import CODECS, Samples
+from lungct.dicom.deflated import Inflated
 from lungct.dicom.discovery import open_file
 from lungct.dicom.slices import Encoding, Slice
 from lungct.errors import LungCTError, SeriesError
@@ -140,14 +141,21 @@ def _inflated(fd: int, image: Slice) -> Stored:
     kind = _SAMPLE_TYPES[encoding.bits_allocated, encoding.signed].newbyteorder("<")
     size = image.rows * image.columns * kind.itemsize
     start = encoding.offset + image.frame * size
+    status = os.fstat(fd)
+    inflated = _inflated_file(image.path, status.st_mtime_ns, status.st_size, encoding.data_set)
     try:
-        # Inflate up to the end of this frame and no further: a few kilobytes may expand to terabytes.
-        data = elements.inflate(elements.FileSource(fd), encoding.data_set, start + size)[start:]
+        data = inflated.read(elements.FileSource(fd), start, size)
     except zlib.error:
         raise _undecodable("the deflated data are damaged") from None
     if len(data) < size:
         raise _too_short(len(data), size)
     return np.frombuffer(data, kind).reshape(image.rows, image.columns)
+
+
+@lru_cache(maxsize=2)
+def _inflated_file(path: str, changed: int, size: int, start: int) -> Inflated:
+    """Return what is known of a deflated file from the frames read before (``changed``: its modification time)."""
+    return Inflated(start)
 
 
 def _too_short(have: int, size: int) -> SeriesError:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -115,29 +114,6 @@ def read_fully(fd: int, offset: int, count: int) -> bytes:
             break
         parts.append(data)
         have += len(data)
-    return b"".join(parts)
-
-
-def inflate(source: Source, start: int, limit: int) -> bytes:
-    """Inflate a deflated data set (PS3.5 A.5) that begins at ``start``, to at most ``limit`` bytes.
-
-    Raises
-    ------
-    zlib.error
-        If the stream is damaged.
-
-    """
-    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
-    parts: list[bytes] = []
-    have = 0
-    while have < limit and not decompressor.eof:
-        data = decompressor.unconsumed_tail or source.read(start, 1 << 20)
-        if not data:
-            break
-        if not decompressor.unconsumed_tail:
-            start += len(data)
-        parts.append(decompressor.decompress(data, limit - have))
-        have += len(parts[-1])
     return b"".join(parts)
 
 

@@ -17,6 +17,7 @@ import zlib
 from dataclasses import replace
 
 from lungct.dicom import elements
+from lungct.dicom.deflated import inflate
 from lungct.dicom.discovery import open_file
 from lungct.dicom.elements import Elements, Source
 from lungct.dicom.frames import MAX_FRAME_HEADER, frames_of
@@ -98,7 +99,7 @@ def _read(source: Source, path: str) -> Header | None:
     body, start = source, layout.start
     if layout.transfer_syntax == elements.DEFLATED:
         try:
-            body = elements.BytesSource(elements.inflate(source, start, elements.MAX_INFLATED_HEADER))
+            body = elements.BytesSource(inflate(source, start, elements.MAX_INFLATED_HEADER))
         except zlib.error:
             return _damaged({}, False)
         start = 0
