@@ -6,8 +6,6 @@ Rule numbers are those of ``docs/formats.md``, "Preset dsb2017" and "Preset lung
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +26,6 @@ from lungct.dicom.scan import NOTHING_KNOWN
 from lungct.errors import SeriesError, UsageError
 from lungct.preprocess import PRESETS, Preset, Triplets, prepare
 from lungct.preprocess.dsb2017 import slice_image
-from lungct.preprocess.grid import GRID_MM, grid_slices
-from lungct.preprocess.lung import find_lungs, lung_box, lung_mask, lung_triplets
 
 REAL = sorted((ROOT / "data" / "ct").glob("[gps]*-*"))
 
@@ -150,8 +146,15 @@ def test_pixel_hash_is_sha256_of_the_bytes_in_order() -> None:
     assert turned.pixel_hash == hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
+def chest(i: int) -> NDArray[Any]:
+    """Return the stored values of a slice through two lungs."""
+    stored = np.full((64, 64), 1064)
+    stored[16:48, 8:28] = stored[16:48, 36:56] = 174
+    return stored
+
+
 def test_preparing_restores_opencvs_number_of_threads(tmp_path: Path) -> None:
-    write_chest(tmp_path / "p")
+    write_series(tmp_path / "p", slices=12, pixels=chest, spacing=(6.0, 6.0))
     series = lungct.read_series(tmp_path / "p")
     before = cv2.getNumThreads()
     try:

@@ -156,9 +156,7 @@ def _make_folder(folder: Path, labels: Path) -> None:
         raise UsageError(f"{folder} cannot be written ({error.strerror})", fix="give another directory") from error
 
 
-def _write_patients(
-    settings: CohortSettings, folder: Path, positive: set[int], variation: Variation
-) -> Iterator[int]:
+def _write_patients(settings: CohortSettings, folder: Path, positive: set[int], variation: Variation) -> Iterator[int]:
     """Write the patients, one thread per processor, and yield each one's number of slices when it is written.
 
     Threads are enough: nearly all of the time is spent in NumPy, OpenCV and the disk, which release the interpreter's

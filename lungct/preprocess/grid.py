@@ -7,6 +7,7 @@ that memory is bounded by a few slices, however many there are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,7 +81,7 @@ def _places(series: Series) -> list[int]:
 
 
 def _check_gaps(places: list[int]) -> None:
-    gaps = [above - below for below, above in zip(places, places[1:], strict=False)]
+    gaps = [above - below for below, above in pairwise(places)]
     largest = max(gaps, default=0)
     if largest > _LARGEST_GAP:
         at = gaps.index(largest)

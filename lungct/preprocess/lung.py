@@ -106,7 +106,10 @@ def find_chest(series: Series) -> Chest:
     if not (0 < row_mm < math.inf and 0 < column_mm < math.inf):
         raise SeriesError("the files do not state the pixel spacing, which the preset lung needs", code="geometry")
     orientation = _orientation(series)
-    shape, spacing = turned_pair((series.rows, series.columns), orientation), turned_pair((row_mm, column_mm), orientation)
+    shape, spacing = (
+        turned_pair((series.rows, series.columns), orientation),
+        turned_pair((row_mm, column_mm), orientation),
+    )
     positions = grid_positions(series)
     sampled = np.empty((len(positions), *(math.ceil(pixels / SAMPLING) for pixels in shape)), np.float32)
     kept = np.empty((len(positions), *shape), np.uint8) if len(positions) * math.prod(shape) <= KEPT_BYTES else None

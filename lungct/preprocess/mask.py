@@ -12,6 +12,7 @@ mattress is not part of.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -32,13 +33,15 @@ _FLAT_PADDING_HU = -1000.0  # others write the lightest value that they can stor
 _LEAST_COMPONENT_L = 0.05
 _LEAST_LUNGS_L = 0.2
 _LEAST_SECOND_SHARE = 10  # the second component is a lung if it has at least a tenth of the largest
-_LEAST_TRUNK_SHARE = 4  # a quarter of a lung lies in the trunk, however tight the field of view
+_LEAST_TRUNK_SHARE = 0.4  # of a lung lies in the trunk, however tight the field of view
 _LEAST_TISSUE_SHARE = 5  # a part of the trunk has at least a fifth of the area of its largest
+_MOST_AIR_SHARE = 0.05  # of a lung's voxels that are no denser than air; a mattress or a table has three times as many
 _THICK_MM = 6.0  # what is thinner is no part of the trunk: the shells of a table, folds of cloth
 _LEAST_END_CM2 = 10.0  # more than a windpipe
 
 Sampled = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,8 @@ class _Components:
         Volume and mean of each component, shape (n + 1,).
     at_edge
         Whether each touches the edge of the image, shape (n + 1,).
+    outside_litres
+        Volume of the air outside the body that was told from them.
 
     """
 
@@ -83,6 +88,7 @@ class _Components:
     litres: NDArray[np.float64]
     mean_hu: NDArray[np.float64]
     at_edge: Mask
+    outside_litres: float
 
     def as_light_as_lung(self) -> list[int]:
         """Return the numbers of those that are large enough and denser than air, the largest first."""
@@ -127,11 +133,13 @@ def _choose(
     Airways often join both lungs to one component, and the second is then the gas in the stomach: it counts only if it
     has at least a tenth of the largest.
     """
+    within_body = components.outside_litres < _LEAST_COMPONENT_L
     chosen: list[int] = []
     for n in candidates:
         if chosen and _LEAST_SECOND_SHARE * components.litres[n] < components.litres[chosen[0]]:
             break
-        if _is_in_trunk(components.labels == n, sampled, spacing_mm):
+        component = components.labels == n
+        if _is_in_trunk(component, sampled, spacing_mm) or (within_body and not _holds_air(sampled[component])):
             chosen.append(n)
         if len(chosen) == 2:
             break
@@ -146,7 +154,8 @@ def _voxels(labels: NDArray[np.int32], numbers: list[int]) -> Mask:
 
 
 def _no_lungs(litres: float, doubtful: float) -> SeriesError:
-    sentence = f"no lungs found: {litres:.2f} litres look like lung, and at least {_LEAST_LUNGS_L} are needed"
+    shown = math.floor(litres * 100) / 100  # never 0.20 where 0.2 would do
+    sentence = f"no lungs found: {shown:.2f} litres look like lung, and at least {_LEAST_LUNGS_L} are needed"
     if doubtful > 0:
         sentence += (
             f"; {doubtful:.2f} litres at the image's edge are as light as lung, "
@@ -160,8 +169,7 @@ def _components(sampled: Sampled, spacing_mm: tuple[float, float]) -> _Component
     edge = _edge(padding)
     air = sampled < AIR_BELOW_HU
     air &= ~padding
-    for k in range(len(air)):
-        _remove_outside(air[k], sampled[k], edge[k])
+    outside = sum(_remove_outside(*each) for each in zip(air, sampled, edge, strict=True))
     labels, count = ndimage.label(air, output=np.int32)
     at = np.flatnonzero(air)  # far fewer than all voxels
     numbers = labels.ravel()[at]
@@ -170,7 +178,7 @@ def _components(sampled: Sampled, spacing_mm: tuple[float, float]) -> _Component
     at_edge = np.zeros(count + 1, bool)
     at_edge[labels[edge]] = True
     voxel_l = spacing_mm[0] * spacing_mm[1] * GRID_MM / 1e6
-    return _Components(labels, sizes * voxel_l, sums / np.maximum(sizes, 1), at_edge)
+    return _Components(labels, sizes * voxel_l, sums / np.maximum(sizes, 1), at_edge, outside * voxel_l)
 
 
 def _padding(sampled: Sampled) -> Mask:
@@ -178,21 +186,28 @@ def _padding(sampled: Sampled) -> Mask:
     padding: Mask = sampled < _PADDING_BELOW_HU
     count, rows, columns = sampled.shape
     hu, is_padding = sampled.reshape(count, -1), padding.reshape(count, -1)
-    for corner in _corners(rows, columns):
+    for corner, rim in _corners(rows, columns):
         for k in np.flatnonzero(hu[:, corner[0]] == hu[:, corner[-1]]).tolist():  # few, where air is not flat
-            values = hu[k, corner]
-            if values[0] <= _FLAT_PADDING_HU and (values == values[0]).all():
-                is_padding[k, corner] = True
+            value = hu[k, corner[0]]
+            if value <= _FLAT_PADDING_HU and (hu[k, corner] == value).all():
+                is_padding[k, rim[hu[k, rim] == value]] = True
     return padding
 
 
-def _corners(rows: int, columns: int) -> list[NDArray[np.intp]]:
-    """Return the places of the pixels in each corner of an image beyond its inscribed circle, counted row by row."""
+def _corners(rows: int, columns: int) -> list[tuple[Places, Places]]:
+    """Return the places of the pixels in each corner of an image beyond its inscribed circle, counted row by row.
+
+    The first of a pair is surely beyond, by a pixel and more; the second may be, since nobody says where in its pixels
+    the circle runs.
+    """
     y = np.arange(rows)[:, None] - (rows - 1) / 2
     x = np.arange(columns)[None, :] - (columns - 1) / 2
-    beyond = np.hypot(x, y) > min(rows, columns) / 2 + 1
-    corners = [np.flatnonzero(beyond & above & left) for above in (y < 0, y >= 0) for left in (x < 0, x >= 0)]
-    return [corner for corner in corners if len(corner)]
+    beyond = np.hypot(x, y) - min(rows, columns) / 2
+    quarters = [above & left for above in (y < 0, y >= 0) for left in (x < 0, x >= 0)]
+    corners = [
+        (np.flatnonzero(quarter & (beyond > 1)), np.flatnonzero(quarter & (beyond > -1))) for quarter in quarters
+    ]
+    return [(corner, rim) for corner, rim in corners if len(corner)]
 
 
 def _edge(padding: Mask) -> Mask:
@@ -208,25 +223,34 @@ def _edge(padding: Mask) -> Mask:
     return edge
 
 
-def _remove_outside(air: Mask, hu: Sampled, edge: Mask) -> None:
-    """Remove, in one slice and in place, the air outside the body: what is joined to the edge and no denser than air.
+def _remove_outside(air: Mask, hu: Sampled, edge: Mask) -> int:
+    """Remove, in one slice and in place, the air outside the body, and return the number of voxels.
+
+    It is joined to the edge, and no denser than air.
 
     In one slice, because airways may lead outside: a slice through the open mouth must not cost the lungs.
     """
+    removed = 0
     _, labels = cv2.connectedComponents(air.view(np.uint8), connectivity=4)
     for n in np.unique(labels[edge]).tolist():
         component = labels == n
         if n > 0 and cv2.mean(hu, component.view(np.uint8))[0] <= _DENSEST_AIR_HU:
             air ^= component
+            removed += int(np.count_nonzero(component))
+    return removed
 
 
 def _is_in_trunk(component: Mask, sampled: Sampled, spacing_mm: tuple[float, float]) -> bool:
-    """Return whether a quarter of a component lies within the trunk, by every fourth of its slices."""
+    """Return whether enough of a component lies in the trunk, by every fourth of its slices."""
     inside = total = 0
     for k in np.flatnonzero(component.any(axis=(1, 2)))[::SAMPLING].tolist():
         total += int(component[k].sum())
         inside += int(component[k][_trunk(sampled[k], spacing_mm)].sum())
-    return _LEAST_TRUNK_SHARE * inside >= total
+    return inside >= _LEAST_TRUNK_SHARE * total
+
+
+def _holds_air(hu: Sampled) -> bool:
+    return bool(np.count_nonzero(hu <= _DENSEST_AIR_HU) > _MOST_AIR_SHARE * hu.size)
 
 
 def _trunk(hu: Sampled, spacing_mm: tuple[float, float]) -> Mask:

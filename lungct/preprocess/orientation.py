@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lungct.dicom.geometry import Orientation
 
 Value = TypeVar("Value", bound=np.generic)
+Number = TypeVar("Number", int, float)
 
 
 def turned(image: NDArray[Value], orientation: Orientation | None) -> NDArray[Value]:
@@ -33,9 +34,7 @@ def turned(image: NDArray[Value], orientation: Orientation | None) -> NDArray[Va
     return image[:: -1 if rows_along[1] < 0 else 1, :: -1 if columns_along[0] < 0 else 1]
 
 
-def turned_pair(
-    of_rows_and_columns: tuple[Value | float, Value | float], orientation: Orientation | None
-) -> tuple[Value | float, Value | float]:
+def turned_pair(of_rows_and_columns: tuple[Number, Number], orientation: Orientation | None) -> tuple[Number, Number]:
     """Return a pair of numbers, one for rows and one for columns, for the turned image."""
     first, second = of_rows_and_columns
     return (second, first) if orientation is not None and is_transposed(orientation) else (first, second)

@@ -153,5 +153,7 @@ def _centre(hu: NDArray[np.float32], lung: Mask, rows: Interval) -> float:
 
 def _to_pixels(middle_mm: float, side_mm: float, spacing_mm: float) -> Interval:
     """Round edges to whole pixels, half to even; a millionth of a pixel is noise of floating point."""
-    low, high = (int(np.rint(round(edge / spacing_mm, 6))) for edge in (middle_mm - side_mm / 2, middle_mm + side_mm / 2))
+    low, high = (
+        int(np.rint(round(edge / spacing_mm, 6))) for edge in (middle_mm - side_mm / 2, middle_mm + side_mm / 2)
+    )
     return low, high
