@@ -6,6 +6,8 @@ Rule numbers are those of ``docs/formats.md``, "Preset lung".
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -657,12 +659,15 @@ class Cropped:
 
     has_instances = True
 
-    def __init__(self, pixels: Any, part: tuple[slice, slice]) -> None:
+    def __init__(self, pixels: Any, part: Any) -> None:
         self.pixels, self.part = pixels, part
 
     def hu(self, image: Any) -> NDArray[np.float32]:
         hu: NDArray[np.float32] = self.pixels.hu(image)[self.part]
         return hu
+
+    def stored(self, image: Any) -> Any:
+        return self.pixels.stored(image)[self.part]
 
 
 @pytest.mark.parametrize("folder", [f for f in REAL if "mct" not in f.name], ids=lambda folder: folder.name)
@@ -681,3 +686,44 @@ def test_the_litres_of_a_real_series_fall_by_the_part_cut_off_and_no_more(folder
         tight = replace(series, rows=rows, columns=columns, pixels=Cropped(series.pixels, part))
         expected = whole.mask[kept].sum() * litres
         assert find_chest(tight).lungs.litres == pytest.approx(expected, rel=0.01)
+
+
+LARGE_SCAN = """
+import dataclasses, resource, sys
+import numpy as np
+import cv2
+import lungct
+from lungct.preprocess import prepare
+series = lungct.read_series(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_DATA, (1500 << 20, 1500 << 20))  # the decoding process has 1792 MiB
+class Enlarged:
+    has_instances = True
+    reads = 0
+    def hu(self, image):
+        self.reads += 1
+        return cv2.resize(series.pixels.hu(image), None, fx=16, fy=16, interpolation=cv2.INTER_NEAREST)
+fine, (between, rows, columns) = Enlarged(), series.spacing_mm
+scan = dataclasses.replace(series.scan, spacing_mm=(between, rows / 16, columns / 16))
+large = dataclasses.replace(series, rows=2048, columns=2048, pixels=fine, scan=scan)
+print(len(prepare(large, "lung")), fine.reads)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("slices", "step", "triplets", "reads"), [(140, 2.5, 46, 140), (280, 2.5, 93, 280 + 279)])
+def test_the_largest_scanners_slices_fit_into_the_memory_of_a_process(
+    slices: int, step: float, triplets: int, reads: int, tmp_path: Path
+) -> None:
+    """2,048 x 2,048 over 350 mm in one pass, over 700 mm in two."""
+
+    def small(i: int) -> NDArray[Any]:
+        hu = np.full((128, 128), -1000)
+        paint(hu, (20, 108, 6, 122), 40)
+        paint(hu, (36, 92, 16, 56), -850)
+        paint(hu, (36, 92, 72, 112), -850)
+        return hu + 1024
+
+    write_series(tmp_path / "p", slices=slices, step=step, pixels=small, spacing=(2.5, 2.5))
+    done = subprocess.run([sys.executable, "-c", LARGE_SCAN, tmp_path / "p"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(triplets), str(reads)]

@@ -43,8 +43,8 @@ def grid_positions(series: Series) -> NDArray[np.float64]:
     """
     places = _places(series)
     _check_gaps(places)
-    first = float(series.slices[0].position_mm)
-    return first + GRID_MM * np.arange(places[-1] // _STEP + 1)
+    first = float(series.positions_mm[0])
+    return np.asarray(first + GRID_MM * np.arange(places[-1] // _STEP + 1), np.float64)
 
 
 def grid_slices(series: Series) -> Iterator[Image]:

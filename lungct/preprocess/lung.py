@@ -64,7 +64,7 @@ class Chest:
             return
         for hu in _turned_slices(self.series):
             image = np.empty(hu.shape, np.uint8)
-            grey(hu, image, np.empty_like(hu))
+            grey(hu, image, np.empty(hu.shape, np.float32))
             yield image
 
     @property

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -38,6 +39,7 @@ _LEAST_TISSUE_SHARE = 5  # a part of the trunk has at least a fifth of the area 
 _MOST_AIR_SHARE = 0.05  # of a lung's voxels that are no denser than air; a mattress or a table has three times as many
 _THICK_MM = 6.0  # what is thinner is no part of the trunk: the shells of a table, folds of cloth
 _LEAST_END_CM2 = 10.0  # more than a windpipe
+_SLICES_AT_ONCE = 16  # bounds the memory of what is summed
 
 Sampled = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -77,8 +79,8 @@ class _Components:
         The number of each voxel's component, shape (K, rows, columns).
     litres, mean_hu
         Volume and mean of each component, shape (n + 1,).
-    at_edge
-        Whether each touches the edge of the image, shape (n + 1,).
+    edge
+        Where the image ends, bool, shape (K, rows, columns).
     outside_litres
         Volume of the air outside the body that was told from them.
 
@@ -87,8 +89,12 @@ class _Components:
     labels: NDArray[np.int32]
     litres: NDArray[np.float64]
     mean_hu: NDArray[np.float64]
-    at_edge: Mask
+    edge: Mask
     outside_litres: float
+
+    def touches_edge(self, n: int) -> bool:
+        """Return whether a component touches the edge of the image."""
+        return bool(((self.labels == n) & self.edge).any())
 
     def as_light_as_lung(self) -> list[int]:
         """Return the numbers of those that are large enough and denser than air, the largest first."""
@@ -117,12 +123,12 @@ def find_lungs(sampled: Sampled, spacing_mm: tuple[float, float]) -> Lungs:
     chosen = _choose(components, candidates, sampled, spacing_mm)
     litres = float(components.litres[chosen].sum())
     if litres < _LEAST_LUNGS_L:
-        left = [n for n in candidates if components.at_edge[n] and n not in chosen]
+        left = [n for n in candidates if n not in chosen and components.touches_edge(n)]
         raise _no_lungs(litres, float(components.litres[left].sum()))
     mask = _voxels(components.labels, chosen)
     cm2 = spacing_mm[0] * spacing_mm[1] / 100
     at_end = max(int(mask[0].sum()), int(mask[-1].sum())) * cm2 >= _LEAST_END_CM2
-    return Lungs(mask, litres, bool(components.at_edge[chosen].any()), at_end)
+    return Lungs(mask, litres, bool((mask & components.edge).any()), at_end)
 
 
 def _choose(
@@ -171,14 +177,16 @@ def _components(sampled: Sampled, spacing_mm: tuple[float, float]) -> _Component
     air &= ~padding
     outside = sum(_remove_outside(*each) for each in zip(air, sampled, edge, strict=True))
     labels, count = ndimage.label(air, output=np.int32)
-    at = np.flatnonzero(air)  # far fewer than all voxels
-    numbers = labels.ravel()[at]
-    sizes = np.bincount(numbers, minlength=count + 1)
-    sums = np.bincount(numbers, weights=sampled.ravel()[at], minlength=count + 1)
-    at_edge = np.zeros(count + 1, bool)
-    at_edge[labels[edge]] = True
+    sizes, sums = np.zeros(count + 1), np.zeros(count + 1)
+    for first in range(0, len(air), _SLICES_AT_ONCE):
+        part = slice(first, first + _SLICES_AT_ONCE)
+        at = np.flatnonzero(air[part])  # far fewer than all voxels
+        numbers = labels[part].ravel()[at]
+        sizes += np.bincount(numbers, minlength=count + 1)
+        sums += np.bincount(numbers, weights=sampled[part].ravel()[at], minlength=count + 1)
     voxel_l = spacing_mm[0] * spacing_mm[1] * GRID_MM / 1e6
-    return _Components(labels, sizes * voxel_l, sums / np.maximum(sizes, 1), at_edge, outside * voxel_l)
+    means = np.asarray(sums / np.maximum(sizes, 1.0), np.float64)
+    return _Components(labels, sizes * voxel_l, means, edge, outside * voxel_l)
 
 
 def _padding(sampled: Sampled) -> Mask:
@@ -187,13 +195,16 @@ def _padding(sampled: Sampled) -> Mask:
     count, rows, columns = sampled.shape
     hu, is_padding = sampled.reshape(count, -1), padding.reshape(count, -1)
     for corner, rim in _corners(rows, columns):
-        for k in np.flatnonzero(hu[:, corner[0]] == hu[:, corner[-1]]).tolist():  # few, where air is not flat
+        first, last = hu[:, corner[0]], hu[:, corner[-1]]
+        may_be_flat = (first == last) & (first <= _FLAT_PADDING_HU) & (first >= _PADDING_BELOW_HU)
+        for k in np.flatnonzero(may_be_flat).tolist():
             value = hu[k, corner[0]]
-            if value <= _FLAT_PADDING_HU and (hu[k, corner] == value).all():
+            if (hu[k, corner] == value).all():
                 is_padding[k, rim[hu[k, rim] == value]] = True
     return padding
 
 
+@lru_cache(maxsize=8)
 def _corners(rows: int, columns: int) -> list[tuple[Places, Places]]:
     """Return the places of the pixels in each corner of an image beyond its inscribed circle, counted row by row.
 
@@ -232,7 +243,7 @@ def _remove_outside(air: Mask, hu: Sampled, edge: Mask) -> int:
     """
     removed = 0
     _, labels = cv2.connectedComponents(air.view(np.uint8), connectivity=4)
-    for n in np.unique(labels[edge]).tolist():
+    for n in np.flatnonzero(np.bincount(labels[edge])).tolist():
         component = labels == n
         if n > 0 and cv2.mean(hu, component.view(np.uint8))[0] <= _DENSEST_AIR_HU:
             air ^= component

@@ -65,7 +65,7 @@ def view_of(lungs: Mask, sampled: Sampled, shape: tuple[int, int], spacing_mm: t
         Between its rows and between its columns.
 
     """
-    slices, rows, columns = (_bounds(lungs.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    slices, rows, columns = (_bounds(np.asarray(lungs.any(axis=axes))) for axes in ((1, 2), (0, 2), (0, 1)))
     (front, back), (right, left) = (
         _in_mm(blocks, pixels, mm) for blocks, pixels, mm in zip((rows, columns), shape, spacing_mm, strict=True)
     )
@@ -92,8 +92,7 @@ def grey(hu: NDArray[np.float32], out: Pixels, scratch: NDArray[np.float32]) -> 
     scratch -= np.float32(low)
     scratch *= np.float32(255.0)
     scratch /= np.float32(high - low)
-    np.rint(scratch, out=scratch)
-    out[...] = scratch
+    cv2.convertScaleAbs(scratch, out)  # rounds half to even, as np.rint
 
 
 def triplet(images: Sequence[Pixels], view: View) -> Pixels:
