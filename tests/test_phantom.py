@@ -16,11 +16,11 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 import lungct
 from lungct.errors import UsageError
-from lungct.phantom import CohortSummary, write_cohort
+from lungct.phantom import CohortSummary, Variation, write_cohort
 from lungct.phantom.anatomy import draw_anatomy
 from lungct.phantom.nodules import LOBES, Nodule, draw_nodules
 from lungct.preprocess import PRESETS, Preset
-from lungct.preprocess.lung import find_lungs
+from lungct.preprocess.lung import find_chest
 from lungct.progress import Progress
 
 SETTINGS: dict[str, Any] = {"patients": 5, "slices": 36, "nodules": 2, "diameter": (30.0, 40.0)}
@@ -186,10 +186,11 @@ def test_padding_is_outside_the_circle_only(scans: dict[str, list[pydicom.Datase
 def test_hounsfield_units_are_those_of_a_chest(cohort: CohortSummary) -> None:
     for folder in sorted(cohort.out.iterdir()):
         series = lungct.read_series(folder).by_position()
-        lungs = find_lungs(series)
+        chest = find_chest(series)
+        lungs = chest.lungs
         assert 2.3 < lungs.litres < 6.5
         hu = series.hu(
-            int(np.abs(series.positions_mm - lungs.positions_mm[int(lungs.mask.sum(axis=(1, 2)).argmax())]).argmin())
+            int(np.abs(series.positions_mm - chest.positions_mm[int(lungs.mask.sum(axis=(1, 2)).argmax())]).argmin())
         )
         inside = hu[hu > -2000]
         assert inside.min() >= -1024
@@ -323,3 +324,53 @@ def test_progress_counts_patients(tmp_path: Path) -> None:
     with Progress(3, noun="phantoms", quiet=True) as progress:
         write_cohort(tmp_path / "deep" / "er" / "c", patients=3, slices=4, progress=progress)
     assert progress.done == 3
+
+
+def test_an_ordinary_body_has_the_bytes_of_its_seed_and_an_unusual_one_its_own_uids(tmp_path: Path) -> None:
+    write_cohort(tmp_path / "plain", patients=1, slices=5, seed=4)
+    write_cohort(tmp_path / "ordinary", patients=1, slices=5, seed=4, variation=Variation())
+    write_cohort(tmp_path / "unusual", patients=1, slices=5, seed=4, variation=Variation(blanket=True))
+    plain, ordinary, unusual = (contents(tmp_path / name) for name in ("plain", "ordinary", "unusual"))
+    assert plain == ordinary
+    assert not set(plain) & set(unusual)  # files are named by their UIDs
+
+
+def test_a_prone_body_says_so_and_is_stored_as_it_lay(tmp_path: Path) -> None:
+    for name in ("supine", "prone"):
+        write_cohort(tmp_path / name, patients=1, slices=5, seed=4, variation=Variation(prone=name == "prone"))
+    supine, prone = (
+        min(
+            (pydicom.dcmread(path) for path in (tmp_path / name / "phantom-0001").iterdir()),
+            key=lambda file: int(file.InstanceNumber),
+        )
+        for name in ("supine", "prone")
+    )
+    assert prone.PatientPosition == "HFP"
+    assert list(prone.ImageOrientationPatient) == [-1, 0, 0, 0, -1, 0]
+    far = 511 * float(supine.PixelSpacing[0])
+    for axis in (0, 1):
+        assert float(prone.ImagePositionPatient[axis] - supine.ImagePositionPatient[axis]) == pytest.approx(
+            far, abs=2e-3
+        )
+    lungs = np.s_[200:260]  # no table there
+    assert np.array_equal(prone.pixel_array[::-1, ::-1][lungs], supine.pixel_array[lungs])
+
+
+@pytest.mark.parametrize(
+    ("variation", "row", "column", "low", "high"),
+    [
+        (Variation(left_lung="filled"), 256, 370, -50, 80),
+        (Variation(emphysema=True), 256, 150, -1024, -890),
+        (Variation(arms="left down", field_mm=500.0), 270, 490, -150, 800),
+        (Variation(arms="left down", field_mm=500.0), 270, 20, -1024, -900),
+        (Variation(arms="down", field_mm=500.0), 270, 20, -150, 800),
+    ],
+    ids=str,
+)
+def test_variations_are_where_they_belong(
+    variation: Variation, row: int, column: int, low: float, high: float, tmp_path: Path
+) -> None:
+    write_cohort(tmp_path / "c", patients=1, slices=5, seed=4, variation=variation)
+    series = lungct.read_series(tmp_path / "c" / "phantom-0001").by_position()
+    hu = series.hu(2)[row - 3 : row + 4, column - 3 : column + 4]
+    assert low < np.median(hu) < high

@@ -4,6 +4,7 @@
     anatomy.py   numbers drawn from the seed -> a chest: depths of its organs at any height
     vessels.py   trees of vessels and airways, and their cut through a slice
     nodules.py   nodules and masses, and where they fit in a lung
+    variations.py  what may be unusual: diseased lungs, arms, cloth, a prone body, other fields of view
     render.py    all of these at one height -> a slice in Hounsfield units
     noise.py     noise for a whole cohort
     fields.py    depth fields, which the shapes are computed on
@@ -18,5 +19,6 @@ never be taken as a measure of what a model would do on people.
 """
 
 from lungct.phantom.cohort import CohortSummary, write_cohort
+from lungct.phantom.variations import Variation
 
-__all__ = ["CohortSummary", "write_cohort"]
+__all__ = ["CohortSummary", "Variation", "write_cohort"]

@@ -194,6 +194,10 @@ class Anatomy:
             depth = np.maximum(depth, 16.0 * math.exp(-far) - root)
         return np.asarray(depth, np.float32)
 
+    def table_top(self, x: Field) -> Field:
+        """Return how far behind the middle of the body the table's top is, in mm."""
+        return np.asarray(self.body[1] * 0.99 + 4.0 - 0.0011 * x * x)
+
     @property
     def aorta(self) -> Point:
         """Centre of the descending aorta: in front of the spine and to its left."""
@@ -265,6 +269,15 @@ class Anatomy:
         return walls + [Disc(x, y, a, b, -985.0) for x, y, a, b in tubes]
 
 
+def field_axes(field_mm: float) -> tuple[float, Field, Field]:
+    """Return the distance between pixels in a field of view, and x and y of the coarse grid's points, in mm."""
+    spacing = field_mm / SLICE_SIZE
+    centre = (np.arange(COARSE_SIZE, dtype=np.float32) - (COARSE_SIZE - 1) / 2) * (spacing * SLICE_SIZE / COARSE_SIZE)
+    size = (COARSE_SIZE, COARSE_SIZE)
+    x, y = np.broadcast_to(centre[None, :], size), np.broadcast_to(centre[:, None], size)
+    return spacing, np.ascontiguousarray(x), np.ascontiguousarray(y)
+
+
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     """Draw a chest."""
     cavity = (float(rng.uniform(112, 140)), float(rng.uniform(80, 100)))
@@ -275,8 +288,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     )
     breast = float(rng.uniform(4, 34)) if rng.random() < 0.5 else 0.0
     field = round(min(max(2.0 * body[0] * rng.uniform(1.03, 1.14), 310.0), 455.0))
-    spacing = field / SLICE_SIZE
-    centre = (np.arange(COARSE_SIZE, dtype=np.float32) - (COARSE_SIZE - 1) / 2) * (spacing * SLICE_SIZE / COARSE_SIZE)
+    spacing, x, y = field_axes(field)
     contrast = rng.random() < 0.6
     height = float(rng.uniform(225, 285))
     return Anatomy(
@@ -303,8 +315,8 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         rib_phase=float(rng.uniform(0, 2 * math.pi)),
         gas=bool(rng.random() < 0.5),
         ripples=_ripples(rng),
-        x=np.ascontiguousarray(np.broadcast_to(centre[None, :], (COARSE_SIZE, COARSE_SIZE))),
-        y=np.ascontiguousarray(np.broadcast_to(centre[:, None], (COARSE_SIZE, COARSE_SIZE))),
+        x=x,
+        y=y,
     )
 
 

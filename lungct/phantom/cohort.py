@@ -24,6 +24,7 @@ from lungct.phantom.nodules import draw_nodules
 from lungct.phantom.noise import NoiseBank, noise_bank
 from lungct.phantom.objects import CommonElements, write_objects
 from lungct.phantom.render import Renderer
+from lungct.phantom.variations import ORDINARY, Variation, fitted
 from lungct.phantom.vessels import draw_trees
 from lungct.preprocess.opencv import single_threaded
 from lungct.progress import Progress
@@ -73,6 +74,7 @@ def write_cohort(
     nodules: int = 1,
     diameter: tuple[float, float] = (8.0, 30.0),
     seed: int = 0,
+    variation: Variation = ORDINARY,
     progress: Progress | None = None,
 ) -> CohortSummary:
     """Write a cohort of chest phantoms, one directory per patient, and their labels in ``<out>.csv``.
@@ -91,6 +93,8 @@ def write_cohort(
         Smallest and largest diameter of a nodule in mm.
     seed
         A whole number of at least 0. The same seed and settings give the same bytes.
+    variation
+        What is unusual about all of the bodies and their scans.
     progress
         Advanced by one after each patient.
 
@@ -111,7 +115,7 @@ def write_cohort(
     total = 0
     try:
         with single_threaded():
-            for count in _write_patients(settings, folder, positive):
+            for count in _write_patients(settings, folder, positive, variation):
                 total += count
                 if progress is not None:
                     progress.advance()
@@ -152,7 +156,7 @@ def _make_folder(folder: Path, labels: Path) -> None:
         raise UsageError(f"{folder} cannot be written ({error.strerror})", fix="give another directory") from error
 
 
-def _write_patients(settings: CohortSettings, folder: Path, positive: set[int]) -> Iterator[int]:
+def _write_patients(settings: CohortSettings, folder: Path, positive: set[int], variation: Variation) -> Iterator[int]:
     """Write the patients, one thread per processor, and yield each one's number of slices when it is written.
 
     Threads are enough: nearly all of the time is spent in NumPy, OpenCV and the disk, which release the interpreter's
@@ -162,7 +166,7 @@ def _write_patients(settings: CohortSettings, folder: Path, positive: set[int]) 
     with ThreadPoolExecutor(usable_cpus()) as pool:
         try:
             patients = [
-                pool.submit(write_patient, settings, folder, index, index in positive, bank)
+                pool.submit(write_patient, settings, folder, index, index in positive, bank, variation)
                 for index in range(settings.patients)
             ]
             for patient in as_completed(patients):
@@ -171,11 +175,18 @@ def _write_patients(settings: CohortSettings, folder: Path, positive: set[int]) 
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def write_patient(settings: CohortSettings, folder: Path, index: int, positive: bool, bank: NoiseBank) -> int:
+def write_patient(
+    settings: CohortSettings,
+    folder: Path,
+    index: int,
+    positive: bool,
+    bank: NoiseBank,
+    variation: Variation = ORDINARY,
+) -> int:
     """Write one patient's directory, whole or not at all, and return its number of slices."""
     name = patient_name(index)
     rng = np.random.default_rng([settings.seed, 2, index])
-    anatomy = draw_anatomy(rng)
+    anatomy = fitted(draw_anatomy(rng), variation)
     count = int(rng.integers(math.ceil(0.75 * settings.slices), settings.slices + 1))
     thickness, heights = _slice_heights(rng, anatomy.height, count)
     lungs = np.stack([anatomy.lung_depth(z) for z in heights.tolist()])
@@ -198,8 +209,9 @@ def write_patient(settings: CohortSettings, folder: Path, index: int, positive: 
         spicules=spicules,
         thickness=thickness,
         bank=bank,
+        variation=variation,
     )
-    common = _common_elements(rng, settings, name, anatomy.spacing, thickness)
+    common = _common_elements(rng, settings, name, anatomy.spacing, thickness, variation)
     staged = folder / f".{name}.part"
     try:
         staged.mkdir()
@@ -232,11 +244,12 @@ def _common_elements(
     name: str,
     spacing: float,
     thickness: float,
+    variation: Variation,
 ) -> CommonElements:
     corner = -spacing * (SLICE_SIZE - 1) / 2
     return CommonElements(
         name=name,
-        key=f"{settings} {name}",
+        key=f"{settings} {name}" + ("" if variation == ORDINARY else f" {variation}"),
         spacing=spacing,
         thickness=thickness,
         origin=(
@@ -247,6 +260,7 @@ def _common_elements(
         head_first=bool(rng.random() < 0.5),
         kvp=int(rng.choice([100, 120, 120, 140])),
         current=int(rng.integers(60, 400)),
+        prone=variation.prone,
     )
 
 

@@ -7,6 +7,7 @@ edges drawn from them are as sharp as the pixels of the slice.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,3 +58,22 @@ def overlay(below: Field, hu: Field | np.float32, depth: Field) -> Field:
     """Return `below` with an organ laid over it, with an edge two millimetres wide."""
     alpha = np.clip(depth * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
     return np.asarray(below + alpha * (hu - below), np.float32)
+
+
+def enlarged(field: Field, size: int = SLICE_SIZE) -> Field:
+    """Return a coarse field enlarged to a size."""
+    return np.asarray(cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR))
+
+
+def pixel_share(depth: NDArray[np.floating], pixel_mm: float) -> Field:
+    """Return the share of each pixel that is inside, from depths in mm; edges are one and a half pixels wide."""
+    alpha = np.asarray(depth * np.float32(1 / (1.5 * pixel_mm)), np.float32)
+    alpha += np.float32(0.5)
+    return np.clip(alpha, 0.0, np.float32(1.0), out=alpha)
+
+
+def blend(hu: Field, over: Field | np.float32, alpha: Field) -> None:
+    """Paint `over` onto `hu`, in place."""
+    change = over - hu
+    change *= alpha
+    hu += change

@@ -45,6 +45,8 @@ class CommonElements:
         Whether instance numbers run from the head to the feet.
     kvp, current
         KVP and XRayTubeCurrent (mA).
+    prone
+        Whether the person lay on the belly: the image is then stored as it lay in the scanner, turned by 180 degrees.
 
     """
 
@@ -56,6 +58,7 @@ class CommonElements:
     head_first: bool
     kvp: int
     current: int
+    prone: bool = False
 
 
 def write_objects(
@@ -86,13 +89,13 @@ def write_objects(
         np.rint(hu, out=hu)
         np.clip(hu, -1024.0, 3071.0, out=hu)
         hu -= INTERCEPT
-        np.copyto(stored, hu, casting="unsafe")
+        np.copyto(stored, hu[::-1, ::-1] if common.prone else hu, casting="unsafe")
         np.copyto(stored, PADDING, where=padding)
         position = round(common.origin[2] + z, 3)
         own = Dataset()
         own.SOPInstanceUID = derived_uid(common.key, f"instance {number}")
         own.InstanceNumber = number
-        own.ImagePositionPatient = [common.origin[0], common.origin[1], position]
+        own.ImagePositionPatient = [*_corner(common), position]
         own.SliceLocation = position
         elements = fixed | {element.tag: _encoded(element) for element in own}
         name = hashlib.sha256(own.SOPInstanceUID.encode()).hexdigest()[:32]
@@ -101,6 +104,15 @@ def write_objects(
             file.writelines(elements[tag] for tag in sorted(elements))
             file.write(pixel_data)
             file.write(stored.data)
+
+
+def _corner(common: CommonElements) -> tuple[float, float]:
+    """Return x and y of the first pixel that is stored."""
+    x, y, _ = common.origin
+    if not common.prone:
+        return x, y
+    across = common.spacing * (SLICE_SIZE - 1)
+    return round(x + across, 3), round(y + across, 3)
 
 
 def _encoded(element: DataElement) -> bytes:
@@ -160,7 +172,7 @@ def _identity(ds: Dataset, common: CommonElements) -> None:
     ds.SeriesNumber = 1
     ds.SeriesDescription = "Synthetic chest phantom"
     ds.BodyPartExamined = "CHEST"
-    ds.PatientPosition = "HFS"
+    ds.PatientPosition = "HFP" if common.prone else "HFS"
     ds.FrameOfReferenceUID = derived_uid(common.key, "frame of reference")
     ds.PositionReferenceIndicator = ""
     ds.Manufacturer = "lungct"
@@ -174,7 +186,7 @@ def _acquisition(ds: Dataset, common: CommonElements) -> None:
     ds.ContentDate = ""
     ds.ContentTime = ""
     ds.PatientOrientation = ""
-    ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    ds.ImageOrientationPatient = [-1, 0, 0, 0, -1, 0] if common.prone else [1, 0, 0, 0, 1, 0]
     ds.PixelSpacing = [common.spacing, common.spacing]
     ds.SliceThickness = common.thickness
     ds.SpacingBetweenSlices = common.thickness

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungct.phantom.anatomy import Anatomy, Disc, Layers
-from lungct.phantom.fields import SLICE_SIZE, Field, Mask, length, smoothstep
+from lungct.phantom.fields import SLICE_SIZE, Field, Mask, blend, enlarged, length, pixel_share, smoothstep
 from lungct.phantom.nodules import Nodule
 from lungct.phantom.noise import NoiseBank, random_window
+from lungct.phantom.variations import ORDINARY, Painter, Variation
 from lungct.phantom.vessels import Branches, draw_cut
 
 Window = tuple[slice, slice]
@@ -36,6 +37,8 @@ class Renderer:
         Thickness of a slice in mm.
     bank
         The noise of the cohort.
+    variation
+        What is unusual about the body and its scan.
 
     """
 
@@ -49,6 +52,7 @@ class Renderer:
         spicules: Branches,
         thickness: float,
         bank: NoiseBank,
+        variation: Variation = ORDINARY,
     ) -> None:
         self.anatomy = anatomy
         self.vessels, self.airways = vessels, airways
@@ -59,7 +63,8 @@ class Renderer:
         x, y = np.meshgrid(self.axis.astype(np.float32), self.axis.astype(np.float32))
         radius2 = (x / anatomy.body[0]) ** 2 + (y / anatomy.body[1]) ** 2
         self.noise = anatomy.noise_hu * (0.55 + 0.75 * np.exp(-1.2 * radius2)).astype(np.float32)
-        self.table = self._table(x, y)
+        self.table = self._table(x, -y if variation.prone else y)
+        self.painter = Painter(variation, anatomy, bank, x, y)
         self.outside_view = x * x + y * y > (anatomy.spacing * SLICE_SIZE / 2) ** 2
         self.gravity = (0.45 * y).astype(np.float32)  # gravity makes lung denser towards the back
 
@@ -77,15 +82,17 @@ class Renderer:
 
         """
         layers = self.anatomy.layers(z, lung)
-        hu = _enlarged(self._body(layers, rng))
+        hu = enlarged(self._body(layers, rng))
         for disc in layers.discs:
             self._paint_disc(hu, disc)
         self._paint_spine(hu, z, rng)
         self._paint_lungs(hu, z, layers.lung, rng)
+        self.painter.paint_lungs(hu, z, layers.lung)
         hu += 1000.0
-        hu *= self._pixel_share(_enlarged(layers.body))
+        hu *= self._pixel_share(enlarged(layers.body))
         hu -= 1000.0
         np.maximum(hu, self.table, out=hu)
+        self.painter.paint_around(hu, layers.body)
         shoulders = 1.0 + 0.8 * smoothstep(z / self.anatomy.height, 0.75, 1.0)
         hu += random_window(self.bank.quantum, rng) * (self.noise * np.float32(shoulders))
         return hu
@@ -93,7 +100,7 @@ class Renderer:
     def _body(self, layers: Layers, rng: np.random.Generator) -> Field:
         """Draw the body without lungs, vessels and spine, on every second row and column of the slice."""
         body, wall, muscle, bone, inner = (
-            _enlarged(field, SLICE_SIZE // 2)
+            enlarged(field, SLICE_SIZE // 2)
             for field in (layers.body, layers.wall, layers.muscle, layers.bone, layers.inner)
         )
         texture = random_window(self.bank.texture, rng, SLICE_SIZE // 2)
@@ -110,7 +117,7 @@ class Renderer:
         sternum[SLICE_SIZE // 4 :] = -50.0
         self._paint_bone(hu, np.maximum(bone, sternum), texture, 1.7, coarse=2)
         inner += texture * np.float32(7.0)
-        _blend(hu, inner, self._pixel_share(-wall, 2))
+        blend(hu, inner, self._pixel_share(-wall, 2))
         return hu
 
     def _paint_bone(self, hu: Field, depth: Field, texture: Field, cortex: float, *, coarse: int = 1) -> None:
@@ -119,7 +126,7 @@ class Renderer:
         value -= 360.0
         value *= self._pixel_share(depth - cortex, coarse)
         value += 560.0
-        _blend(hu, value, self._pixel_share(depth, coarse))
+        blend(hu, value, self._pixel_share(depth, coarse))
 
     def _paint_spine(self, hu: Field, z: float, rng: np.random.Generator) -> None:
         """Paint a vertebra or the disc between two, the spinal canal, the arch and its processes."""
@@ -142,25 +149,25 @@ class Renderer:
             across = np.minimum(np.abs(x) - 12.0, 38.0 - np.abs(x))
             bone = np.maximum(bone, np.minimum(4.2 - slant, across))
         if level < 5.0:
-            _blend(hu[part], np.float32(85.0), self._pixel_share(body))
+            blend(hu[part], np.float32(85.0), self._pixel_share(body))
         else:
             self._paint_bone(hu[part], body, texture, 1.5)
         self._paint_bone(hu[part], np.asarray(bone, np.float32), texture, 1.8)
-        _blend(hu[part], np.float32(30.0), self._pixel_share(canal))
+        blend(hu[part], np.float32(30.0), self._pixel_share(canal))
 
     def _paint_disc(self, hu: Field, disc: Disc) -> None:
         part = self._window(disc.x, disc.y, max(disc.a, disc.b) + 2.0)
         x = (self.axis[part[1]] - disc.x).astype(np.float32)[None, :]
         y = (self.axis[part[0]] - disc.y).astype(np.float32)[:, None]
         depth = (1.0 - np.sqrt((x / disc.a) ** 2 + (y / disc.b) ** 2)) * min(disc.a, disc.b)
-        _blend(hu[part], np.float32(disc.hu), self._pixel_share(depth))
+        blend(hu[part], np.float32(disc.hu), self._pixel_share(depth))
 
     def _paint_lungs(self, hu: Field, z: float, coarse: Field, rng: np.random.Generator) -> None:
         """Paint the air of the lungs and everything in it, within the window that contains them."""
         part = _bounds(coarse > -8.0)
         if part is None:
             return
-        depth = _enlarged(coarse)[part]
+        depth = enlarged(coarse)[part]
         inside = self._pixel_share(depth)
         air = random_window(self.bank.texture, rng)[part] * np.float32(14.0)
         # Vessels too small to be drawn one by one.
@@ -170,15 +177,15 @@ class Renderer:
         air += self.gravity[part]
         air += np.float32(self.anatomy.lung_hu - 1.6 * 110.0)
         view = hu[part]
-        _blend(view, air, inside)
+        blend(view, air, inside)
         self._paint_airways(view, z, part)
         vessels = self._branch_shares(self.vessels, z, part)
         if vessels is not None:
             vessels *= np.clip(depth * np.float32(0.2) + 2.0, 0.0, _ONE)  # vessels end in the root of the lung
-            _blend(view, np.float32(min(self.anatomy.blood, 170.0)), vessels)
+            blend(view, np.float32(min(self.anatomy.blood, 170.0)), vessels)
         strands = self._branch_shares(self.spicules, z, part)
         if strands is not None:
-            _blend(view, np.float32(20.0), strands * inside)
+            blend(view, np.float32(20.0), strands * inside)
         whole = np.zeros((SLICE_SIZE, SLICE_SIZE), np.float32)
         whole[part] = inside
         for nodule in self.nodules:
@@ -188,8 +195,8 @@ class Renderer:
         walls = self._branch_shares(self.airways, z, part, wider=0.9)
         lumen = self._branch_shares(self.airways, z, part)
         if walls is not None and lumen is not None:
-            _blend(view, np.float32(-60.0), walls * np.float32(0.8))
-            _blend(view, np.float32(-950.0), lumen)
+            blend(view, np.float32(-60.0), walls * np.float32(0.8))
+            blend(view, np.float32(-950.0), lumen)
 
     def _branch_shares(self, branches: Branches, z: float, part: Window, *, wider: float = 0.0) -> Field | None:
         cut = draw_cut(branches, z, self.thickness, self.anatomy.spacing, wider=wider)
@@ -205,26 +212,22 @@ class Renderer:
         for away in (-1 / 3, 0.0, 1 / 3):  # a slice averages over its thickness
             depth = nodule.depth(x[::2], y[::2], z + away * self.thickness)
             alpha += self._pixel_share(cv2.resize(depth, (len(x), len(y)))) * np.float32(1 / 3)
-        _blend(hu[part], np.float32(nodule.hu), alpha * inside[part])
+        blend(hu[part], np.float32(nodule.hu), alpha * inside[part])
 
     def _table(self, x: Field, y: Field) -> Field:
         """Draw the table: two curved shells below the back, with foam between them."""
-        a = self.anatomy
-        top = a.body[1] * 0.99 + 4.0 - 0.0011 * x * x
-        below = y - top
+        below = y - self.anatomy.table_top(x)
         table = np.full((SLICE_SIZE, SLICE_SIZE), -1000.0, np.float32)
         inner = np.minimum(below, 38.0 - below) + np.minimum(235.0 - np.abs(x), 0.0)
-        _blend(table, np.float32(-955.0), self._pixel_share(inner))
+        blend(table, np.float32(-955.0), self._pixel_share(inner))
         for away, hu in ((0.0, 60.0), (38.0, 160.0)):
             shell = np.minimum(1.6 - np.abs(below - away), 235.0 - np.abs(x))
-            _blend(table, np.float32(hu), self._pixel_share(np.asarray(shell, np.float32)))
+            blend(table, np.float32(hu), self._pixel_share(np.asarray(shell, np.float32)))
         return table
 
     def _pixel_share(self, depth: NDArray[np.floating], coarse: int = 1) -> Field:
-        """Return the share of each pixel that is inside, from depths in mm; edges are one and a half pixels wide."""
-        alpha = np.asarray(depth * np.float32(1 / (1.5 * coarse * self.anatomy.spacing)), np.float32)
-        alpha += _HALF
-        return np.clip(alpha, 0.0, _ONE, out=alpha)
+        """Return the share of each pixel that is inside, from depths in mm."""
+        return pixel_share(depth, coarse * self.anatomy.spacing)
 
     def _window(self, x: float, y: float, reach: float) -> Window:
         """Return the window of the slice within `reach` mm of a point."""
@@ -248,15 +251,3 @@ def _bounds(coarse: Mask) -> Window | None:
         slice(int(rows[0]) * step, (int(rows[-1]) + 1) * step),
         slice(int(columns[0]) * step, (int(columns[-1]) + 1) * step),
     )
-
-
-def _enlarged(field: Field, size: int = SLICE_SIZE) -> Field:
-    """Return a coarse field enlarged to a size."""
-    return np.asarray(cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR))
-
-
-def _blend(hu: Field, over: Field | np.float32, alpha: Field) -> None:
-    """Paint `over` onto `hu`, in place."""
-    change = over - hu
-    change *= alpha
-    hu += change

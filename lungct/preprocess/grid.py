@@ -1,11 +1,13 @@
 """Slices at any spacing -> *grid slices*, every 2.5 mm from the feet to the head.
 
-``docs/formats.md``, "Preset lung, rule 2". Memory is bounded by the volume of the grid and a few slices: each input
-slice is read once, however many there are.
+``docs/formats.md``, "Preset lung, rule 2". Grid slices are made one after the other, from each input slice once, so
+that memory is bounded by a few slices, however many there are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,19 +29,11 @@ _STEP = round(GRID_MM * _UNITS_PER_MM)
 _HALF_STEP = _STEP // 2
 _LARGEST_GAP = round(LARGEST_GAP_MM * _UNITS_PER_MM)
 
+Image = NDArray[np.float32]
 
-def grid_slices(series: Series) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Average or interpolate a series, ordered by position, to grid slices.
 
-    A grid slice is the weighted mean of the slices less than 1.25 mm away (weight 1) and exactly 1.25 mm away (weight
-    one half). If there are none, it is the linear interpolation between the nearest slices below and above.
-
-    Returns
-    -------
-    volume
-        HU, float32, shape (K, rows, columns).
-    positions_mm
-        float64, shape (K,).
+def grid_positions(series: Series) -> NDArray[np.float64]:
+    """Return the positions of a series' grid slices along the normal in mm, float64 (K,).
 
     Raises
     ------
@@ -47,57 +41,75 @@ def grid_slices(series: Series) -> tuple[NDArray[np.float32], NDArray[np.float64
         ``geometry``, if there is a gap of more than 10 mm.
 
     """
-    positions = np.asarray(series.positions_mm, np.float64)
-    places = np.rint((positions - positions[0]) * _UNITS_PER_MM).astype(np.int64)
+    places = _places(series)
     _check_gaps(places)
-    count = int(places[-1]) // _STEP + 1
-    volume = np.empty((count, series.rows, series.columns), np.float32)
-    weights = np.zeros(count, np.float64)
-    below: tuple[int, NDArray[np.float32]] | None = None
-    for i, place in enumerate(places.tolist()):
+    first = float(series.positions_mm[0])
+    return np.asarray(first + GRID_MM * np.arange(places[-1] // _STEP + 1), np.float64)
+
+
+def grid_slices(series: Series) -> Iterator[Image]:
+    """Average or interpolate a series, ordered by position, and yield its grid slices, HU, float32 (rows, columns).
+
+    A grid slice is the weighted mean of the slices less than 1.25 mm away (weight 1) and exactly 1.25 mm away (weight
+    one half). If there are none, it is the linear interpolation between the nearest slices below and above. An image
+    that is yielded may be one of the series' own: do not change it.
+
+    """
+    places = _places(series)
+    count = places[-1] // _STEP + 1
+    reached = [_reached(place, count) for place in places]
+    later = [*(grid.start for grid in reached[1:]), count]  # the first grid slice that the next slice reaches
+    sums: dict[int, tuple[Image, float]] = {}
+    below: tuple[int, Image] | None = None
+    for i, place in enumerate(places):
         hu = series.hu(i)
         if below is not None:
-            _interpolate(volume, below, (place, hu))
-        _add(volume, weights, place, hu)
-        below = place, hu
-    for k in np.flatnonzero((weights != 0) & (weights != 1)).tolist():
-        volume[k] /= np.float32(weights[k])
-    return volume, positions[0] + GRID_MM * np.arange(count)
+            yield from (_interpolated(k, below, (place, hu)) for k in range(reached[i - 1].stop, reached[i].start))
+        for k in reached[i]:
+            sums[k] = _added(sums.get(k), hu, 1.0 if abs(place - _STEP * k) < _HALF_STEP else 0.5)
+        # Nothing is held longer than it is needed.
+        below = (place, hu) if reached[i].stop < later[i] else None
+        del hu
+        yield from (_mean(*sums.pop(k)) for k in reached[i] if k < later[i])
 
 
-def _check_gaps(places: NDArray[np.int64]) -> None:
-    gaps = np.diff(places)
-    if len(gaps) and int(gaps.max()) > _LARGEST_GAP:
-        at = int(gaps.argmax())
+def _places(series: Series) -> list[int]:
+    """Return how far each slice is above the first, in hundredths of a millimetre."""
+    positions = np.asarray(series.positions_mm, np.float64)
+    places: list[int] = np.rint((positions - positions[0]) * _UNITS_PER_MM).astype(np.int64).tolist()
+    return places
+
+
+def _check_gaps(places: list[int]) -> None:
+    gaps = [above - below for below, above in pairwise(places)]
+    largest = max(gaps, default=0)
+    if largest > _LARGEST_GAP:
+        at = gaps.index(largest)
         raise SeriesError(
-            f"a gap of {gaps[at] / _UNITS_PER_MM:g} mm between slices {at + 1} and {at + 2} of {len(places)}, "
+            f"a gap of {largest / _UNITS_PER_MM:g} mm between slices {at + 1} and {at + 2} of {len(places)}, "
             f"counted from the feet; the preset lung bridges at most {LARGEST_GAP_MM:g} mm",
             code="geometry",
         )
 
 
-def _add(volume: NDArray[np.float32], weights: NDArray[np.float64], place: int, hu: NDArray[np.float32]) -> None:
-    """Add a slice to the weighted sums of the grid slices that it reaches."""
-    for k in _reached(place, len(volume)):
-        weight = 1.0 if abs(place - _STEP * k) < _HALF_STEP else 0.5
-        part = hu * np.float32(weight)
-        if weights[k] == 0:
-            volume[k] = part
-        else:
-            volume[k] += part
-        weights[k] += weight
+def _added(sum_and_weight: tuple[Image, float] | None, hu: Image, weight: float) -> tuple[Image, float]:
+    """Return a weighted sum of slices, and its weights' sum, with one slice more."""
+    part = hu if weight == 1 else hu * np.float32(weight)
+    if sum_and_weight is None:
+        return part, weight
+    return sum_and_weight[0] + part, sum_and_weight[1] + weight
 
 
-def _interpolate(
-    volume: NDArray[np.float32],
-    below: tuple[int, NDArray[np.float32]],
-    above: tuple[int, NDArray[np.float32]],
-) -> None:
-    """Fill the grid slices between two neighbouring slices that neither of them reaches."""
+def _mean(total: Image, weight: float) -> Image:
+    return total if weight == 1 else total / np.float32(weight)
+
+
+def _interpolated(k: int, below: tuple[int, Image], above: tuple[int, Image]) -> Image:
+    """Return the grid slice k between two neighbouring slices that neither of them reaches."""
     (low, low_hu), (high, high_hu) = below, above
-    for k in range(_reached(low, len(volume)).stop, _reached(high, len(volume)).start):
-        share = (_STEP * k - low) / (high - low)
-        volume[k] = low_hu * np.float32(1.0 - share) + high_hu * np.float32(share)
+    share = (_STEP * k - low) / (high - low)
+    interpolated: Image = low_hu * np.float32(1.0 - share) + high_hu * np.float32(share)
+    return interpolated
 
 
 def _reached(place: int, count: int) -> range:
