@@ -16,7 +16,7 @@ from lungct.storage import ObjectPath, locate
 
 SCHEMA = 2
 """The layout of a table: its columns, and the keys of its settings."""
-REVISION = 1
+REVISION = 2
 """Raised whenever pixels, the choice of series or arithmetic change: rows of two revisions do not mix."""
 # Written, but not compared: another version, and the same weights in another file, may continue a table.
 NOT_COMPARED = ("lungct", "weights")
