@@ -2,8 +2,8 @@
 
 A *pass* is an acquisition or reconstruction of its own: inspiration and expiration, phases of contrast or of breath,
 two kernels. A *station* is one of several acquisitions that follow one another along the body, and together are one
-scan. What tells images apart is a property of theirs (`SEPARATORS`), and what tells passes from stations is whether
-they overlap along the body: files number, time and describe images in many ways that mean nothing.
+scan. What tells images apart is a property of theirs, or else their order; what tells passes from stations is whether
+they overlap along the body, because files number, time and describe images in many ways that mean nothing.
 
 - Parts that overlap are passes. A part that covers nine tenths of what the stack covers is the scan; if several do,
   each is a stack by itself. If none does, the parts are joined, and where two overlap the smaller one gives up its
@@ -166,13 +166,10 @@ class Part:
     @property
     def precedence(self) -> tuple[object, ...]:
         """What to sort parts by: larger before smaller, then earlier before later."""
-        numbers = [image.acquisition_number for image in self.images if image.acquisition_number is not None]
-        return (
-            -len(self.at),
-            min(image.acquisition_time for image in self.images),
-            min(numbers, default=math.inf),
-            min(content_order(image) for image in self.images),
-        )
+        return -len(self.at), min(content_order(image) for image in self.images)
+
+
+Reach = Callable[[Part], tuple[list[Stretch], ...]]
 
 
 class Overlap(NamedTuple):
@@ -238,9 +235,6 @@ def _resolved(images: tuple[Slice, ...], extent_mm: float) -> list[Stack]:
 def _stations_joined(divisions: Sequence[Sequence[Part]]) -> Stack | None:
     """Join the stations of the first division in which some overlap; None if there is none."""
     return next((found for parts in divisions if (found := _joined(parts, _near_reach)) is not None), None)
-
-
-Reach = Callable[[Part], tuple[list[Stretch], ...]]
 
 
 def _near_reach(part: Part) -> tuple[list[Stretch], ...]:

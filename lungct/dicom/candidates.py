@@ -133,17 +133,21 @@ class Candidate:
 
 
 def content_order(image: Slice) -> tuple[object, ...]:
-    """Return what to sort images by: their own values, and the file's name only between equals."""
-    number = image.instance_number
+    """Return what to sort images by: the earlier acquisition first, and the file's name only between equals."""
     return (
+        image.acquisition_time,
+        _or_last(image.acquisition_number),
         image.sop_instance_uid,
         image.frame,
-        math.inf if number is None else number,
+        _or_last(image.instance_number),
         math.inf if math.isnan(image.position_mm) else image.position_mm,
-        image.acquisition_time,
         image.image_type,
         image.path,
     )
+
+
+def _or_last(number: int | None) -> float:
+    return math.inf if number is None else number
 
 
 def most_common(values: Iterable[str | None]) -> str | None:
