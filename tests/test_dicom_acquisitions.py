@@ -21,8 +21,9 @@ from lungct.dicom import read_series
 from lungct.dicom.candidates import Candidate
 from lungct.dicom.geometry import same_place_mm
 from lungct.dicom.grouping import candidates
+from lungct.dicom.options import NO_OPTIONS
 from lungct.dicom.places import by_place
-from lungct.dicom.selection import choose
+from lungct.dicom.selection import in_order_of_choice
 from lungct.dicom.slices import Fault, Slice
 
 FAULT = Fault("undecodable", "cut off")
@@ -135,7 +136,7 @@ def test_passes_may_differ_in_spacing() -> None:
 
 def test_of_equal_passes_the_earlier_is_the_scan() -> None:
     slices = images(along(24), acquisition_number=2) + images(along(24), acquisition_number=1)
-    best, _ = choose(candidates(slices))
+    best = in_order_of_choice(candidates(slices), NO_OPTIONS)[0].candidate
     assert numbers(best) == [1]
 
 
