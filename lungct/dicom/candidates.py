@@ -132,22 +132,29 @@ class Candidate:
         return frozenset(image.series_uid for image in self.slices)
 
 
-def content_order(image: Slice) -> tuple[object, ...]:
-    """Return what to sort images by: the earlier acquisition first, and the file's name only between equals."""
+def content_order(image: Slice) -> tuple[Any, ...]:
+    """Return what to sort images by: the earlier acquisition first, and, last of all, the file's name."""
     return (
         image.acquisition_time,
         _or_last(image.acquisition_number),
+        image.study_uid,
         image.sop_instance_uid,
         image.frame,
         _or_last(image.instance_number),
-        math.inf if math.isnan(image.position_mm) else image.position_mm,
+        _or_last(image.position_mm),
+        _or_last(image.slice_thickness_mm),
+        image.orientation or (),
+        image.kernel or "",
         image.image_type,
+        image.contrast_agent,
+        (image.words.series, image.words.body_part, image.words.protocol),
+        (image.rows, image.columns, image.slope, image.intercept),
         image.path,
     )
 
 
-def _or_last(number: int | None) -> float:
-    return math.inf if number is None else number
+def _or_last(number: float | None) -> float:
+    return math.inf if number is None or math.isnan(number) else number
 
 
 def most_common(values: Iterable[str | None]) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 from lungct.arguments import counted
 from lungct.dicom import anatomy, kernels
 from lungct.dicom.anatomy import Region
-from lungct.dicom.candidates import ORIGINS, Candidate
+from lungct.dicom.candidates import ORIGINS, Candidate, content_order
 from lungct.dicom.kernels import kernel_rank
 from lungct.dicom.notes import DERIVED, VIRTUAL, note
 from lungct.dicom.options import SeriesOptions
@@ -267,21 +267,4 @@ def _short(reason: str) -> str:
 
 def _content(candidate: Candidate) -> tuple[Any, ...]:
     """Return what to order equal candidates by: what their headers contain, never the names of their files."""
-    return candidate.series_uid, sorted(map(_values, candidate.slices))
-
-
-def _values(image: Slice) -> tuple[Any, ...]:
-    numbers = (image.instance_number, image.position_mm, image.acquisition_number, image.slice_thickness_mm)
-    return (
-        image.study_uid,
-        image.sop_instance_uid,
-        image.frame,
-        *(math.inf if number is None or math.isnan(number) else number for number in numbers),
-        image.orientation or (),
-        image.kernel or "",
-        image.image_type,
-        image.acquisition_time,
-        image.contrast_agent,
-        (image.words.series, image.words.body_part, image.words.protocol),
-        (image.rows, image.columns, image.slope, image.intercept),
-    )
+    return candidate.series_uid, sorted(content_order(image)[:-1] for image in candidate.slices)
