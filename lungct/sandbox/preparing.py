@@ -1,0 +1,82 @@
+"""A patient's files -> triplets, in the child; and what the child sends of them -> `Prepared`, in the parent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungct.dicom.scan import Scan
+from lungct.sandbox.messages import Answer, Location
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A patient ready for the network.
+
+    Attributes
+    ----------
+    pixels
+        uint8 (T, 3, 224, 224).
+    positions_mm
+        float64 (T,).
+    scan
+        What is known of the scan.
+
+    """
+
+    pixels: NDArray[np.uint8]
+    positions_mm: NDArray[np.float64]
+    scan: Scan
+
+    def __repr__(self) -> str:
+        return f"Prepared({len(self.pixels)} triplets of {self.scan.slices} slices)"
+
+
+def prepare(location: Location, *, preset: str, options: Mapping[str, str]) -> Answer:
+    """Read a patient's series and prepare its triplets.
+
+    Parameters
+    ----------
+    location
+        The patient's directory or volume file, or a list of the patient's files.
+    preset
+        One of `lungct.preprocess.PRESETS`.
+    options
+        The options of `lungct.dicom.SeriesOptions` that were given.
+
+    Raises
+    ------
+    SeriesError
+        If the files contain no usable series.
+    StorageError
+        If a file cannot be read.
+
+    """
+    from lungct.dicom import SeriesOptions, series_choices
+    from lungct.preprocess import check_preset, prepare_choice
+
+    choices = series_choices(location, SeriesOptions(**options))
+    series, triplets = prepare_choice(choices, check_preset(preset))
+    scan = replace(
+        triplets.scan,
+        pixel_hash=triplets.pixel_hash,
+        identified=isinstance(location, str) and series.names_person(os.path.basename(location)),
+    )
+    positions = np.ascontiguousarray(triplets.positions_mm, np.float64)
+    pixels = np.ascontiguousarray(triplets.pixels, np.uint8)
+    return Answer({"triplets": len(pixels), "scan": scan.as_dict()}, (positions, pixels))
+
+
+def read_prepared(text: Mapping[str, Any], arrays: bytes | bytearray) -> Prepared:
+    """Return what `prepare` answered in the child."""
+    triplets = int(text["triplets"])
+    return Prepared(
+        positions_mm=np.frombuffer(arrays, np.float64, triplets),
+        pixels=np.frombuffer(arrays, np.uint8, offset=8 * triplets).reshape(triplets, 3, 224, 224),
+        scan=Scan.from_dict(text["scan"]),
+    )
