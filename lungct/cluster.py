@@ -22,7 +22,7 @@ from typing import Any
 from lungct.arguments import spelled
 from lungct.errors import ClusterError, LungCTError, LungCTWarning, UsageError
 from lungct.machine import ensure_account, usable_cpus
-from lungct.ray_storage import find_ray_storage
+from lungct.ray_storage import MORE_SHARED_MEMORY, find_ray_storage
 
 # A node that does not answer within this time counts as lost.
 NODE_SECONDS = 120.0
@@ -79,6 +79,7 @@ def connect(address: str | None = None) -> Iterator[Session]:
         with _own_errors():
             yield _session(local=False)
         return
+    _check_code_directories()
     try:
         with _own_sigterm(), _printable_command_line():
             if address is None:
@@ -106,7 +107,10 @@ def _start_ray() -> None:
     import ray
 
     storage = find_ray_storage()
-    _warn_once(storage.directory_warning, storage.objects_warning)
+    if storage.directory_warning is not None:
+        _warn_once(storage.directory_warning)
+    if storage.objects_warning is not None:
+        _warn_once(f"{storage.objects_warning}: {MORE_SHARED_MEMORY}")
     ray.init(
         address="local",
         num_cpus=usable_cpus(),
@@ -122,12 +126,11 @@ def _start_ray() -> None:
 _warned: set[str] = set()
 
 
-def _warn_once(*sentences: str | None) -> None:
+def _warn_once(sentence: str) -> None:
     """Warn of what a process does not need to hear twice."""
-    for sentence in sentences:
-        if sentence is not None and sentence not in _warned:
-            _warned.add(sentence)
-            warnings.warn(LungCTWarning(sentence), stacklevel=2)
+    if sentence not in _warned:
+        _warned.add(sentence)
+        warnings.warn(LungCTWarning(sentence), stacklevel=2)
 
 
 def _join_ray(address: str) -> None:
@@ -180,6 +183,20 @@ def _own_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal = install
+
+
+def _check_code_directories() -> None:
+    """Raise UsageError if Ray could not pass on to its workers where they find the code of this process."""
+    script = os.path.dirname(os.path.realpath(sys.argv[0]))
+    for what, directory in (("current", os.path.abspath(".")), ("script's", script if script in sys.path else "")):
+        try:
+            directory.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(directory).decode("utf-8", "backslashreplace")
+            raise UsageError(
+                f"the {what} directory {shown} is not UTF-8, which Ray requires of it",
+                fix="work in another directory, and give absolute paths",
+            ) from None
 
 
 @contextmanager

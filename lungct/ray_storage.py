@@ -14,6 +14,7 @@ from lungct.errors import UsageError
 from lungct.machine import usable_memory
 
 SHARED_MEMORY = "/dev/shm"
+MORE_SHARED_MEMORY = "give the container more shared memory (docker run --shm-size=4g)"
 # What is between decoding and the network at any moment needs far less. On a laptop, Ray's default (30 % of the memory)
 # would let Ray Data buffer gigabytes for nothing.
 MOST_OBJECT_BYTES = 4 << 30
@@ -110,9 +111,9 @@ def _find_objects(directory: str) -> tuple[str, int, str | None]:
     if room < _RAYS_LEAST_BYTES:
         raise UsageError(
             f"{found}, and {on_disk} {_free_bytes(on_disk) >> 20} MiB, too little for Ray's objects",
-            fix="give the container more shared memory (docker run --shm-size=4g), or set TMPDIR to a larger disk",
+            fix=f"{MORE_SHARED_MEMORY}, or set TMPDIR to a larger disk",
         )
-    warning = f"Ray's objects are kept in {on_disk}, because {found}: give the container more (docker run --shm-size=4g)"
+    warning = f"Ray's objects are kept in {on_disk}, because {found}"
     return on_disk, min(wanted, room), warning
 
 

@@ -22,8 +22,8 @@ from lungct.sandbox.preparing import Prepared, prepare, read_prepared
 # Private memory of the child. A series of 1,000 slices needs a quarter of it.
 MEMORY_BYTES = 1792 << 20
 # Time for one patient: what a slow disk and a busy machine take for a small one, and a share for each MiB of its files.
-# What costs the most time per byte is JPEG 2000 with loss: 20 ms on a free core for a slice of 50 KiB, that is 0.4 s per
-# MiB. The rest of the share is for cores that ten processes want, and for disks that deliver less than 1 MiB/s.
+# What costs the most time per byte is JPEG 2000 with loss: 20 ms on a free core for a slice of 50 KiB, that is 0.4 s
+# per MiB. The rest of the share is for cores that ten processes want, and for disks that deliver less than 1 MiB/s.
 # Deflated files may be short and hold much, but what they are inflated to is limited, and the base covers it.
 BASE_SECONDS = 120.0
 SECONDS_PER_MIB = 4.0

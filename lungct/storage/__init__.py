@@ -17,7 +17,7 @@ credential.
 from lungct.storage.fetching import fetch_copy, is_remote, local_copies, local_copy
 from lungct.storage.local import storage_faults
 from lungct.storage.objects import ObjectPath
-from lungct.storage.ownership import Owner, check_free, own
+from lungct.storage.ownership import Owner, check_free, check_locks, own
 from lungct.storage.places import (
     Place,
     check_directory,
@@ -44,6 +44,7 @@ __all__ = [
     "Place",
     "check_directory",
     "check_free",
+    "check_locks",
     "depth_below",
     "discard",
     "fetch_copy",
