@@ -13,7 +13,6 @@ import os
 import struct
 import threading
 import warnings
-import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from lungct.dicom import codecs, elements
 from lungct.dicom.codecs import CODECS
 from lungct.dicom.discovery import open_file
+from lungct.dicom.inflation import inflated_image
 from lungct.dicom.slices import Encoding, Slice
 from lungct.errors import SeriesError
 
@@ -121,12 +121,7 @@ def _frame_bytes(fd: int, image: Slice) -> bytes:
     size = image.rows * image.columns * encoding.bits_allocated // 8
     start = encoding.offset + image.frame * size
     if encoding.transfer_syntax == elements.DEFLATED:
-        # Inflate up to the end of this frame and no further: a few kilobytes may expand to terabytes.
-        limit = start + size
-        try:
-            data = elements.inflate(elements.FileSource(fd), encoding.data_set, limit)[start:]
-        except zlib.error:
-            raise _undecodable("the deflated data are damaged") from None
+        data = bytes(inflated_image(fd, image.path, encoding, start, size))
     else:
         data = elements.read_fully(fd, start, size + size % 2)
     if len(data) < size:

@@ -45,6 +45,7 @@ MAX_INFLATED_HEADER = 8 << 20
 """Bytes to which the header of a deflated file is inflated."""
 
 _WINDOW = 16 << 10
+_INFLATED_AT_ONCE = 4 << 20
 _DELIMITERS = 0xFFFE  # the group of items and delimiters
 ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # PS3.5 table 7.1-1: these VRs have two reserved bytes and a length of 32 bits.
@@ -126,18 +127,28 @@ def inflate(source: Source, start: int, limit: int) -> bytes:
         If the stream is damaged.
 
     """
+    data = bytearray()
+    inflate_into(data, source, start, limit)
+    return bytes(data)
+
+
+def inflate_into(data: bytearray, source: Source, start: int, limit: int) -> None:
+    """Inflate as `inflate` does, and append to ``data``, which has all that came before the damage of a stream.
+
+    Raises
+    ------
+    zlib.error
+        If the stream is damaged.
+
+    """
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
-    parts: list[bytes] = []
-    have = 0
-    while have < limit and not decompressor.eof:
-        data = decompressor.unconsumed_tail or source.read(start, 1 << 20)
-        if not data:
+    while len(data) < limit and not decompressor.eof:
+        part = decompressor.unconsumed_tail or source.read(start, 1 << 20)
+        if not part:
             break
         if not decompressor.unconsumed_tail:
-            start += len(data)
-        parts.append(decompressor.decompress(data, limit - have))
-        have += len(parts[-1])
-    return b"".join(parts)
+            start += len(part)
+        data += decompressor.decompress(part, min(limit - len(data), _INFLATED_AT_ONCE))
 
 
 def is_vr(two: bytes) -> bool:

@@ -83,8 +83,9 @@ def _reply(request: Request) -> Answer | Failure:
     except MemoryError:
         limit = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
         return Failure("SeriesError", f"decoding the files needs more than {limit} MiB of memory", code="limits")
-    except ImportError as error:
-        return Failure("LungCTError", f"the decoding process cannot import a library ({error})")
+    except (ImportError, AttributeError) as error:
+        # A library is missing, or lacks what every version of it has: the installation is broken, not the file.
+        return Failure("LungCTError", f"the decoding process cannot use a library ({error})")
     except Exception as error:
         # A reader raised an error that it does not document, so nobody anticipated bytes like the patient's.
         if os.environ.get("LUNGCT_DEBUG"):

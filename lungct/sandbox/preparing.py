@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungct.dicom.scan import Scan
 from lungct.sandbox.messages import Answer, Location
+
+if TYPE_CHECKING:
+    from lungct.dicom import Series
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +29,15 @@ class Prepared:
         float64 (T,).
     scan
         What is known of the scan.
+    choice
+        Its place, from 0, in the order of choice of the patient's series.
 
     """
 
     pixels: NDArray[np.uint8]
     positions_mm: NDArray[np.float64]
     scan: Scan
+    choice: int = 0
 
     def __repr__(self) -> str:
         return f"Prepared({len(self.pixels)} triplets of {self.scan.slices} slices)"
@@ -60,7 +66,8 @@ def prepare(location: Location, *, preset: str, options: Mapping[str, str]) -> A
     from lungct.dicom import SeriesOptions, series_choices
     from lungct.preprocess import check_preset, prepare_choice
 
-    choices = series_choices(location, SeriesOptions(**options))
+    tried: list[Series] = []
+    choices = _recorded(series_choices(location, SeriesOptions(**options)), tried)
     series, triplets = prepare_choice(choices, check_preset(preset))
     scan = replace(
         triplets.scan,
@@ -69,7 +76,15 @@ def prepare(location: Location, *, preset: str, options: Mapping[str, str]) -> A
     )
     positions = np.ascontiguousarray(triplets.positions_mm, np.float64)
     pixels = np.ascontiguousarray(triplets.pixels, np.uint8)
-    return Answer({"triplets": len(pixels), "scan": scan.as_dict()}, (positions, pixels))
+    text = {"triplets": len(pixels), "scan": scan.as_dict(), "choice": len(tried) - 1}
+    return Answer(text, (positions, pixels))
+
+
+def _recorded(choices: Iterator[Series], tried: list[Series]) -> Iterator[Series]:
+    """Yield the series to choose from, and add each to those that were tried."""
+    for series in choices:
+        tried.append(series)
+        yield series
 
 
 def read_prepared(text: Mapping[str, Any], arrays: bytes | bytearray) -> Prepared:
@@ -79,4 +94,5 @@ def read_prepared(text: Mapping[str, Any], arrays: bytes | bytearray) -> Prepare
         positions_mm=np.frombuffer(arrays, np.float64, triplets),
         pixels=np.frombuffer(arrays, np.uint8, offset=8 * triplets).reshape(triplets, 3, 224, 224),
         scan=Scan.from_dict(text["scan"]),
+        choice=int(text["choice"]),
     )
