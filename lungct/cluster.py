@@ -22,7 +22,9 @@ from typing import Any
 from lungct.arguments import spelled
 from lungct.errors import ClusterError, LungCTError, LungCTWarning, UsageError
 from lungct.machine import ensure_account, usable_cpus
+from lungct.patients import printable
 from lungct.ray_storage import MORE_SHARED_MEMORY, find_ray_storage
+from lungct.storage import is_utf8
 
 # A node that does not answer within this time counts as lost.
 NODE_SECONDS = 120.0
@@ -189,14 +191,11 @@ def _check_code_directories() -> None:
     """Raise UsageError if Ray could not pass on to its workers where they find the code of this process."""
     script = os.path.dirname(os.path.realpath(sys.argv[0]))
     for what, directory in (("current", os.path.abspath(".")), ("script's", script if script in sys.path else "")):
-        try:
-            directory.encode()
-        except UnicodeEncodeError:
-            shown = os.fsencode(directory).decode("utf-8", "backslashreplace")
+        if not is_utf8(directory):
             raise UsageError(
-                f"the {what} directory {shown} is not UTF-8, which Ray requires of it",
+                f"the {what} directory {printable(directory)} is not UTF-8, which Ray requires of it",
                 fix="work in another directory, and give absolute paths",
-            ) from None
+            )
 
 
 @contextmanager
@@ -205,7 +204,7 @@ def _printable_command_line() -> Iterator[None]:
     from ray._private import utils
 
     read = utils.get_entrypoint_name
-    utils.get_entrypoint_name = lambda: os.fsencode(read()).decode("utf-8", "backslashreplace")
+    utils.get_entrypoint_name = lambda: printable(read())
     try:
         yield
     finally:

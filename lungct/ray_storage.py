@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from lungct.errors import UsageError
 from lungct.machine import usable_memory
+from lungct.patients import printable
+from lungct.storage import is_utf8
 
 SHARED_MEMORY = "/dev/shm"
 MORE_SHARED_MEMORY = "give the container more shared memory (docker run --shm-size=4g)"
@@ -68,7 +70,7 @@ def _find_directory() -> tuple[str, str | None]:
     problem = _problem(wanted)
     if problem is None:
         return wanted, None
-    named = f"{variable} {_shown(os.path.dirname(wanted))}" if variable else _shown(wanted)
+    named = f"{variable} {printable(os.path.dirname(wanted))}" if variable else printable(wanted)
     for other in ("/tmp/ray", f"/tmp/ray-{os.getuid()}"):
         if _problem(other) is None:
             return other, f"Ray's files are written to {other}, because {named} {problem}"
@@ -80,10 +82,9 @@ def _find_directory() -> tuple[str, str | None]:
 
 def _problem(directory: str) -> str | None:
     """Return why a directory does not suit Ray; None if it does."""
-    try:
-        length = len(directory.encode())
-    except UnicodeEncodeError:
+    if not is_utf8(directory):
         return "is not UTF-8"
+    length = len(directory.encode())
     if length > MOST_DIRECTORY_BYTES:
         most = MOST_DIRECTORY_BYTES - len("/ray")
         return f"is too long for a socket's path ({length - len('/ray')} bytes; at most {most})"
@@ -93,11 +94,6 @@ def _problem(directory: str) -> str | None:
     if not os.path.isdir(nearest) or not os.access(nearest, os.W_OK | os.X_OK):
         return "cannot be written"
     return None
-
-
-def _shown(path: str) -> str:
-    """Return a path as text that can be printed: bytes that are not UTF-8 are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _find_objects(directory: str) -> tuple[str, int, str | None]:

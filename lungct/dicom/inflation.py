@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
+from contextlib import suppress
 
 from lungct.dicom import elements
 from lungct.dicom.slices import Encoding
@@ -59,8 +60,6 @@ def inflated_image(fd: int, path: str, encoding: Encoding, start: int, size: int
 
 def _inflated(fd: int, encoding: Encoding, limit: int) -> bytearray:
     data = bytearray()
-    try:
+    with suppress(zlib.error):  # the images before the damage are whole
         elements.inflate_into(data, elements.FileSource(fd), encoding.data_set, limit)
-    except zlib.error:
-        pass  # the images before the damage are whole
     return data

@@ -4,6 +4,7 @@
     local.py        local disks: a file is written beside its final place, synced and renamed
     exchange.py     two directories of a local disk, exchanged in one step
     client.py       opening an object store (``s3://``, ``gs://``, ``abfs://``), and the translation of its errors
+    oddkeys.py      directories of S3 in which a key has an empty part
     objects.py      objects used like files: one put or one copy within the store makes a file
     ownership/      the right to change one table: a lock on a disk, a record with a heartbeat in a store
     fetching.py     a patient's objects -> files on this machine's disk, fetched by many requests at once
@@ -23,6 +24,7 @@ from lungct.storage.places import (
     check_directory,
     depth_below,
     discard,
+    is_utf8,
     local_path,
     locate,
     make_directory,
@@ -49,6 +51,7 @@ __all__ = [
     "discard",
     "fetch_copy",
     "is_remote",
+    "is_utf8",
     "local_copies",
     "local_copy",
     "local_path",
