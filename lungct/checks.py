@@ -1,4 +1,4 @@
-"""What a job needs before it starts: packages, decoders, device, weights, disk space, nodes.
+"""What a job needs before it starts: packages, decoders, device, weights, an account, room, file locks, nodes.
 
 `examine` calls the very code that extraction and training use (device, weights, decoders, cluster), so what passes here
 does not fail an hour later. It changes nothing.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 from lungct._version import __version__
@@ -25,9 +28,11 @@ from lungct.backbone import (
     resolve_device,
 )
 from lungct.cluster import connect, on_each_node
-from lungct.errors import LungCTError, UsageError
+from lungct.errors import LungCTError, LungCTWarning, UsageError
 from lungct.features import REVISION
-from lungct.storage import Owner, Place, locate, stage
+from lungct.machine import ensure_account
+from lungct.ray_storage import MORE_SHARED_MEMORY, SHARED_MEMORY, RayStorage, find_ray_storage
+from lungct.storage import Owner, Place, check_locks, locate, stage
 
 PACKAGES = (
     *("ray", "torch", "torchvision", "lightgbm", "scikit-learn", "pyarrow", "numpy"),
@@ -105,7 +110,7 @@ def examine(
     checks.append(_attempt("device", lambda: device_name(resolve_device(device))))
     if weights is not None:
         checks.append(_attempt("weights", lambda: _weights(backbone, weights)))
-    checks += [_free_space("/tmp", LEAST_TEMPORARY_BYTES), _free_space("/dev/shm", LEAST_SHARED_BYTES)]
+    checks += [_account(), *_ray_places(), _attempt("file locks", _locks)]
     try:
         checks += _ray(address)
     except LungCTError as error:
@@ -224,18 +229,61 @@ def _weights(backbone: str, weights: str) -> str:
     return f"{backbone} {weights}, SHA-256 {loaded.sha256[:16]}…"
 
 
-def _free_space(path: str, least: int) -> Check:
-    if not os.path.isdir(path):
-        return Check(path, "warning", "missing", "Ray stores its objects and logs there")
-    free = shutil.disk_usage(path).free
-    found = f"{free / 2**30:.1f} GiB free"
-    if free >= least:
-        return Check(path, "pass", found)
-    return Check(path, "warning", found, f"a job needs {least >> 30} GiB for Ray's objects and logs")
+def _account() -> Check:
+    account = ensure_account()
+    found = f"{account.name}, home {account.home}"
+    if not account.substituted:
+        return Check("account", "pass", found)
+    found = f"user id {os.getuid()} has no name or no home, so lungct uses {found}"
+    return Check("account", "warning", found, "set LOGNAME, and HOME to a directory that lasts: weights are kept there")
+
+
+def _ray_places() -> list[Check]:
+    """Check where Ray would keep its files and its objects."""
+    try:
+        storage = find_ray_storage()
+    except UsageError as error:
+        return [_failure("TMPDIR", error)]
+    return [_ray_directory(storage), _ray_objects(storage)]
+
+
+def _ray_directory(storage: RayStorage) -> Check:
+    if storage.directory_warning is not None:
+        return Check("TMPDIR", "warning", storage.directory_warning, "set TMPDIR to a directory with a short path")
+    place = os.path.dirname(storage.directory)
+    free = shutil.disk_usage(place).free if os.path.isdir(place) else 0
+    found = f"Ray's files are in {storage.directory}, {free / 2**30:.1f} GiB free"
+    if free >= LEAST_TEMPORARY_BYTES:
+        return Check("TMPDIR", "pass", found)
+    fix = f"a job needs {LEAST_TEMPORARY_BYTES >> 30} GiB there: make room, or set TMPDIR to another disk"
+    return Check("TMPDIR", "warning", found, fix)
+
+
+def _ray_objects(storage: RayStorage) -> Check:
+    if storage.objects_warning is not None:
+        return Check(SHARED_MEMORY, "warning", storage.objects_warning, MORE_SHARED_MEMORY)
+    found = f"{storage.object_bytes / 2**30:.1f} GiB for Ray's objects"
+    if storage.object_bytes >= LEAST_SHARED_BYTES:
+        return Check(SHARED_MEMORY, "pass", found)
+    return Check(SHARED_MEMORY, "warning", found, MORE_SHARED_MEMORY)
+
+
+def _locks() -> str:
+    """Try the locks of the current directory's file system, where tables are most often written to."""
+    here = Path.cwd()
+    directory = here if os.access(here, os.W_OK) else Path(tempfile.gettempdir())
+    check_locks(directory)
+    return f"work in {directory}"
 
 
 def _ray(address: str | None) -> list[Check]:
     """Check what Ray has and, on a cluster, that every node is like this one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LungCTWarning)  # the lines above say the same
+        return _connected(address)
+
+
+def _connected(address: str | None) -> list[Check]:
     with connect(address) as session:
         where = "started here" if session.local else f"{session.nodes} nodes"
         ray = Check("ray", "pass", f"{where}: {session.cpus} CPUs, {session.gpus} GPUs")

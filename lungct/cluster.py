@@ -2,7 +2,7 @@
 
 Without an address, and outside a Ray job (which finds its cluster in ``RAY_ADDRESS``), Ray is started in this process:
 without dashboard and usage reports, with a token that nobody else knows, and shut down at the end. Ray that was running
-before is used and left running.
+before is used and left running. Where its files and objects are kept, `lungct.ray_storage` decides.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import secrets
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from lungct.arguments import spelled
-from lungct.errors import ClusterError, LungCTError, UsageError
-from lungct.machine import usable_cpus
+from lungct.errors import ClusterError, LungCTError, LungCTWarning, UsageError
+from lungct.machine import ensure_account, usable_cpus
+from lungct.patients import printable
+from lungct.ray_storage import MORE_SHARED_MEMORY, find_ray_storage
+from lungct.storage import is_utf8
 
-# What is between decoding and the network at any moment needs far less. On a laptop, Ray's default (30 % of the memory)
-# would let Ray Data buffer gigabytes for nothing.
-LOCAL_OBJECT_STORE_BYTES = 4 << 30
 # A node that does not answer within this time counts as lost.
 NODE_SECONDS = 120.0
 
@@ -63,7 +64,7 @@ def connect(address: str | None = None) -> Iterator[Session]:
     Raises
     ------
     UsageError
-        If no cluster answers at the address.
+        If no cluster answers at the address, or Ray finds no place for its files on this machine.
     ClusterError
         If Ray does not start.
 
@@ -71,6 +72,7 @@ def connect(address: str | None = None) -> Iterator[Session]:
     address = address or os.environ.get("RAY_ADDRESS")
     local = address is None
     _set_quiet_environment()
+    ensure_account()
     if local:
         _set_token_environment()
     import ray
@@ -79,12 +81,15 @@ def connect(address: str | None = None) -> Iterator[Session]:
         with _own_errors():
             yield _session(local=False)
         return
+    _check_code_directories()
     try:
-        with _own_sigterm():
+        with _own_sigterm(), _printable_command_line():
             if address is None:
                 _start_ray()
             else:
                 _join_ray(address)
+    except LungCTError:
+        raise
     except Exception as error:  # Ray also raises plain Exceptions
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address:
@@ -103,14 +108,31 @@ def connect(address: str | None = None) -> Iterator[Session]:
 def _start_ray() -> None:
     import ray
 
+    storage = find_ray_storage()
+    if storage.directory_warning is not None:
+        _warn_once(storage.directory_warning)
+    if storage.objects_warning is not None:
+        _warn_once(f"{storage.objects_warning}: {MORE_SHARED_MEMORY}")
     ray.init(
         address="local",
         num_cpus=usable_cpus(),
         include_dashboard=False,
-        object_store_memory=_object_store_bytes(),
+        object_store_memory=storage.object_bytes,
+        _plasma_directory=storage.objects,
+        _temp_dir=storage.directory,
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(sentence: str) -> None:
+    """Warn of what a process does not need to hear twice."""
+    if sentence not in _warned:
+        _warned.add(sentence)
+        warnings.warn(LungCTWarning(sentence), stacklevel=2)
 
 
 def _join_ray(address: str) -> None:
@@ -165,6 +187,30 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal = install
 
 
+def _check_code_directories() -> None:
+    """Raise UsageError if Ray could not pass on to its workers where they find the code of this process."""
+    script = os.path.dirname(os.path.realpath(sys.argv[0]))
+    for what, directory in (("current", os.path.abspath(".")), ("script's", script if script in sys.path else "")):
+        if not is_utf8(directory):
+            raise UsageError(
+                f"the {what} directory {printable(directory)} is not UTF-8, which Ray requires of it",
+                fix="work in another directory, and give absolute paths",
+            )
+
+
+@contextmanager
+def _printable_command_line() -> Iterator[None]:
+    """Let Ray store this process's command line, which it keeps as UTF-8 text, although it may have other bytes."""
+    from ray._private import utils
+
+    read = utils.get_entrypoint_name
+    utils.get_entrypoint_name = lambda: printable(read())
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = read
+
+
 def _session(*, local: bool) -> Session:
     import ray
 
@@ -176,12 +222,6 @@ def _session(*, local: bool) -> Session:
         nodes=alive,
         local=local,
     )
-
-
-def _object_store_bytes() -> int:
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    shared = os.statvfs("/dev/shm")
-    return int(min(LOCAL_OBJECT_STORE_BYTES, 0.3 * pages, 0.9 * shared.f_bavail * shared.f_frsize))
 
 
 def _set_quiet_environment() -> None:

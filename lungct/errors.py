@@ -5,7 +5,8 @@
     ├── NothingUsableError      1   the work is done, but there is nothing to use
     ├── SeriesError             1   a patient's own files: one error row, never the end of an extraction
     ├── StorageError            3   a disk, a bucket, credentials: never the patient's files
-    └── ClusterError            3   Ray, a node, a lost worker
+    ├── ClusterError            3   Ray, a node, a lost worker
+    └── KilledError             3   the system ended a process: out of memory, most often; the patient stays missing
 
 An error has a *message* (what is wrong, and where) and, if there is one, a *fix* (what to do about it); its ``str`` is
 one sentence with both. The sentence of a SeriesError is written to the feature table, so it names counts and numbers of
@@ -101,6 +102,10 @@ class StorageError(LungCTError):
 
 class ClusterError(LungCTError):
     """Ray, a node or a worker failed, and retries did not help."""
+
+
+class KilledError(LungCTError):
+    """The process that read a patient's files was killed from outside; the machine is at fault, not the files."""
 
 
 class LungCTWarning(UserWarning):

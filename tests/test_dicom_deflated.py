@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 import zlib
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ct_files as make
 
-from lungct.dicom import deflated
+from lungct.dicom import decoding, deflated, read_series
 from lungct.dicom.deflated import Inflated, inflate
 from lungct.dicom.elements import BytesSource
+from lungct.errors import SeriesError
 
 SIZE = 1 << 20
 START = 17
@@ -86,3 +89,20 @@ def test_a_damaged_stream_is_read_up_to_the_damage_and_never_further() -> None:
     with pytest.raises(zlib.error):
         inflate(BytesSource(damaged), START, SIZE)
     assert inflated.read(BytesSource(damaged), 2000, 1000) == expected[2000:3000]
+
+
+def test_a_file_that_has_changed_is_inflated_again(tmp_path: Path) -> None:
+    file = make.write_enhanced(tmp_path / "e", transfer_syntax=make.DEFLATED)
+    before = read_series(file.parent).stored(3)
+    make.write_enhanced(file, seed=100, transfer_syntax=make.DEFLATED)
+    np.testing.assert_array_equal(before, make.noise(32, 32, seed=3))
+    np.testing.assert_array_equal(read_series(file.parent).stored(3), make.noise(32, 32, seed=103))
+
+
+def test_many_images_that_expand_beyond_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = make.write_enhanced(tmp_path / "e", transfer_syntax=make.DEFLATED)
+    monkeypatch.setattr(decoding, "MAX_INFLATED", 6 * 32 * 32)
+    with pytest.raises(SeriesError) as error:
+        read_series(file.parent).stored(0)
+    assert error.value.code == "limits"
+    assert "6 images" in str(error.value)

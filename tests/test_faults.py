@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,46 @@ def test_a_killed_worker_changes_nothing(
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, (stdout, stderr)
     assert killed or count_shards(tmp_path) == PATIENTS
+    assert row_list(tmp_path) == undisturbed
+    check_table(tmp_path)
+
+
+def reads(pid: int, directory: Path) -> bool:
+    """Return whether a process has a file below a directory open."""
+    with suppress(OSError):
+        for link in os.scandir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                if os.readlink(link.path).startswith(f"{directory}/"):
+                    return True
+    return False
+
+
+def test_a_patient_whose_decoder_is_always_killed_stays_missing_and_costs_no_other(
+    cohort: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """As the out-of-memory killer does with a patient that needs too much: every child that opens p07 is killed."""
+    process = start("extract", cohort, "--out", tmp_path, *FLAGS)
+    killed: set[int] = set()
+    found: list[int] = []
+    looked = 0.0
+    while process.poll() is None:
+        if time.monotonic() - looked > 0.1:
+            found = [pid for pid, line in descendants(process.pid).items() if "lungct.sandbox.child" in line]
+            looked = time.monotonic()
+        for pid in found:
+            if pid not in killed and reads(pid, cohort / "p07"):
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+    stdout, stderr = process.communicate(timeout=240)
+    assert len(killed) == 3, (stdout, stderr)
+    assert process.returncode == 3, (stdout, stderr)
+    (line,) = stderr.splitlines()
+    assert "1 patient could not be decoded" in line
+    assert "first p07" in line
+    assert "killed, 3 times" in line
+    assert row_list(tmp_path) == [row for row in undisturbed if row["patient_id"] != "p07"]
+    again = run("extract", cohort, "--out", tmp_path, *FLAGS)
+    assert again.code == 0, again
     assert row_list(tmp_path) == undisturbed
     check_table(tmp_path)
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from lungct.arguments import one_of, spelled
 from lungct.errors import UsageError
+from lungct.machine import ensure_account
 from lungct.storage import local_path
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
@@ -155,6 +156,7 @@ def torch_module() -> Any:
     # Huge pages for activations of tens of megabytes, which are mapped anew for every layer, save 5 to 10 % of a CPU's
     # time. torch reads the variable when it first allocates.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    ensure_account()
     import torch
 
     return torch

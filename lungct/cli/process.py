@@ -26,6 +26,7 @@ from lungct.arguments import command_line
 from lungct.cli.commands import Result
 from lungct.cli.options import STOPPED, PrintAndExit
 from lungct.errors import LungCTError, LungCTWarning
+from lungct.machine import ensure_account
 from lungct.progress import print_message
 
 # `ray job stop` sends SIGKILL three seconds after SIGTERM.
@@ -123,6 +124,7 @@ def exit_with(parse: Parse) -> NoReturn:
     """Run the process's command line as a program, and exit with its exit code."""
     for fd in (0, 1, 2):
         _reopen(fd)
+    ensure_account()
     code = run_command(parse, sys.argv[1:])
     sys.stderr.flush()
     if code > 128:

@@ -27,6 +27,9 @@ from lungct.errors import LungCTError, SeriesError
 
 Stored = NDArray[np.integer[Any]]
 
+MAX_INFLATED = 1 << 30
+"""Bytes to which a file with many images may be inflated: 2,048 images of 512 x 512 pixels."""
+
 _SAMPLE_TYPES = {
     (bits, signed): np.dtype(f"{'i' if signed else 'u'}{bits // 8}") for bits in (8, 16, 32) for signed in (False, True)
 }
@@ -141,6 +144,12 @@ def _inflated(fd: int, image: Slice) -> Stored:
     kind = _SAMPLE_TYPES[encoding.bits_allocated, encoding.signed].newbyteorder("<")
     size = image.rows * image.columns * kind.itemsize
     start = encoding.offset + image.frame * size
+    total = encoding.offset + encoding.frames * size
+    if encoding.frames > 1 and total > MAX_INFLATED:
+        raise SeriesError(
+            f"the {encoding.frames} images of a deflated file have {total >> 20} MiB, more than {MAX_INFLATED >> 20}",
+            code="limits",
+        )
     status = os.fstat(fd)
     inflated = _inflated_file(image.path, status.st_mtime_ns, status.st_size, encoding.data_set)
     try:

@@ -15,22 +15,24 @@ from lungct.arguments import counted, spelled
 from lungct.backbone import BackboneName, Device, Precision
 from lungct.cluster import Session, connect
 from lungct.dicom import SeriesOptions
-from lungct.errors import LungCTWarning, NothingUsableError, StorageError
+from lungct.errors import KilledError, LungCTWarning, NothingUsableError, StorageError
 from lungct.extraction.naming import warn_of_names
 from lungct.extraction.options import BY_PATIENT_ID
 from lungct.extraction.pipeline import run_units
 from lungct.extraction.planning import ExtractPlan, cut_units, missing_patients, plan_extraction
 from lungct.extraction.preparation import PreparedTable, check_table_and_weights, prepare_table
 from lungct.extraction.request import ExtractRequest
-from lungct.extraction.worker import UnitReport
+from lungct.extraction.worker import Fault, UnitReport
 from lungct.features import TableEntry, TableWriter
 from lungct.preprocess import Preset
 from lungct.progress import Progress
 from lungct.pseudonyms import read_key
+from lungct.sandbox import MORE_MEMORY
 from lungct.storage import Owner, Place, locate
 
 # Patients whose files the storage fails to deliver are left for the next time; this many mean that it is down.
-MOST_FAULTS = 10
+# A killed process means only that one patient needed more memory than there was: the others may need less.
+MOST_STORAGE_FAULTS = 10
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class ExtractSummary:
 
 @dataclass
 class ExtractCounts:
-    """What an extraction has committed so far, and which patients could not be read.
+    """What an extraction has committed so far, and which patients stay missing.
 
     Attributes
     ----------
@@ -80,7 +82,7 @@ class ExtractCounts:
     rows, failed
         Rows committed, and how many of them are error rows.
     faults
-        Patients whose files could not be read from the storage, each with the error.
+        The patients who stay missing.
 
     """
 
@@ -90,7 +92,7 @@ class ExtractCounts:
     failed: int = 0
     slices: int = 0
     triplets: int = 0
-    faults: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     other_devices: set[str] = field(default_factory=set)
 
     def add(self, report: UnitReport) -> None:
@@ -300,19 +302,38 @@ def _commit(report: UnitReport, counts: ExtractCounts, writer: TableWriter, prog
     counts.add(report)
     rows, failed = (len(report.staged.ids), len(report.staged.failed)) if report.staged else (0, 0)
     progress.advance(rows + len(report.faults), failed=failed + len(report.faults))
-    if len(counts.faults) >= MOST_FAULTS:
+    if sum(not fault.killed for fault in counts.faults) >= MOST_STORAGE_FAULTS:
         _raise_faults(counts, writer.directory)
 
 
 def _raise_faults(counts: ExtractCounts, directory: Place) -> None:
-    """Raise StorageError if patients could not be read from the storage."""
-    if counts.faults:
-        patient_id, sentence = counts.faults[0]
-        raise StorageError(
-            f"{counted(len(counts.faults), 'patient', 'patients')} could not be read and stay missing in {directory} "
-            f"(first {patient_id}: {sentence})",
-            fix="repair the storage and repeat the command",
-        )
+    """Raise StorageError or KilledError if patients stay missing.
+
+    Raises
+    ------
+    StorageError
+        If the storage failed to deliver any of them.
+    KilledError
+        If the processes that decoded them were killed.
+
+    """
+    unread = [fault for fault in counts.faults if not fault.killed]
+    killed = [fault for fault in counts.faults if fault.killed]
+    texts = [_missing_text(unread, "read", directory), _missing_text(killed, "decoded", directory)]
+    message = "; ".join(filter(None, texts))
+    if unread:
+        raise StorageError(message, fix="repair the storage and repeat the command")
+    if killed:
+        raise KilledError(message, fix=f"{MORE_MEMORY}, and repeat the command")
+
+
+def _missing_text(faults: list[Fault], done: str, directory: Place) -> str:
+    """Return how many patients have one kind of fault, and the first of them; nothing if there is none."""
+    if not faults:
+        return ""
+    patients = counted(len(faults), "patient", "patients")
+    first = f"first {faults[0].patient_id}: {faults[0].sentence}"
+    return f"{patients} could not be {done} and stay missing in {directory} ({first})"
 
 
 def _summarise(

@@ -7,8 +7,8 @@ of an actor is one unit, of any size:
     patients, positions, pixels   from `decode_unit`: JSON, and the arrays of all patients one after another
     report                        from `NetworkActor`: JSON, for the driver
 
-A patient's own bytes cannot make a task fail (`lungct.sandbox`): they result in an error row. A failure of the storage
-is tried again here and then reported, and the patient stays missing.
+A patient's own bytes cannot make a task fail (`lungct.sandbox`): they result in an error row. A fault of the machine
+(the storage fails, the process that decodes is killed) is tried again and then reported, and the patient stays missing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from lungct.dicom import SeriesOptions
 from lungct.dicom.scan import NOTHING_KNOWN, Scan
-from lungct.errors import LungCTError, SeriesError, StorageError, UsageError
+from lungct.errors import KilledError, LungCTError, SeriesError, StorageError, UsageError
 from lungct.features import Row, Settings, StagedShard, stage_rows
 from lungct.patients import Patient
 from lungct.pseudonyms import Key
@@ -40,6 +40,26 @@ STORAGE_PAUSES_S = (1.0, 2.0)
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Why a patient stays missing although its files are not at fault.
+
+    Attributes
+    ----------
+    patient_id
+        Whose files could not be read.
+    killed
+        Whether the process that decoded them was killed; if not, the storage failed.
+    sentence
+        The error.
+
+    """
+
+    patient_id: str
+    killed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
 class UnitReport:
     """What an actor reports about a unit.
 
@@ -50,7 +70,7 @@ class UnitReport:
     slices, triplets
         Counted over the rows with features.
     faults
-        Patients whose files could not be read from the storage, each with the error.
+        The patients who stay missing.
     other_device
         The kind of device that computed the features, if it differs from the one that the extraction began on.
 
@@ -59,7 +79,7 @@ class UnitReport:
     staged: StagedShard | None
     slices: int
     triplets: int
-    faults: list[tuple[str, str]]
+    faults: list[Fault]
     other_device: str | None
 
     def to_json(self) -> str:
@@ -71,7 +91,7 @@ class UnitReport:
         """Read what `to_json` returned."""
         values = json.loads(text)
         staged = StagedShard(**values["staged"]) if values["staged"] else None
-        faults = [(patient_id, sentence) for patient_id, sentence in values["faults"]]
+        faults = [Fault(**fault) for fault in values["faults"]]
         return cls(**values | {"staged": staged, "faults": faults})
 
 
@@ -90,7 +110,7 @@ class DecodedPatient:
     error, error_code
         Why there is an error row, if there is one.
     fault
-        Why the files could not be read from the storage; the patient then gets no row.
+        Why the patient gets no row, if that is so.
 
     """
 
@@ -100,7 +120,7 @@ class DecodedPatient:
     scan: Scan = NOTHING_KNOWN
     error: str | None = None
     error_code: str | None = None
-    fault: str | None = None
+    fault: Fault | None = None
 
     def row(self, positions_mm: NDArray[np.float64], features: NDArray[np.float32]) -> Row:
         """Return the patient's row, given the patient's share of the unit's arrays."""
@@ -124,8 +144,8 @@ def decode_unit(unit: pa.Table, *, preset: str, options: SeriesOptions, key: Key
             prepared = prepare_patient(copy, preset, options, patient.archive)
         except SeriesError as error:
             decoded.append(_decoded(patient, error=str(error), error_code=error.code))
-        except StorageError as error:
-            decoded.append(_decoded(patient, fault=str(error)))
+        except (StorageError, KilledError) as error:
+            decoded.append(_decoded(patient, fault=_fault(patient, error)))
         else:
             scan = prepared.scan
             if key is not None:
@@ -133,6 +153,12 @@ def decode_unit(unit: pa.Table, *, preset: str, options: SeriesOptions, key: Key
             decoded.append(_decoded(patient, triplets=len(prepared.pixels), scan=scan))
             arrays.append(prepared)
     return _to_row(decoded, arrays)
+
+
+def _fault(patient: Patient, error: StorageError | KilledError) -> Fault:
+    if isinstance(error, KilledError):
+        return Fault(patient.id, killed=True, sentence=error.message)
+    return Fault(patient.id, killed=False, sentence=str(error))
 
 
 def _decoded(patient: Patient, **outcome: Any) -> DecodedPatient:
@@ -165,6 +191,8 @@ def prepare_patient(
         If the patient's files contain no usable series.
     StorageError
         If the files could not be read in three attempts.
+    KilledError
+        If the child process was killed in three attempts.
 
     """
     if isinstance(copy, LungCTError):
@@ -233,7 +261,7 @@ class NetworkActor:
             staged,
             slices=sum(patient.scan.slices or 0 for patient in with_features),
             triplets=len(pixels),
-            faults=[(patient.id, patient.fault) for patient in patients if patient.fault is not None],
+            faults=[patient.fault for patient in patients if patient.fault is not None],
             other_device=self._other_device,
         )
         return pa.table({"report": [report.to_json()]})
@@ -266,14 +294,16 @@ def _from_row(unit: pa.Table) -> tuple[list[DecodedPatient], NDArray[np.float64]
     pixels : uint8 (T of all, 3, 224, 224)
 
     """
-    patients = [
-        DecodedPatient(**values | {"scan": Scan.from_dict(values["scan"])})
-        for values in json.loads(unit.column("patients")[0].as_py())
-    ]
+    patients = [_decoded_from(values) for values in json.loads(unit.column("patients")[0].as_py())]
     positions = np.frombuffer(unit.column("positions")[0].as_py(), np.float64)
     buffer = unit.column("pixels")[0].as_buffer()
     pixels = np.frombuffer(buffer, np.uint8) if buffer.size else np.empty(0, np.uint8)
     return patients, positions, pixels.reshape(-1, 3, 224, 224)
+
+
+def _decoded_from(values: dict[str, Any]) -> DecodedPatient:
+    fault = Fault(**values["fault"]) if values["fault"] else None
+    return DecodedPatient(**values | {"scan": Scan.from_dict(values["scan"]), "fault": fault})
 
 
 def _large_binary(data: Any) -> pa.Array:

@@ -92,8 +92,8 @@ def prepare(series: Series, preset: Preset = "dsb2017") -> Triplets:
     return prepared
 
 
-def prepare_choice(choices: Iterator[Series], preset: Preset) -> tuple[Series, Triplets]:
-    """Prepare the first series that a preset can use of a patient's, and return it with its triplets.
+def prepare_choice(choices: Iterator[Series], preset: Preset) -> Triplets:
+    """Prepare the first of a patient's series that a preset can use.
 
     Under ``lung``, where a series shows no lungs the next is tried; if none does, the first one's error is raised.
 
@@ -106,7 +106,7 @@ def prepare_choice(choices: Iterator[Series], preset: Preset) -> tuple[Series, T
     refused: SeriesError | None = None
     for series in choices:
         try:
-            return series, prepare(series, preset)
+            return prepare(series, preset)
         except SeriesError as error:
             refused = refused or error
             if error.code != "no_lungs":
@@ -156,5 +156,4 @@ def triplets(
         series_include=series_include, series_exclude=series_exclude, body_part=body_part, volume=volume
     )
     with local_copy(os.fspath(patient_dir)) as copy:
-        _, prepared = prepare_choice(series_choices(copy, options), preset)
-    return prepared
+        return prepare_choice(series_choices(copy, options), preset)

@@ -12,16 +12,22 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import import_module
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from lungct.errors import LungCTError, UsageError
-from lungct.sandbox.messages import Failure, Prepared, Ready, Request, answer_frame, frame, read_frame, write_frame
-
-if TYPE_CHECKING:
-    from lungct.dicom import Series
+from lungct.sandbox.messages import (
+    Answer,
+    Failure,
+    Location,
+    Ready,
+    Request,
+    frame,
+    read_frame,
+    reply_frame,
+    write_frame,
+)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -51,7 +57,7 @@ def _serve(replies: int, requests: BinaryIO) -> None:
     with contextlib.suppress(EOFError):
         while True:
             text, _ = read_frame(read)
-            write_frame(replies, answer_frame(_answer(Request(**text))))
+            write_frame(replies, reply_frame(_reply(Request(**text))))
 
 
 def _import_readers() -> str | None:
@@ -64,11 +70,13 @@ def _import_readers() -> str | None:
     return None
 
 
-def _answer(request: Request) -> Prepared | Failure:
+def _reply(request: Request) -> Answer | Failure:
     try:
-        return _prepare(request)
-    except UsageError:
-        # The patient existed when the extraction began.
+        return _call(request)
+    except UsageError as error:
+        if _exists(request.location):
+            return Failure.of(error)
+        # The patient existed when the command began.
         return Failure("StorageError", "the patient's files no longer exist")
     except LungCTError as error:
         return Failure.of(error)
@@ -87,23 +95,14 @@ def _answer(request: Request) -> Prepared | Failure:
         return Failure("SeriesError", f"reading the files failed with {type(error).__name__}", code="undecodable")
 
 
-def _prepare(request: Request) -> Prepared:
-    from lungct.dicom import SeriesOptions, series_choices
-    from lungct.preprocess import check_preset, prepare_choice
-
-    location = request.names[0] if request.single else request.names
-    tried: list[Series] = []
-    choices = _recorded(series_choices(location, SeriesOptions(**request.options), archive=request.archive), tried)
-    _, triplets = prepare_choice(choices, check_preset(request.preset))
-    scan = replace(triplets.scan, pixel_hash=triplets.pixel_hash)
-    return Prepared(triplets.pixels, triplets.positions_mm, scan, choice=len(tried) - 1)
+def _call(request: Request) -> Answer:
+    module, _, name = request.function.partition(":")
+    answer: Answer = getattr(import_module(module), name)(request.location, **request.arguments)
+    return answer
 
 
-def _recorded(choices: Iterator[Series], tried: list[Series]) -> Iterator[Series]:
-    """Yield the series to choose from, and add each to those that were tried."""
-    for series in choices:
-        tried.append(series)
-        yield series
+def _exists(location: Location) -> bool:
+    return all(map(os.path.lexists, [location] if isinstance(location, str) else location))
 
 
 if __name__ == "__main__":

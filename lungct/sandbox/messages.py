@@ -1,7 +1,7 @@
 """What parent and child send each other, and how it is written to a pipe.
 
 A *frame* has two lengths, a JSON text, and the raw bytes of arrays. The child first sends a `Ready`; then the parent
-sends one `Request` at a time, and the child answers each with a `Prepared` or a `Failure`.
+sends one `Request` at a time, and the child replies to each with an `Answer` or a `Failure`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lungct.dicom.scan import Scan
-from lungct.errors import LungCTError, SeriesError, StorageError
+from lungct.errors import LungCTError, SeriesError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,66 +28,55 @@ class Ready:
     problem: str | None
 
 
+Location = str | Sequence[str]
+"""A patient's directory or single file, or a list of the patient's files; on a disk."""
+
+
 @dataclass(frozen=True)
 class Request:
-    """A patient to prepare.
+    """A function to call on a patient's files.
 
     Attributes
     ----------
-    names
-        The patient's directory or volume file, or the patient's files.
-    single
-        Whether ``names`` has one directory or volume file, and not a list of files.
-    preset
-        One of `lungct.preprocess.PRESETS`.
-    options
-        The options of `lungct.dicom.SeriesOptions` that were given.
-    archive
-        The directory in which other patients are; None: the one above the patient's.
+    function
+        ``module:name`` of a function of lungct.
+    location
+        The function's first argument.
+    arguments
+        Its other arguments, by name: what JSON can write.
 
     """
 
-    names: Sequence[str]
-    single: bool
-    preset: str
-    options: Mapping[str, str]
-    archive: str | None
+    function: str
+    location: Location
+    arguments: Mapping[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A patient ready for the network.
+@dataclass(frozen=True)
+class Answer:
+    """What a function returns that is called in the child.
 
     Attributes
     ----------
-    pixels
-        uint8 (T, 3, 224, 224).
-    positions_mm
-        float64 (T,).
-    scan
-        What is known of the scan.
-    choice
-        Its place, from 0, in the order of choice of the patient's series.
+    text
+        What JSON can write.
+    arrays
+        Arrays, whose bytes the parent receives one after another.
 
     """
 
-    pixels: NDArray[np.uint8]
-    positions_mm: NDArray[np.float64]
-    scan: Scan
-    choice: int = 0
-
-    def __repr__(self) -> str:
-        return f"Prepared({len(self.pixels)} triplets of {self.scan.slices} slices)"
+    text: Mapping[str, Any]
+    arrays: Sequence[NDArray[Any]] = ()
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a patient could not be prepared: an exception of the child's, for the parent to raise.
+    """Why there is no answer: an exception of the child's, for the parent to raise.
 
     Attributes
     ----------
     kind
-        Name of its class: ``SeriesError``, ``StorageError`` or ``LungCTError``.
+        Name of its class: ``SeriesError``, ``StorageError``, ``UsageError`` or ``LungCTError``.
     message, fix, code
         Its attributes; the code of a `SeriesError` only.
 
@@ -104,28 +90,32 @@ class Failure:
     @classmethod
     def of(cls, error: LungCTError) -> Failure:
         """Return an exception as a message."""
-        return cls(type(error).__name__, error.message, error.fix, getattr(error, "code", ""))
+        return cls(_kind(error).__name__, error.message, error.fix, getattr(error, "code", ""))
 
     def error(self) -> LungCTError:
         """Return the exception."""
         if self.kind == SeriesError.__name__:
             return SeriesError(self.message, code=self.code, fix=self.fix)
-        kind = StorageError if self.kind == StorageError.__name__ else LungCTError
+        kind = next((kind for kind in _KINDS if kind.__name__ == self.kind), LungCTError)
         return kind(self.message, fix=self.fix)
 
 
-def answer_frame(answer: Prepared | Failure) -> list[bytes | memoryview]:
-    """Return the frame of an answer."""
-    if isinstance(answer, Failure):
-        return frame({"failure": asdict(answer)})
-    positions = np.ascontiguousarray(answer.positions_mm, np.float64)
-    pixels = np.ascontiguousarray(answer.pixels, np.uint8)
-    text = {"triplets": len(pixels), "scan": answer.scan.as_dict(), "choice": answer.choice}
-    return frame(text, positions, pixels)
+_KINDS: tuple[type[LungCTError], ...] = (SeriesError, StorageError, UsageError)
 
 
-def read_answer(text: Mapping[str, Any], arrays: bytes | bytearray) -> Prepared:
-    """Return what a child has prepared.
+def _kind(error: LungCTError) -> type[LungCTError]:
+    return next((kind for kind in _KINDS if isinstance(error, kind)), LungCTError)
+
+
+def reply_frame(reply: Answer | Failure) -> list[bytes | memoryview]:
+    """Return the frame of an answer or a failure."""
+    if isinstance(reply, Failure):
+        return frame({"failure": asdict(reply)})
+    return frame({"answer": reply.text}, *reply.arrays)
+
+
+def read_reply(text: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the text of an answer.
 
     Raises
     ------
@@ -135,13 +125,8 @@ def read_answer(text: Mapping[str, Any], arrays: bytes | bytearray) -> Prepared:
     """
     if "failure" in text:
         raise Failure(**text["failure"]).error()
-    triplets = int(text["triplets"])
-    return Prepared(
-        positions_mm=np.frombuffer(arrays, np.float64, triplets),
-        pixels=np.frombuffer(arrays, np.uint8, offset=8 * triplets).reshape(triplets, 3, 224, 224),
-        scan=Scan.from_dict(text["scan"]),
-        choice=int(text["choice"]),
-    )
+    answer: dict[str, Any] = text["answer"]
+    return answer
 
 
 def frame(text: Mapping[str, Any], *arrays: NDArray[Any]) -> list[bytes | memoryview]:

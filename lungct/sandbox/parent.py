@@ -1,4 +1,4 @@
-"""`Sandbox`: a child process that prepares patients, seen from the process that uses it."""
+"""`Sandbox`: a child process that reads patients' files, seen from the process that uses it."""
 
 from __future__ import annotations
 
@@ -9,39 +9,58 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from lungct.dicom.discovery import find_files
 from lungct.dicom.options import NO_OPTIONS, SeriesOptions
-from lungct.errors import LungCTError, SeriesError
-from lungct.sandbox.messages import Prepared, Ready, Request, frame, read_answer, read_frame, write_frame
+from lungct.errors import KilledError, LungCTError, SeriesError
+from lungct.sandbox.messages import Answer, Location, Ready, Request, frame, read_frame, read_reply, write_frame
+from lungct.sandbox.preparing import Prepared, prepare, read_prepared
 
 # Private memory of the child. A series of 1,000 slices needs a quarter of it.
 MEMORY_BYTES = 1792 << 20
-# Time for one patient: what a slow disk and a busy machine take for a small one, and a share for each file (JPEG 2000
-# decodes at 20 ms per slice on a free core). Of a file with many images, each `_BYTES_PER_SHARE` count as a file.
+# Time for one patient: what a slow disk and a busy machine take for a small one, and a share for each MiB of its files.
+# What costs the most time per byte is JPEG 2000 with loss: 20 ms on a free core for a slice of 50 KiB, that is 0.4 s
+# per MiB. The rest of the share is for cores that ten processes want, and for disks that deliver less than 1 MiB/s.
+# Deflated files may be short and hold much, but what they are inflated to is limited, and the base covers it.
 BASE_SECONDS = 120.0
-SECONDS_PER_FILE = 0.5
-_BYTES_PER_SHARE = 256 << 10
+SECONDS_PER_MIB = 4.0
+# A file counts as at least this long: opening one on a network takes as long as reading this much of another.
+_LEAST_FILE_BYTES = 4 << 10
 # Time for importing the readers on a machine whose cores are all busy.
 START_SECONDS = 120.0
 START_TRIES = 3
+# Attempts at one patient: whose decoder crashes or exceeds its time, and whose process is killed from outside.
+CRASHES = 2
+KILLS = 3
+# Pauses after the first and the second kill, in which other processes may release the memory that was missing.
+KILL_PAUSES_S = (1.0, 4.0)
+MORE_MEMORY = "give the machine more memory, or lungct fewer of its cores (taskset)"
+"""What to do about killed processes: each core decodes one patient at a time."""
+# Signals that a process raises by its own doing; any other is sent to it by somebody else.
+_OWN_SIGNALS = frozenset(
+    {
+        *(signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE),
+        *(signal.SIGILL, signal.SIGTRAP, signal.SIGSYS),
+    }
+)
 
 
 class Sandbox:
     """One child process, kept from patient to patient; to be used from one thread at a time.
 
-    The child has a limit on its memory (RLIMIT_DATA) and on the time that a patient may take. If it dies or exceeds its
-    time, a new one tries the patient once more; if that fails, too, it is the patient's `SeriesError`.
+    The child has a limit on its memory (RLIMIT_DATA) and on the time that a patient may take. If it crashes or exceeds
+    its time, a new one tries the patient once more; if that fails, too, it is the patient's `SeriesError`. If it is
+    killed from outside, the patient is tried three times; then it is a `KilledError`.
 
     Parameters
     ----------
     memory_bytes
         Limit on the child's private memory.
-    base_seconds, seconds_per_file
-        Limit on the time that a patient may take: the base, and a share for each of its files.
+    base_seconds, seconds_per_mib
+        Limit on the time that a patient may take: the base, and a share for each MiB of its files.
 
     """
 
@@ -50,10 +69,10 @@ class Sandbox:
         *,
         memory_bytes: int = MEMORY_BYTES,
         base_seconds: float = BASE_SECONDS,
-        seconds_per_file: float = SECONDS_PER_FILE,
+        seconds_per_mib: float = SECONDS_PER_MIB,
     ) -> None:
         self._memory = memory_bytes
-        self._base, self._per_file = base_seconds, seconds_per_file
+        self._base, self._per_mib = base_seconds, seconds_per_mib
         self._child: subprocess.Popen[bytes] | None = None
         self._replies: BinaryIO | None = None
 
@@ -71,7 +90,7 @@ class Sandbox:
 
     def prepare(
         self,
-        location: str | Sequence[str],
+        location: Location,
         preset: str,
         options: SeriesOptions = NO_OPTIONS,
         *,
@@ -88,36 +107,77 @@ class Sandbox:
         options
             What a person says about which series is the scan.
         archive
-            The directory in which other patients are, as for `lungct.dicom.series_choices`.
+            The directory in which other patients are; None: the one above the patient's.
+
+        Raises
+        ------
+        LungCTError
+            As `call`.
+
+        """
+        answer = self.call(prepare, location, preset=preset, options=options.as_dict(), archive=archive)
+        return read_prepared(*answer)
+
+    def call(
+        self, function: Callable[..., Answer], location: Location, **arguments: Any
+    ) -> tuple[dict[str, Any], bytearray]:
+        """Call a function on a patient's files, in the child.
+
+        Parameters
+        ----------
+        function
+            A function at the top level of one of lungct's modules.
+        location
+            Its first argument: the patient's directory or single file, or a list of the patient's files.
+        **arguments
+            Its other arguments: what JSON can write.
+
+        Returns
+        -------
+        text
+            The answer's text.
+        arrays
+            The bytes of the answer's arrays, one after another. A hostile file may have written all of this: check it.
 
         Raises
         ------
         SeriesError
-            If the patient's files contain no usable series, or the child died or exceeded its time twice.
+            If the patient's files contain no usable series, or the child crashed or exceeded its time twice.
         StorageError
             If the files cannot be read.
+        UsageError
+            If the user must change something: install an extra.
+        KilledError
+            If the child was killed three times.
         LungCTError
             If the child does not start; then the installation is at fault.
 
         """
-        single = isinstance(location, str)
-        names = [location] if isinstance(location, str) else list(location)
-        request = Request(names, single, preset, options.as_dict(), archive)
-        try:
-            return self._attempt(request)
-        except _ChildLostError:
-            self.close()
-        try:
-            return self._attempt(request)
-        except _ChildLostError as lost:
-            self.close()
-            raise SeriesError(f"{lost}, twice", code=lost.code) from None
+        names = location if isinstance(location, str) else list(location)
+        request = Request(f"{function.__module__}:{function.__name__}", names, arguments)
+        crashes = kills = 0
+        while True:
+            try:
+                return self._attempt(request)
+            except _CrashError as crash:
+                self.close()
+                crashes += 1
+                if crashes == CRASHES:
+                    raise SeriesError(f"{crash}, twice", code=crash.code) from None
+            except _KillError:
+                self.close()
+                kills += 1
+                if kills == KILLS:
+                    raise _killed_error() from None
+                time.sleep(KILL_PAUSES_S[kills - 1])
 
     def start(self) -> None:
         """Start the child, unless it is running.
 
         Raises
         ------
+        KilledError
+            If the child was killed each time before it was ready.
         LungCTError
             If the child does not start.
 
@@ -125,13 +185,17 @@ class Sandbox:
         if self._child is not None and self._child.poll() is None:
             return
         self.close()
-        for _ in range(START_TRIES):  # the system may kill a child for lack of memory
+        kills = 0
+        for _ in range(START_TRIES):
             child = self._spawn()
-            problem = self._await_ready()
+            problem = self._await_ready(child)
             if problem is None:
                 self._child = child
                 return
+            kills += _was_killed(child.poll())
             self._end(child)
+        if kills == START_TRIES:
+            raise _killed_error()
         raise LungCTError(f"the decoding process does not start ({problem})")
 
     def close(self) -> None:
@@ -150,23 +214,24 @@ class Sandbox:
                 child.stdin.close()
         child.wait()
 
-    def _attempt(self, request: Request) -> Prepared:
+    def _attempt(self, request: Request) -> tuple[dict[str, Any], bytearray]:
         self.start()
         child = self._child
         assert child is not None
         assert child.stdin is not None
-        deadline = time.monotonic() + self._base + self._per_file * _count_files(request.names)
+        allowance = _Allowance(self._base, self._per_mib, request.location)
         try:
             write_frame(child.stdin.fileno(), frame(asdict(request)))
-            text, arrays = read_frame(partial(self._receive, deadline=deadline))
+            text, arrays = read_frame(lambda length: self._receive(length, allowance))
         except (BrokenPipeError, EOFError):
-            raise _ChildLostError(
-                f"the process that decoded the files {_end_text(child.wait())}", "undecodable"
-            ) from None
+            status = child.wait()
+            if _was_killed(status):
+                raise _KillError from None
+            raise _CrashError(f"the process that decoded the files {_end_text(status)}", "undecodable") from None
         except TimeoutError:
-            limit = f"{self._base:g} s and {self._per_file:g} s for each file"
-            raise _ChildLostError(f"decoding the files exceeded its time ({limit})", "limits") from None
-        return read_answer(text, arrays)
+            limit = f"{self._base:g} s and {self._per_mib:g} s for each MiB"
+            raise _CrashError(f"decoding the files exceeded its time ({limit})", "limits") from None
+        return read_reply(text), bytearray(arrays)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         here, there = os.pipe()
@@ -190,26 +255,29 @@ class Sandbox:
         self._replies = os.fdopen(here, "rb", buffering=0)
         return child
 
-    def _await_ready(self) -> str | None:
+    def _await_ready(self, child: subprocess.Popen[bytes]) -> str | None:
         """Wait until the child has imported what it needs; return why it has not, which is no patient's fault."""
+        allowance = _Allowance(START_SECONDS)
         try:
-            text, _ = read_frame(partial(self._receive, deadline=time.monotonic() + START_SECONDS))
+            text, _ = read_frame(lambda length: self._receive(length, allowance))
         except EOFError:
-            return "it ended at once"
+            return f"it {_end_text(child.wait())}"
         except TimeoutError:
             return f"it did not respond within {START_SECONDS:g} s"
         return Ready(**text).problem
 
-    def _receive(self, length: int, *, deadline: float) -> bytearray:
-        """Receive ``length`` bytes from the child; raise TimeoutError at the deadline, EOFError if the child has
+    def _receive(self, length: int, allowance: _Allowance) -> bytearray:
+        """Receive ``length`` bytes from the child; raise TimeoutError when the time is over, EOFError if the child has
         ended."""
         assert self._replies is not None
         data = bytearray(length)
         view, have = memoryview(data), 0
         while have < length:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._replies], [], [], left)[0]:
+            left = allowance.seconds_left()
+            if left <= 0:
                 raise TimeoutError
+            if not select.select([self._replies], [], [], left)[0]:
+                continue
             received = os.readv(self._replies.fileno(), [view[have:]])
             if received == 0:
                 raise EOFError
@@ -217,25 +285,61 @@ class Sandbox:
         return data
 
 
-class _ChildLostError(Exception):
-    """The child ended, or did not answer in time."""
+class _Allowance:
+    """Time that the child may take: a base and, once that is used up, a share for each MiB of a patient's files."""
+
+    def __init__(self, base: float, per_mib: float = 0.0, location: Location = ()) -> None:
+        self._end = time.monotonic() + base
+        self._per_mib, self._location = per_mib, location
+        self._extended = False
+
+    def seconds_left(self) -> float:
+        """Return how much is left."""
+        left = self._end - time.monotonic()
+        if left <= 0 and not self._extended:
+            self._extended = True
+            self._end += self._per_mib * _counted_bytes(self._location) / 2**20
+            left = self._end - time.monotonic()
+        return left
+
+
+class _CrashError(Exception):
+    """The child ended by its own doing, or exceeded its time."""
 
     def __init__(self, sentence: str, code: str) -> None:
         super().__init__(sentence)
         self.code = code
 
 
+class _KillError(Exception):
+    """The child was killed from outside."""
+
+
+def _killed_error() -> KilledError:
+    return KilledError(
+        f"the process that decoded the files was killed, {KILLS} times (out of memory?)", fix=MORE_MEMORY
+    )
+
+
+def _was_killed(status: int | None) -> bool:
+    """Return whether a process was ended by a signal that somebody else sent; None: it is still running."""
+    return status is not None and status < 0 and -status not in _OWN_SIGNALS
+
+
 def _end_text(status: int) -> str:
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
-def _count_files(names: Sequence[str]) -> int:
-    """Return the number of files that a patient's time limit counts."""
-    count = 0
-    for name in names:
-        if os.path.isdir(name):
-            count += sum(len(files) for _, _, files in os.walk(name))
-        else:
-            with contextlib.suppress(OSError):
-                count += 1 + os.path.getsize(name) // _BYTES_PER_SHARE
-    return count
+def _counted_bytes(location: Location) -> int:
+    """Return the length of a patient's files, each counted as `_LEAST_FILE_BYTES` or longer."""
+    files = location
+    if isinstance(location, str):
+        try:
+            files = find_files(location).files
+        except LungCTError:
+            return 0
+    total = 0
+    for name in files:
+        with contextlib.suppress(OSError):
+            total += max(os.path.getsize(name), _LEAST_FILE_BYTES)
+    return total

@@ -4,6 +4,7 @@
     local.py        local disks: a file is written beside its final place, synced and renamed
     exchange.py     two directories of a local disk, exchanged in one step
     client.py       opening an object store (``s3://``, ``gs://``, ``abfs://``), and the translation of its errors
+    oddkeys.py      directories of S3 in which a key has an empty part
     objects.py      objects used like files: one put or one copy within the store makes a file
     ownership/      the right to change one table: a lock on a disk, a record with a heartbeat in a store
     fetching.py     a patient's objects -> files on this machine's disk, fetched by many requests at once
@@ -17,12 +18,13 @@ credential.
 from lungct.storage.fetching import fetch_copy, is_remote, local_copies, local_copy
 from lungct.storage.local import storage_faults
 from lungct.storage.objects import ObjectPath
-from lungct.storage.ownership import Owner, check_free, own
+from lungct.storage.ownership import Owner, check_free, check_locks, own
 from lungct.storage.places import (
     Place,
     check_directory,
     depth_below,
     discard,
+    is_utf8,
     list_levels,
     local_path,
     locate,
@@ -44,10 +46,12 @@ __all__ = [
     "Place",
     "check_directory",
     "check_free",
+    "check_locks",
     "depth_below",
     "discard",
     "fetch_copy",
     "is_remote",
+    "is_utf8",
     "list_levels",
     "local_copies",
     "local_copy",

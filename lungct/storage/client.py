@@ -18,7 +18,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
-from lungct.errors import StorageError
+from lungct.errors import StorageError, UsageError
 
 SCHEMES = ("s3", "gs", "abfs", "abfss")
 # A request that receives no byte for this long is tried again. A whole request may take longer; long objects are read
@@ -42,6 +42,10 @@ class StoreError(StorageError):
     def __init__(self, what: str, reason: str, *, fix: str | None = None) -> None:
         super().__init__(f"{what} ({reason})", fix=fix)
         self.reason = reason
+
+
+class UnreadableKeyError(UsageError):
+    """A listing has a key that is no path: an empty part (``a//b``), ``/./``, or a control character."""
 
 
 @lru_cache(maxsize=64)
@@ -118,6 +122,9 @@ def store_faults(what: str) -> Iterator[None]:
         raise FileExistsError(f"{what}: it exists already, or has changed") from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
         raise StoreError(what, "access was denied", fix=_FIX_DENIED) from error
+    except exceptions.InvalidPathError as error:
+        problem = "an object in it has a key with // or /./ or a control character, which is not a path"
+        raise UnreadableKeyError(f"{what} ({problem})", fix="rename it") from error
     except exceptions.BaseError as error:
         reason, fix = _reason(error)
         raise StoreError(what, reason, fix=fix) from error
@@ -129,8 +136,6 @@ def _reason(error: Exception) -> tuple[str, str | None]:
     # A machine without credentials asks its cloud's metadata service for some, and that answer is not the store's.
     if any(sign in text.lower() for sign in ("credential", "169.254.169.254", "metadata.google")):
         return "no credentials for that store were found on this machine", None
-    if "path" in text.lower() and ("segment" in text.lower() or "illegal" in text.lower()):
-        return "an object in it has a key with // or /./ or a control character, which is not a path", "rename it"
     status = re.search(r"\b([45]\d\d) [A-Z][a-z]", text)
     if status and status.group(1) == "404":
         return "there is no such bucket: the store answered 404", None

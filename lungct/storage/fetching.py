@@ -17,7 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from lungct.errors import LungCTError, SeriesError, StorageError
-from lungct.storage.client import SCHEMES, StoreError
+from lungct.storage.client import SCHEMES, StoreError, UnreadableKeyError
 from lungct.storage.local import storage_faults
 from lungct.storage.objects import ObjectPath
 from lungct.storage.volumefiles import MAX_HEADER_BYTES, has_text_header, named_data_file
@@ -44,7 +44,8 @@ def local_copy(location: Location) -> Iterator[str | list[str]]:
     StorageError
         If the store or the disk fails.
     SeriesError
-        ``limits``, if there are more bytes or objects than one patient may have.
+        ``limits``, if there are more bytes or objects than one patient may have; ``object_key``, if one of them has a
+        key that is not a path.
 
     """
     copy, remove = fetch_copy(location)
@@ -108,6 +109,12 @@ def _nameless_errors() -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise StorageError("the patient's files no longer exist") from None
+    except UnreadableKeyError:
+        raise SeriesError(
+            "one of the patient's objects has a key with // or /./ or a control character, which is not a path",
+            code="object_key",
+            fix="rename it",
+        ) from None
     except StoreError as error:
         raise StorageError(f"one of the patient's objects cannot be read ({error.reason})", fix=error.fix) from None
 

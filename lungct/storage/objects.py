@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lungct.storage.client import open_store, store_faults
+from lungct.storage import oddkeys
+from lungct.storage.client import UnreadableKeyError, open_store, store_faults
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,13 @@ class ObjectPath:
         """Return whether there is any object below this key."""
         import obstore
 
-        with store_faults(f"{self} cannot be listed"):
-            for chunk in obstore.list(self._store, prefix=self.key or None, chunk_size=2):
-                if any(_is_below(meta["path"], self.key) for meta in chunk):
-                    return True
+        try:
+            with store_faults(f"{self} cannot be listed"):
+                for chunk in obstore.list(self._store, prefix=self.key or None, chunk_size=2):
+                    if any(_is_below(meta["path"], self.key) for meta in chunk):
+                        return True
+        except UnreadableKeyError:
+            return True
         return False
 
     def is_marker(self) -> bool:
@@ -169,11 +173,21 @@ class ObjectPath:
                 yield place, size
 
     def entries(self) -> tuple[list[ObjectPath], list[ObjectPath]]:
-        """List the prefixes (directories) and the objects directly below, each sorted."""
+        """List the prefixes (directories) and the objects directly below, each sorted.
+
+        Of S3, keys with an empty part are left out with a warning; elsewhere they are a UsageError.
+        """
         import obstore
 
-        with store_faults(f"{self} cannot be listed"):
-            found = obstore.list_with_delimiter(self._store, prefix=self.key or None)
+        try:
+            with store_faults(f"{self} cannot be listed"):
+                found = obstore.list_with_delimiter(self._store, prefix=self.key or None)
+        except UnreadableKeyError:
+            if not self.root.startswith("s3://"):
+                raise
+            prefixes, names = oddkeys.list_directory(self.root, self.key)
+            below, objects = ([ObjectPath(self.root, key) for key in keys] for keys in (prefixes, names))
+            return sorted(below), sorted(objects)
         below = [ObjectPath(self.root, key.rstrip("/")) for key in found["common_prefixes"]]
         objects = [
             ObjectPath(self.root, meta["path"]) for meta in found["objects"] if _is_below(meta["path"], self.key)

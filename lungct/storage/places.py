@@ -204,5 +204,16 @@ def remove(places: Sequence[Place]) -> None:
 
 
 def open_parquet(place: Place) -> Any:
-    """Return what pyarrow can open: a path, or a file that is read in ranges."""
-    return place if isinstance(place, Path) else place.open()
+    """Return what pyarrow can open: a path, or a file; of an object, one that is read in ranges."""
+    if isinstance(place, Path) and is_utf8(str(place)):
+        return place
+    return place.open("rb") if isinstance(place, Path) else place.open()
+
+
+def is_utf8(path: str) -> bool:
+    """Return whether a path is text; some paths have bytes that are not, which Python keeps as lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

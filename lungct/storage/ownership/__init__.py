@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from lungct.storage.objects import ObjectPath
 from lungct.storage.ownership import disk, store
+from lungct.storage.ownership.disk import check_locks
 from lungct.storage.ownership.owner import Owner, held_error
 from lungct.storage.places import Place, check_directory
 
-__all__ = ["Owner", "check_free", "own"]
+__all__ = ["Owner", "check_free", "check_locks", "own"]
 
 
 def own(table: Place, *, take_over: bool = False, quiet: bool = False) -> Owner:

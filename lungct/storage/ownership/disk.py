@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from lungct.storage.places import unique_name
 
 # A change locks others out for milliseconds, but a process suspended in the middle of one does so forever.
 MUTEX_SECONDS = 60.0
+# What flock answers on a file system without locks: Lustre that is mounted without the option flock says ENOSYS.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class DiskOwner(Owner):
@@ -32,7 +35,7 @@ class DiskOwner(Owner):
     def acquire(cls, table: Path, *, take_over: bool) -> DiskOwner:
         """Become the owner; raise UsageError if a living process holds the table, or nothing can be written there."""
         control = table / ".lungct"
-        try:
+        with _refusals(spelled("out", str(table))):
             (control / "staging").mkdir(parents=True, exist_ok=True)
             with _mutex(control):
                 record = read_record(control / "owner.json")
@@ -44,11 +47,6 @@ class DiskOwner(Owner):
                 local.write_atomically(control / "owner.json", new_record(name))
                 _remove_leftovers(control, name)
                 (control / "staging" / name).mkdir()
-        except OSError as error:
-            out = spelled("out", str(table))
-            if error.errno == errno.ENOLCK:
-                raise UsageError(f"{out}: this file system has no locks", fix="give another directory") from error
-            raise UsageError(f"{out} cannot be written ({error.strerror})", fix="give another directory") from error
         return cls(table, name, lock)
 
     def check(self) -> None:
@@ -78,7 +76,35 @@ def living_record(table: Path) -> Record:
     """Return the record of the living process that holds a table; an empty one if none does."""
     control = table / ".lungct"
     record = read_record(control / "owner.json")
-    return record if record and _lock_is_held(control, record) else {}
+    with _refusals(spelled("out", str(table))):
+        return record if record and _lock_is_held(control, record) else {}
+
+
+def check_locks(directory: Path) -> None:
+    """Check, with a file that has no name, that a table in a directory could be owned.
+
+    Raises
+    ------
+    UsageError
+        If nothing can be written there, or the file system has no locks.
+
+    """
+    with _refusals(str(directory)), tempfile.TemporaryFile(dir=directory) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def _refusals(where: str) -> Iterator[None]:
+    """Raise a failure of the system as a UsageError: the user must give another directory."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise UsageError(
+                f"{where}: its file system has no file locks ({error.strerror}), which keep two runs apart",
+                fix="mount it with them (Lustre: -o flock), or give a directory on another disk and move it later",
+            ) from error
+        raise UsageError(f"{where} cannot be written ({error.strerror})", fix="give another directory") from error
 
 
 def _remove_leftovers(control: Path, name: str) -> None:
