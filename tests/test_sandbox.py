@@ -177,7 +177,7 @@ def test_a_patient_has_limits_of_time_and_memory(patient: Path) -> None:
             sandbox.prepare(str(patient), "dsb2017")
         assert late.value.code == "limits"
     write_series(patient.parent / "large", slices=4, rows=4096, columns=4096)
-    with Sandbox(memory_bytes=200 << 20) as sandbox:
+    with Sandbox(memory_bytes=150 << 20) as sandbox:
         assert len(sandbox.prepare(str(patient), "dsb2017").pixels) == 3
         with pytest.raises(SeriesError) as large:
             sandbox.prepare(str(patient.parent / "large"), "dsb2017")
