@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ def test_every_code_is_explained_in_the_documentation() -> None:
     codes = {value for name, value in vars(notes).items() if name.isupper() and isinstance(value, str)}
     assert codes == set(notes.IN_WORDS)
     assert [code for code in codes if f"`{code}" not in text] == []
+
+
+def test_every_error_code_is_explained_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "intake.md").read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "lungct").rglob("*.py"))
+    codes = set(re.findall(r'(?:\bcode=|Fault\(\s*|_code=)"(\w+)"', sources))
+    assert {"undecodable", "no_ct", "limits", "volumes"} <= codes
+    assert [code for code in sorted(codes) if f"**`{code}`**" not in text] == []
 
 
 @given(st.lists(st.sampled_from(sorted(notes.IN_WORDS)), max_size=6), st.integers(1, 500))
