@@ -119,9 +119,9 @@ class Values:
     def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
         """Return ``count`` numbers written as text (DS); None if there are fewer, or one is invalid."""
         values = [number(text) for text in self.texts(keyword)]
-        if len(values) < count or any(value is None for value in values):
+        if len(values) < count or None in values:
             return None
-        return tuple(value for value in values[:count] if value is not None)
+        return tuple([value for value in values[:count] if value is not None])
 
     def required(self, keyword: str, default: float) -> float:
         """Return a number, or the default if it is missing.
