@@ -71,7 +71,9 @@ def sheet(tiles: list[tuple[NDArray[np.uint8], str]]) -> bytes:
     """Draw the tiles in rows and return the bytes of a PNG."""
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
-    figure = Figure(figsize=(2.6 * columns, 3.2 * rows), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(2.6 * columns, 3.4 * rows), facecolor="white")
+    # Below each image there is room for the lines of its caption.
+    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.02 / rows, bottom=0.24 / rows, wspace=0.03, hspace=0.35)
     axes: Any = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axis in axes:
         axis.set_axis_off()
