@@ -16,12 +16,10 @@ from support.commands import lungct as run
 from support.commands import refused
 from support.ct_files import JPEG_2000_LOSSLESS, write_series
 
-from lungct.dicom import Scan, Series, SeriesOptions, series_choices
-from lungct.dicom.candidates import Candidate
+from lungct.dicom import Scan, SeriesOptions
 from lungct.dicom.options import NO_OPTIONS
-from lungct.inspection import choices, description, inspect, inspect_all
-from lungct.inspection.choices import Ranking
-from lungct.inspection.description import describe, describe_prepared
+from lungct.inspection import describe, inspect, inspect_all
+from lungct.inspection.asking import PatientFiles
 from lungct.inspection.page import Page
 from lungct.sandbox import Prepared, Sandbox
 
@@ -96,14 +94,15 @@ class PretendedSandbox(Sandbox):
         return self._prepared
 
 
-def test_what_the_preset_found_and_used_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, later = write_two(tmp_path / "a"), tmp_path / "b"
-    write_series(later, slices=6, rows=32, columns=32)
-    series: list[Series] = [next(series_choices(str(place))) for place in (first, later)]
-    monkeypatch.setattr(description, "series_choices", lambda *_, **__: iter(series))
-    scan = Scan(series_reason="the first with lungs", notes=("lung_at_end", "gap_mm=7.5"), lung_litres=4.25)
-    found = describe_prepared(str(first), "lung", NO_OPTIONS, PretendedSandbox(1, scan))
-    assert found.chosen is series[1]
+def test_what_the_preset_found_and_used_is_shown(tmp_path: Path) -> None:
+    scan = Scan(slices=6, series_reason="the first with lungs", notes=("lung_at_end", "gap_mm=7.5"), lung_litres=4.25)
+    with PretendedSandbox(1, scan) as sandbox:
+        files = PatientFiles(sandbox, str(write_two(tmp_path)))
+        found = files.describe("lung")
+        assert files.decode(found)[0] == found
+    assert found.chosen is not None
+    assert found.chosen.positions_mm == (0.0, 12.5)
+    assert found.chosen.kernel == "BONE"
     text = Page("p", found, None, None, None).text()
     assert "preset     lung: 4 triplets, 4.25 litres of lung" in text
     assert "note       lung_at_end: lung reaches the first or the last slice" in text
@@ -113,16 +112,11 @@ def test_what_the_preset_found_and_used_is_shown(tmp_path: Path, monkeypatch: py
     assert Page("p", found, None, None, None).as_dict()["notes"] == ["lung_at_end", "gap_mm=7.5"]
 
 
-def test_series_that_do_not_fit_the_options_are_listed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_two(tmp_path)
-    rank = choices.rank
-
-    def only_the_second(candidates: tuple[Candidate, ...], options: SeriesOptions) -> Ranking:
-        first, second = rank(candidates, options).fitting
-        return Ranking((second,), (first,), (0,))
-
-    monkeypatch.setattr(description, "rank", only_the_second)
-    found = describe(tmp_path)
+def test_series_that_do_not_fit_the_options_are_listed_last(tmp_path: Path) -> None:
+    for series, slices in (("1", 12), ("2", 6)):
+        tags = {"SeriesDescription": f"number {series}"}
+        write_series(tmp_path, slices=slices, rows=32, columns=32, series=series, tags=tags)
+    found = describe(tmp_path, SeriesOptions(series_exclude="number 1"))
     assert [(series.slices, series.fits) for series in found.series] == [(6, True), (12, False)]
     assert found.why(1) == "does not fit the options"
 

@@ -97,6 +97,18 @@ def first_files(
         return list(islice(_Walk(patient_dir, archive).files(), count))
 
 
+def check_exists(patient_dir: str | os.PathLike[str]) -> None:
+    """Raise the UsageError of `find_files` if a patient's directory or file does not exist, without looking into it."""
+    path = Path(patient_dir)
+    with storage_faults(_UNLISTED):
+        if not (path.is_dir() or path.is_file()):
+            raise _missing(path)
+
+
+def _missing(path: Path) -> UsageError:
+    return UsageError(f"{path} does not exist", fix="give a directory with one patient's files")
+
+
 @contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[int]:
     """Open one of a patient's files for reading and yield its descriptor.
@@ -135,7 +147,7 @@ class _Walk:
         elif self._root.is_file():
             yield os.fspath(self._root)
         else:
-            raise UsageError(f"{self._root} does not exist", fix="give a directory with one patient's files")
+            raise _missing(self._root)
 
     def _below(self, directory: str, depth: int) -> Iterator[str]:
         if depth > MAX_DEPTH:

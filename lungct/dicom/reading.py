@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from lungct.dicom import discovery, notes
 from lungct.dicom.assembling import assemble
+from lungct.dicom.candidates import Candidate
 from lungct.dicom.discovery import FileListing
 from lungct.dicom.options import NO_OPTIONS, SeriesOptions
 from lungct.dicom.scan import Scan
@@ -106,15 +107,28 @@ def series_choices(
     if isinstance(found, PickedVolume):
         yield read_volume(found)
         return
+    for _, series in surveyed_choices(found, options):
+        yield series
+
+
+def surveyed_choices(found: Survey, options: SeriesOptions) -> Iterator[tuple[Candidate, Series]]:
+    """Yield the series of a patient's DICOM files as `series_choices` does, each after what it was made from.
+
+    Raises
+    ------
+    SeriesError
+        If the files contain no usable series.
+
+    """
     check_survey(found)
     first, *others = in_order_of_choice(found.candidates, options)
-    yield assemble(found, first.candidate, first.reason)
+    yield first.candidate, assemble(found, first.candidate, first.reason)
     for choice in others:
         try:
             series = assemble(found, choice.candidate, choice.reason)
         except SeriesError:  # the first choice's error is the one to report
             continue
-        yield series
+        yield choice.candidate, series
 
 
 def survey_or_volume(

@@ -2,6 +2,7 @@
 
     choices.py       the series of a patient in the order of choice, and what each step said
     description.py   a patient's files -> the series in them, which one is the scan, and what is unusual
+    asking.py        what the sandbox's child is asked about a patient's files, which this process does not open
     page.py          a description -> a page of text, or JSON
     archive.py       an archive -> each of its series, which patients are usable, and why the others are not
     locations.py     where the files of a series are

@@ -14,10 +14,11 @@ from lungct.csvfile import csv_bytes
 from lungct.dicom import SeriesOptions
 from lungct.dicom.notes import code_of
 from lungct.dicom.options import NO_OPTIONS
-from lungct.errors import LungCTError, SeriesError, StorageError, UsageError
+from lungct.errors import KilledError, LungCTError, SeriesError, StorageError, UsageError
 from lungct.extraction.grouping import group_by_person
 from lungct.inspection import locations
-from lungct.inspection.description import Description, describe, describe_prepared
+from lungct.inspection.asking import PatientFiles
+from lungct.inspection.description import Description
 from lungct.patients import Patient, list_patients, on_one_line, printable
 from lungct.preprocess import Preset, check_preset
 from lungct.progress import Progress
@@ -127,10 +128,10 @@ class Archive:
         """What the command ends with: that some patients could not be read; None if all were."""
         if not self.faults:
             return None
-        fault = next((fault for fault in self.faults if isinstance(fault, StorageError)), self.faults[0])
-        kind = StorageError if isinstance(fault, StorageError) else UsageError
+        # What the machine failed at comes before what the user must change.
+        fault = max(self.faults, key=lambda fault: fault.exit_code)
         text = f"{len(self.faults)} of {len(self.patients)} patients could not be read ({fault.message})"
-        return kind(text, fix=fault.fix)
+        return type(fault)(text, fix=fault.fix)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the table as a dictionary that can be written as JSON."""
@@ -234,12 +235,12 @@ def inspect_all(
     inspected: list[InspectedPatient] = []
     faults: list[LungCTError] = []
     copies = local_copies([patient.location for patient in patients])
-    # The sandbox starts its process when it is first used.
+    # The sandbox starts its process when it is first used, and keeps it from patient to patient.
     with Sandbox() as sandbox, Progress(len(patients), noun="patients", quiet=quiet) as progress:
         for patient, copy in zip(patients, copies, strict=True):
             try:
                 described = _describe(copy, patient.archive, checked, options, sandbox)
-            except (StorageError, UsageError) as fault:
+            except (StorageError, UsageError, KilledError) as fault:
                 faults.append(fault)
                 described = Description(error=str(fault), error_code=NOT_READ)
             inspected.append(_inspected(patient, copy, described, shared))
@@ -271,20 +272,13 @@ def _describe(
     options: SeriesOptions,
     sandbox: Sandbox,
 ) -> Description:
-    """Describe a patient, usable or not; raise UsageError or StorageError if the files cannot be read."""
+    """Describe a patient, usable or not; raise another error than SeriesError if the files cannot be read."""
     try:
         if isinstance(copy, LungCTError):
             raise copy
-        if preset is None:
-            return describe(copy, options, archive=archive)
-        return describe_prepared(copy, preset, options, sandbox, archive=archive)
+        return PatientFiles(sandbox, copy, options, archive).describe(preset)
     except SeriesError as error:
         return Description(error=str(error), error_code=error.code)
-    except (LungCTError, ImportError):
-        raise  # the storage or the installation is at fault
-    except Exception as error:
-        # Nobody anticipated bytes like this patient's; the process that prepares patients says the same of them.
-        return Description(error=f"reading the files failed with {type(error).__name__}", error_code="undecodable")
 
 
 def _inspected(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lungct.dicom.assembling import assemble
 from lungct.dicom.candidates import Candidate
 from lungct.dicom.notes import in_order
 from lungct.dicom.options import SeriesOptions
 from lungct.dicom.selection import CRITERIA, choice_notes, fits, in_order_of_choice, ranked
-from lungct.dicom.series import Series
-from lungct.dicom.surveying import Survey, check_survey
 
 
 @dataclass(frozen=True)
@@ -39,20 +36,6 @@ def rank(candidates: tuple[Candidate, ...], options: SeriesOptions) -> Ranking:
     others = ranked([candidate for candidate in candidates if not fits(candidate, options)])
     tried = [choice.candidate for choice in in_order_of_choice(candidates, options)] if fitting else []
     return Ranking(tuple(fitting), tuple(others), tuple(fitting.index(candidate) for candidate in tried))
-
-
-def first_choice(found: Survey, options: SeriesOptions) -> Series:
-    """Return the series that is chosen, its slices in order.
-
-    Raises
-    ------
-    SeriesError
-        If there is none, or it cannot be used.
-
-    """
-    check_survey(found)
-    choice = in_order_of_choice(found.candidates, options)[0]
-    return assemble(found, choice.candidate, choice.reason)
 
 
 def notes_of(candidate: Candidate) -> tuple[str, ...]:

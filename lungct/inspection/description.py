@@ -1,7 +1,7 @@
 """A patient's files -> what is in them: every series found, which one is the scan and why, and what is unusual.
 
-The choice is made by the code of `lungct.read_series`, and a preset prepares the patient in the process that does so
-for ``lungct extract``: what ``lungct inspect`` shows is what ``lungct extract`` does. Texts contain counts and numbers,
+The choice is made by the code of `lungct.read_series`, so what ``lungct inspect`` shows is what ``lungct extract``
+does. Descriptions are made in the sandbox's child (``asking.py``), so they hold nothing but what JSON can write. Texts contain counts and numbers,
 and the manufacturers' words for scanner and kernel; no name, path, UID or date. What the files say in words belongs to
 no text but the one that ``--names`` prints (`SeriesDescription.words`).
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -19,20 +19,18 @@ from typing import Any
 import numpy as np
 
 from lungct.arguments import counted
-from lungct.dicom import Series, SeriesOptions, discovery, series_choices
-from lungct.dicom.assembling import without_damaged
+from lungct.dicom import Series, SeriesOptions, discovery
 from lungct.dicom.candidates import Candidate
 from lungct.dicom.discovery import FileListing
 from lungct.dicom.geometry import LARGEST_GAP_MM, gap_mm, is_uneven, normal
 from lungct.dicom.options import NO_OPTIONS
-from lungct.dicom.reading import read_volume, survey_or_volume
+from lungct.dicom.reading import read_volume, survey_or_volume, surveyed_choices
 from lungct.dicom.selection import steps
 from lungct.dicom.slices import Words
 from lungct.dicom.volumes import PickedVolume
 from lungct.errors import SeriesError
-from lungct.inspection.choices import Ranking, behind, first_choice, notes_of, rank
+from lungct.inspection.choices import Ranking, behind, notes_of, rank
 from lungct.preprocess import Preset
-from lungct.sandbox import Sandbox
 
 NO_FIT = "does not fit the options"
 TRIED_BEFORE = "tried before, but without lungs"
@@ -61,8 +59,12 @@ class SeriesDescription:
         What each step of the choice says of it.
     notes
         What was joined or left out to make the series.
-    candidate
-        The series itself, with the names of its files and their words: never part of a text or of JSON.
+    behind
+        The step that placed it behind the one that is used; empty for that one, and for those that come before it.
+    files
+        Paths of its images, each once; no part of `as_dict`.
+    words
+        What its images say in words, the most frequent first; no part of `as_dict`.
 
     """
 
@@ -79,26 +81,64 @@ class SeriesDescription:
     fits: bool
     steps: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
-    candidate: Candidate = field(repr=False)
-
-    @property
-    def files(self) -> list[str]:
-        """Paths of its images."""
-        return [image.path for image in self.candidate.slices]
-
-    @property
-    def words(self) -> list[Words]:
-        """What its images say in words, the most frequent first."""
-        return [words for words, _ in Counter(image.words for image in self.candidate.slices).most_common()]
+    behind: str
+    files: tuple[str, ...] = field(repr=False)
+    words: tuple[Words, ...] = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what may be written out; unknown numbers are None."""
-        values = {name: value for name, value in vars(self).items() if name != "candidate"}
+        values = {name: value for name, value in vars(self).items() if name not in ("behind", "files", "words")}
         thickness = None if math.isnan(self.thickness_mm) else self.thickness_mm
         return values | {"thickness_mm": thickness, "steps": dict(self.steps), "notes": list(self.notes)}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SeriesDescription:
+        """Return the description whose fields became JSON."""
+        known = {name: _tuples(value) for name, value in values.items()}
+        return cls(**known | {"words": tuple(Words(**words) for words in known["words"])})
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenSeries:
+    """The series that is the scan, its slices in order.
+
+    Attributes
+    ----------
+    spacing_mm
+        Between slices, between rows, between columns; NaN where unknown.
+    positions_mm
+        The lowest and the highest along the normal; None if unknown.
+
+    """
+
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float, float]
+    positions_mm: tuple[float, float] | None
+    manufacturer: str | None
+    kernel: str | None
+
+    @classmethod
+    def of(cls, series: Series) -> ChosenSeries:
+        """Return what is shown of a series."""
+        positions = series.positions_mm
+        known = len(positions) > 0 and not math.isnan(positions[0])
+        return cls(
+            rows=series.rows,
+            columns=series.columns,
+            spacing_mm=series.spacing_mm,
+            positions_mm=(float(positions.min()), float(positions.max())) if known else None,
+            manufacturer=series.manufacturer,
+            kernel=series.kernel,
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ChosenSeries:
+        """Return the series whose fields became JSON."""
+        return cls(**{name: _tuples(value) for name, value in values.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Description:
     """What a patient's directory contains.
 
@@ -114,8 +154,10 @@ class Description:
         Indices of the series that may be the scan, in the order in which a preset tries them.
     used
         Index of the series that is the scan, or would be but for the error.
+    choice
+        Number of series that were tried before it.
     chosen
-        The scan, in order; None if there is none, or it cannot be read.
+        The scan; None if there is none, or it cannot be read.
     slices
         Its slices, without damaged ones; 0 if there is none.
     reason
@@ -138,7 +180,8 @@ class Description:
     series: tuple[SeriesDescription, ...] = ()
     choices: tuple[int, ...] = ()
     used: int = 0
-    chosen: Series | None = None
+    choice: int = 0
+    chosen: ChosenSeries | None = None
     slices: int = 0
     reason: str | None = None
     notes: tuple[str, ...] = ()
@@ -161,11 +204,23 @@ class Description:
             return NO_FIT
         if number < self.used:
             return TRIED_BEFORE if number in self.choices else NOT_TRIED
-        return behind(self.series[number].candidate, self.series[self.used].candidate)
+        return self.series[number].behind
 
     def notes_of(self, number: int) -> tuple[str, ...]:
         """Return the notes on one of the series."""
         return self.notes if self.is_scan(number) else self.series[number].notes
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Description:
+        """Return the description whose fields became JSON."""
+        known = {name: _tuples(value) for name, value in values.items()}
+        chosen = known["chosen"] and ChosenSeries.from_json(known["chosen"])
+        return cls(**known | {"chosen": chosen, "series": tuple(map(SeriesDescription.from_json, known["series"]))})
+
+
+def _tuples(value: Any) -> Any:
+    """Return a value of JSON with tuples for its lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def describe(
@@ -173,8 +228,9 @@ def describe(
     options: SeriesOptions = NO_OPTIONS,
     *,
     archive: str | None = None,
+    choice: int = 0,
 ) -> Description:
-    """Describe a patient's files, usable or not, by their headers.
+    """Describe a patient's files, usable or not, by their headers, which are read in this process.
 
     Parameters
     ----------
@@ -184,6 +240,8 @@ def describe(
         What a person says about which series is the scan.
     archive
         The directory in which other patients are, as for `lungct.dicom.discovery.find_files`.
+    choice
+        Place, from 0, of the scan among the series that `lungct.dicom.series_choices` yields.
 
     Raises
     ------
@@ -199,66 +257,14 @@ def describe(
         found = Description(files=len(listing.files), passed_over=listing.passed_over)
         surveyed = survey_or_volume(_as_text(location), listing, options)
         if isinstance(surveyed, PickedVolume):
-            return _with_scan(found, read_volume(surveyed))
+            return with_scan(found, read_volume(surveyed))
         ranking = rank(surveyed.candidates, options)
         found = replace(found, passed_over=surveyed.passed_over, series=_all_series(ranking), choices=ranking.choices)
-        return _with_scan(found, first_choice(surveyed, options))
+        candidate, scan = next(islice(surveyed_choices(surveyed, options), choice, None))
+        used = ranking.fitting.index(candidate)
+        return with_scan(replace(found, series=_all_series(ranking, used), used=used, choice=choice), scan)
     except SeriesError as error:
         return replace(found, error=str(error), error_code=error.code)
-
-
-def describe_prepared(
-    location: str | Sequence[str],
-    preset: Preset,
-    options: SeriesOptions,
-    sandbox: Sandbox,
-    *,
-    archive: str | None = None,
-) -> Description:
-    """Describe a patient's files as `describe` does, and prepare the patient as an extraction does.
-
-    Raises
-    ------
-    UsageError, StorageError
-        As for `describe`.
-    LungCTError
-        If the child process does not start.
-
-    """
-    found = replace(describe(location, options, archive=archive), preset=preset)
-    try:
-        prepared = sandbox.prepare(location, preset, options, archive=archive)
-    except SeriesError as error:
-        return replace(found, error=str(error), error_code=error.code)
-    if prepared.choice:
-        later = next(islice(series_choices(location, options, archive=archive), prepared.choice, None))
-        found = replace(_with_scan(found, later), used=found.choices[prepared.choice])
-    return replace(
-        found,
-        slices=prepared.scan.slices or 0,
-        reason=prepared.scan.series_reason,
-        notes=prepared.scan.notes,
-        error=None,
-        error_code=None,
-        triplets=len(prepared.pixels),
-        lung_litres=prepared.scan.lung_litres,
-    )
-
-
-def without_damage(found: Description) -> Description:
-    """Leave slices out of a description's scan that cannot be decoded, as preparing does; this decodes every slice.
-
-    Raises
-    ------
-    SeriesError
-        If the scan would lack more images than it may.
-    StorageError
-        If a file cannot be read.
-
-    """
-    assert found.chosen is not None
-    whole = without_damaged(found.chosen)
-    return _with_scan(found, whole) if found.preset is None else replace(found, chosen=whole)
 
 
 def _as_text(location: str | os.PathLike[str] | Sequence[str]) -> str | Sequence[str]:
@@ -271,10 +277,11 @@ def _listing(location: str | os.PathLike[str] | Sequence[str], archive: str | No
     return FileListing(tuple(sorted(location)), {})
 
 
-def _with_scan(found: Description, chosen: Series) -> Description:
+def with_scan(found: Description, chosen: Series) -> Description:
+    """Return a description with what is known of the scan."""
     return replace(
         found,
-        chosen=chosen,
+        chosen=ChosenSeries.of(chosen),
         slices=len(chosen),
         reason=chosen.reason,
         notes=chosen.notes,
@@ -282,12 +289,15 @@ def _with_scan(found: Description, chosen: Series) -> Description:
     )
 
 
-def _all_series(ranking: Ranking) -> tuple[SeriesDescription, ...]:
-    fitting = (_described(candidate, fits=True) for candidate in ranking.fitting)
+def _all_series(ranking: Ranking, used: int = 0) -> tuple[SeriesDescription, ...]:
+    fitting = (
+        _described(candidate, fits=True, step=behind(candidate, ranking.fitting[used]) if number > used else "")
+        for number, candidate in enumerate(ranking.fitting)
+    )
     return (*fitting, *(_described(candidate, fits=False) for candidate in ranking.others))
 
 
-def _described(candidate: Candidate, *, fits: bool) -> SeriesDescription:
+def _described(candidate: Candidate, *, fits: bool, step: str = "") -> SeriesDescription:
     first = candidate.slices[0]
     return SeriesDescription(
         slices=len(candidate.slices),
@@ -303,7 +313,9 @@ def _described(candidate: Candidate, *, fits: bool) -> SeriesDescription:
         fits=fits,
         steps=tuple(steps(candidate)),
         notes=notes_of(candidate),
-        candidate=candidate,
+        behind=step,
+        files=tuple(dict.fromkeys(image.path for image in candidate.slices)),
+        words=tuple(words for words, _ in Counter(image.words for image in candidate.slices).most_common()),
     )
 
 

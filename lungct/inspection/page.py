@@ -7,21 +7,21 @@ import os
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from lungct.arguments import counted, listed_texts
 from lungct.dicom import SeriesOptions
+from lungct.dicom.discovery import check_exists
 from lungct.dicom.notes import in_words
 from lungct.dicom.options import NO_OPTIONS
 from lungct.errors import SeriesError
-from lungct.inspection.description import Description, SeriesDescription, describe, describe_prepared, without_damage
+from lungct.inspection.asking import PatientFiles
+from lungct.inspection.description import ChosenSeries, Description, SeriesDescription
 from lungct.patients import on_one_line, printable
 from lungct.preprocess import check_preset
 from lungct.sandbox import Sandbox
 from lungct.storage import Place, local_copy, locate, output_file, write_atomically
-
-if TYPE_CHECKING:
-    from lungct.dicom import Series
 
 WIDTH = 80
 KEYWORDS = {
@@ -131,15 +131,14 @@ class Page:
         for note in () if scan else series.notes:
             yield from _entry("  note", f"{note}: {in_words(note)}")
 
-    def _chosen(self, series: Series) -> list[str]:
+    def _chosen(self, series: ChosenSeries) -> list[str]:
         between, row, column = series.spacing_mm
         plane = "unknown" if math.isnan(row) else f"{row:.4g} x {column:.4g} mm"
         lines = [] if self.description.series else _entry("why", self.description.reason or "")
         lines += _entry("slices", f"{self.description.slices} of {series.rows} x {series.columns}")
         lines += _entry("spacing", f"{_millimetres(between)} between slices, {plane} in the plane")
-        positions = series.positions_mm
-        if len(positions) and not math.isnan(positions[0]):
-            low, high = float(positions.min()), float(positions.max())
+        if series.positions_mm is not None:
+            low, high = series.positions_mm
             lines += _entry("positions", f"{low:.1f} to {high:.1f} mm along the normal")
         if self.hu_range is not None:
             lines += _entry("HU", f"{self.hu_range[0]:g} to {self.hu_range[1]:g}")
@@ -183,54 +182,29 @@ def inspect(
     picture = None if png is None else output_file(png, argument="png")
     checked = None if preset is None else check_preset(preset)
     options.check()
-    with local_copy(str(place)) as copy:
-        if checked is None:
-            described = describe(copy, options)
-        else:
-            with Sandbox() as sandbox:
-                described = describe_prepared(copy, checked, options, sandbox)
-        return _page(printable(place.name or str(place)), described, picture)
+    if isinstance(place, Path):
+        check_exists(place)
+    with local_copy(str(place)) as copy, Sandbox() as sandbox:
+        files = PatientFiles(sandbox, copy, options)
+        return _page(printable(place.name or str(place)), files, files.describe(checked), picture)
 
 
-def _page(name: str, described: Description, picture: Place | None) -> Page:
+def _page(name: str, files: PatientFiles, described: Description, picture: Place | None) -> Page:
     hu_range, error, code = None, described.error, described.error_code
     if described.chosen is not None:
         try:
-            described, hu_range = _decoded(described)
+            described, hu_range = files.decode(described)
         except SeriesError as failure:
             if described.preset is None:  # otherwise the preset has said whether it can do without
                 error, code = str(failure), failure.code
         else:
-            _draw(described, picture)
+            _draw(files, described, picture)
     return Page(name, described, hu_range, error, code)
 
 
-def _decoded(described: Description) -> tuple[Description, tuple[float, float]]:
-    """Decode the chosen series: its HU, and the description without slices that are damaged."""
-    assert described.chosen is not None
-    try:
-        return described, _hu_range(described.chosen)
-    except SeriesError as error:
-        if error.code != "undecodable":
-            raise
-    whole = without_damage(described)
-    assert whole.chosen is not None
-    return whole, _hu_range(whole.chosen)
-
-
-def _draw(described: Description, picture: Place | None) -> None:
-    if picture is not None and described.chosen is not None:
-        from lungct.inspection.montage import montage
-
-        write_atomically(picture, montage(described.chosen))
-
-
-def _hu_range(series: Series) -> tuple[float, float]:
-    low, high = math.inf, -math.inf
-    for i in range(len(series)):
-        hu = series.hu(i)
-        low, high = min(low, float(hu.min())), max(high, float(hu.max()))
-    return low, high
+def _draw(files: PatientFiles, described: Description, picture: Place | None) -> None:
+    if picture is not None:
+        write_atomically(picture, files.draw(described))
 
 
 def _series_text(series: SeriesDescription) -> str:
