@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from support import stores
 from support.commands import lungct as run
 from support.commands import refused
-from support.ct_files import JPEG_2000_LOSSLESS, write_series
+from support.ct_files import write_series
 
 from lungct.cli.commands import Result
 from lungct.cli.process import run_command
@@ -23,6 +24,7 @@ from lungct.errors import KilledError, LungCTError, LungCTWarning, StorageError,
 from lungct.inspection import Archive, describe, inspect_all
 from lungct.inspection.locations import of_each_series, shared_directories
 from lungct.patients import Patient
+from lungct.sandbox import Answer, Sandbox
 from lungct.storage import ObjectPath, locate
 
 HEADER = ["id", "location", "person", "slices", "chosen", "notes", "reason"]
@@ -114,18 +116,17 @@ def test_damage_within_pixels_is_found_with_a_preset_only(tmp_path: Path) -> Non
     assert inspect_all(tmp_path, preset="dsb2017").reasons == {"undecodable": 1}
 
 
-def test_notes_are_counted_by_their_codes(src: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noted(copy: str, options: SeriesOptions, **_: object) -> Description:
-        number = int(copy[-1])
-        return Description(reason="why", notes=(f"gap_mm={number}", "lossy")[: 1 + number % 2])
-
-    monkeypatch.setattr(archive, "describe", noted)
-    found = inspect_all(src)
-    assert found.notes == {"gap_mm": 5, "lossy": 3}
+def test_notes_are_counted_by_their_codes(tmp_path: Path) -> None:
+    for number in range(5):
+        positions = [0.0, 5.0, 16.0 + number, 21.0 + number]
+        tags = {"LossyImageCompression": "01"} if number % 2 == 0 else {}
+        write_series(tmp_path / f"p{number}", slices=4, rows=32, columns=32, positions=positions, tags=tags)
+    found = inspect_all(tmp_path)
+    assert found.notes == {"gap_mm": 5, "lossy": 3, "uneven_spacing": 5}
     assert found.as_dict()["notes"] == found.notes
     assert "     3  lossy" in found.text().splitlines()
-    assert "why (gap_mm=1 lossy)" in found.text()
-    assert lines(found.as_csv())[0]["notes"] == "gap_mm=1 lossy"
+    assert "the only CT series (gap_mm=11 uneven_spacing lossy)" in found.text()
+    assert lines(found.as_csv())[0]["notes"] == "gap_mm=11 uneven_spacing lossy"
 
 
 def exit_code(found: Archive) -> int:
@@ -143,17 +144,23 @@ def exit_code(found: Archive) -> int:
 
 @pytest.mark.parametrize(
     ("fault", "code"),
-    [(StorageError("a file of the patient cannot be read"), 3), (UsageError("an option cannot be used"), 2)],
+    [
+        (StorageError("a file of the patient cannot be read"), 3),
+        (KilledError("the process was killed"), 3),
+        (UsageError("an option cannot be used"), 2),
+    ],
 )
 def test_a_patient_who_cannot_be_read_is_a_line_and_the_others_go_on(
     src: Path, fault: LungCTError, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(copy: str, options: SeriesOptions, **_: object) -> Description:
-        if copy.endswith("p2"):
-            raise fault
-        return describe(copy, options)
+    call = Sandbox.call
 
-    monkeypatch.setattr(archive, "describe", failing)
+    def failing(sandbox: Sandbox, function: Callable[..., Answer], location: str, **arguments: Any) -> Any:
+        if location.endswith("p2"):
+            raise fault
+        return call(sandbox, function, location, **arguments)
+
+    monkeypatch.setattr(Sandbox, "call", failing)
     found = inspect_all(src)
     rows = {row["id"]: row for row in lines(found.as_csv())}
     assert rows["p2"]["reason"] == f"not_read: {fault.message}"
@@ -164,17 +171,14 @@ def test_a_patient_who_cannot_be_read_is_a_line_and_the_others_go_on(
     assert exit_code(found) == code
 
 
-def test_an_error_that_nobody_anticipated_is_one_patients(src: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(copy: str, options: SeriesOptions, **_: object) -> Description:
-        if copy.endswith("p2"):
-            raise ZeroDivisionError
-        return describe(copy, options)
-
-    monkeypatch.setattr(archive, "describe", failing)
-    found = inspect_all(src)
-    assert found.patients[1].text == "reading the files failed with ZeroDivisionError"
-    assert found.patients[1].error_code == "undecodable"
-    assert found.error is None
+def test_files_that_cannot_be_read_are_a_line_and_the_others_go_on(tmp_path: Path) -> None:
+    write_series(tmp_path / "p1", slices=5, rows=32, columns=32)
+    (tmp_path / "p2").mkdir()
+    (tmp_path / "p2" / "image").symlink_to("/proc/self/mem")  # opens, and every read of its start is EIO
+    ran = run("inspect", tmp_path, "--all", "--json")
+    assert ran.code == 3
+    assert [patient["error_code"] for patient in ran.line["patients"]] == [None, "not_read"]
+    assert "1 of 2 patients could not be read" in ran.stderr
 
 
 def test_nothing_is_cut_short_in_a_pipe(tmp_path: Path) -> None:

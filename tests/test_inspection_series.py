@@ -157,7 +157,7 @@ def test_a_gap_is_more_than_ten_millimetres_not_a_rounding_error_more(first: flo
 WORDS = st.text("BCDFGHJKLMNPQRSTVWXZ", min_size=10, max_size=16)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(texts=st.lists(WORDS, min_size=8, max_size=8, unique=True))
 def test_what_files_say_in_words_is_printed_with_names_alone(texts: list[str]) -> None:
     with TemporaryDirectory() as directory:

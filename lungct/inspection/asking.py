@@ -29,7 +29,7 @@ from lungct.sandbox.messages import Location
 class PatientFiles:
     """A patient's files, and the sandbox whose child may open them.
 
-    Every method raises what `Sandbox.call` raises; `describe` has a description of the patient instead of a SeriesError.
+    Every method raises what `Sandbox.call` raises; but `describe` returns a SeriesError as a patient who is unusable.
 
     Attributes
     ----------

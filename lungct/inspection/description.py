@@ -1,9 +1,9 @@
 """A patient's files -> what is in them: every series found, which one is the scan and why, and what is unusual.
 
 The choice is made by the code of `lungct.read_series`, so what ``lungct inspect`` shows is what ``lungct extract``
-does. Descriptions are made in the sandbox's child (``asking.py``), so they hold nothing but what JSON can write. Texts contain counts and numbers,
-and the manufacturers' words for scanner and kernel; no name, path, UID or date. What the files say in words belongs to
-no text but the one that ``--names`` prints (`SeriesDescription.words`).
+does. Descriptions are made in the sandbox's child (``asking.py``), so they hold nothing but what JSON can write. Texts
+contain counts and numbers, and the manufacturers' words for scanner and kernel; no name, path, UID or date. What the
+files say in words belongs to no text but the one that ``--names`` prints (`SeriesDescription.words`).
 """
 
 from __future__ import annotations
