@@ -136,7 +136,7 @@ print(opened)
 
 def test_the_command_itself_opens_no_file_of_a_patient(src: Path) -> None:
     file = next((src / "p1").iterdir())
-    command = [sys.executable, "-c", WATCHED, src, file, src.parent / "p1.png"]
+    command = [sys.executable, "-c", WATCHED, str(src), str(file), str(src.parent / "p1.png")]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert (ran.stdout, ran.stderr) == (f"['{file}']\n", "")
 
