@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 SHOWN = 6
 WINDOW_HU = (-1000.0, 400.0)
-# Every second row and column is enough for a view of a few hundred pixels.
+SHOWN_HU = (-2100.0, 1500.0)
+# A view of a few hundred pixels needs no more of an image than every second row and column, and at most so many.
 _STEP = 2
+_MOST_PIXELS = 256
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,9 @@ def spread(count: int, shown: int = SHOWN) -> list[int]:
 
 
 def _draw_views(part: SubFigure, series: Series) -> None:
-    volume = np.stack([series.hu(i)[::_STEP, ::_STEP] for i in range(len(series))])
+    volume, step = _sampled(series)
     slice_mm, row_mm, column_mm = series.spacing_mm
-    cut = views(volume, (slice_mm, row_mm * _STEP, column_mm * _STEP))
+    cut = views(volume, (slice_mm, row_mm * step, column_mm * step))
     axes = part.subplots(1, 4)
     for axis, view in zip(axes, cut, strict=False):
         low, high = WINDOW_HU
@@ -96,11 +99,21 @@ def _draw_views(part: SubFigure, series: Series) -> None:
         axis.set_title(view.title, fontsize=11)
         axis.set_axis_off()
     axis = axes[3]
-    axis.hist(np.clip(volume, -2100, 1500).ravel(), bins=180, color="#3b6ea5", log=True)
+    counts, edges = np.histogram(volume, bins=180)
+    axis.hist(edges[:-1], edges, weights=counts, color="#3b6ea5", log=True)
     axis.set_xticks([-2000, -1000, 0, 1000])
     axis.set_title("Hounsfield units (pixels, log scale)", fontsize=11)
     axis.spines[["top", "right"]].set_visible(False)
     part.suptitle(f"{len(series)} slices, HU {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}", fontsize=13)
+
+
+def _sampled(series: Series) -> tuple[NDArray[np.float32], int]:
+    """Return the HU of every so many rows and columns, as far as they are shown, and how many that is."""
+    step = max(_STEP, math.ceil(max(series.rows, series.columns) / _MOST_PIXELS))
+    volume = np.empty((len(series), len(range(0, series.rows, step)), len(range(0, series.columns, step))), np.float32)
+    for i in range(len(series)):
+        np.clip(series.hu(i)[::step, ::step], *SHOWN_HU, out=volume[i])
+    return volume, step
 
 
 def _draw_preset(part: SubFigure, series: Series, preset: Preset) -> None:
