@@ -32,7 +32,7 @@ class FailingSandbox:
 
 @pytest.fixture(autouse=True)
 def _failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_sandbox", FailingSandbox)
+    monkeypatch.setattr(worker, "process_sandbox", FailingSandbox)
     monkeypatch.setattr(worker, "STORAGE_PAUSES_S", (0.0, 0.0))
 
 

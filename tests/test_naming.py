@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support import ROOT, stores
 from support import ct_files as make
-from support import stores
 
-from lungct.dicom import Person, read_person
 from lungct.errors import LungCTWarning, StorageError
 from lungct.extraction import naming
+from lungct.extraction.grouping import identify
 from lungct.extraction.naming import warn_of_names
 from lungct.patients import Patient, list_patients
+from lungct.sandbox import Answer, Sandbox, process_sandbox
 from lungct.storage import ObjectPath, Place
 
 
@@ -75,14 +79,16 @@ def test_of_many_patients_a_few_spread_over_all_are_looked_at(tmp_path: Path, mo
         lay(tmp_path / f"{number:02d}{'doe' * (number >= 8)}", "Doe^Jane")
     opened: list[str] = []
 
-    def recorded(path: str) -> Person | None:
-        opened.append(path)
-        return read_person(path)
+    call = Sandbox.call
 
-    monkeypatch.setattr("lungct.extraction.naming.read_person", recorded)
+    def recorded(sandbox: Sandbox, function: Callable[..., Answer], location: str, **arguments: Any) -> Any:
+        opened.append(location)
+        return call(sandbox, function, location, **arguments)
+
+    monkeypatch.setattr(Sandbox, "call", recorded)
     (said,) = warned(patients(tmp_path))
     assert said.startswith("at least 2 ids name people")
-    assert [Path(path).parent.name for path in opened] == ["00", "04", "08doe", "12doe"]
+    assert [Path(path).name for path in opened] == ["00", "04", "08doe", "12doe"]
 
 
 def test_ids_that_are_patient_ids_name_people(tmp_path: Path) -> None:
@@ -139,3 +145,42 @@ def test_a_store_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ObjectPath, "visible", fail)
     assert warned([Patient(str(number), f"s3://scans/{number}") for number in range(3)]) == []
     assert len(asked) == 1
+
+
+def ended(_: object, **__: object) -> Answer:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return Answer({})
+
+
+def strike(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have the child end itself when it is asked about what has a name in its path."""
+    # The child imports a function of this file and what it imports.
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}")
+    call = Sandbox.call
+
+    def struck(sandbox: Sandbox, function: Callable[..., Answer], location: Any, **arguments: Any) -> Any:
+        return call(sandbox, ended if name in str(location) else function, location, **arguments)
+
+    monkeypatch.setattr(Sandbox, "call", struck)
+
+
+def test_a_patient_who_crashes_what_reads_the_files_does_not_end_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strike(monkeypatch, "hostile")
+    for name in ("a-hostile", "doe"):
+        lay(tmp_path / name, "Doe^Jane")
+    assert len(warned(patients(tmp_path))) == 1
+
+
+def test_of_files_grouped_by_person_one_that_crashes_names_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strike(monkeypatch, "hostile")
+    for name in ("a", "hostile", "z"):
+        lay(tmp_path / name, "", f"P-{name}")
+    (tmp_path / "text").write_text("no image")
+    files = [str(next((tmp_path / name).iterdir())) for name in ("a", "hostile", "z")]
+    assert identify([*files, str(tmp_path / "text")]) == [("P-a", ""), ("", ""), ("P-z", ""), None]
+    assert identify(files[:1]) == [("P-a", "")]
+    process_sandbox().close()

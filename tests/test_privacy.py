@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ds.SOPInstanceUID = f"{UID}.3.{i}.{ds.InstanceNumber}"
             path.unlink()
             ds.save_as(path.with_name(f"{TEXT}-{path.name}"))
-    first = next((src / f"{TEXT}^PERSON6").iterdir())
-    first.write_bytes(first.read_bytes()[:-3000])
+    for path in islice((src / f"{TEXT}^PERSON6").iterdir(), 2):  # a scan may lack one image
+        path.write_bytes(path.read_bytes()[:-3000])
     for path in (src / f"{TEXT}^PERSON7").iterdir():
         path.write_bytes(f"{TEXT} is no DICOM".encode())
     (src / f"{TEXT}^PERSON1" / f"{TEXT}-prior").symlink_to(f"../{TEXT}^PERSON0")

@@ -1,6 +1,7 @@
 """An archive whose directories mean nothing -> its patients, by (PatientID, IssuerOfPatientID) in the files' headers.
 
-Headers are read by Ray tasks, a chunk of files each. The id is PatientID; where several issuers use the same PatientID,
+Headers are read by Ray tasks, a chunk of files each, in their child processes: a task that crashed would be tried again
+and again. The id is PatientID; where several issuers use the same PatientID,
 the issuer follows it in brackets. Files that are not DICOM are ignored. DICOM files that name no patient are left out
 with a warning that counts them, because it is unknown which patients they belong to.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from lungct.arguments import counted, spelled
 from lungct.dicom.persons import Identity, persons_by_identity
 from lungct.errors import LungCTWarning, SeriesError, UsageError
 from lungct.patients import Patient, check_src, check_unique
+from lungct.sandbox import process_sandbox
+from lungct.sandbox.persons import identities
 from lungct.storage import ObjectPath, Place, depth_below, local_copy, storage_faults
 
 FILES_PER_TASK = 512
@@ -56,8 +59,8 @@ def group_by_person(src: Place, *, without: Place) -> list[Patient]:
     check_src(src)
     people: dict[Identity, list[str]] = {}
     nameless = 0
-    for files, identities in _identified(_chunks(src, without)):
-        for path, identity in zip(files, identities, strict=True):
+    for files, found_in_files in _identified(_chunks(src, without)):
+        for path, identity in zip(files, found_in_files, strict=True):
             if identity is None:
                 continue
             if identity[0]:
@@ -99,17 +102,27 @@ def _joined(people: dict[Identity, list[str]]) -> dict[Identity, list[str]]:
 
 
 def identify(files: list[str]) -> list[Identity | None]:
-    """Read the identity in each file: None if it is not DICOM, an empty PatientID if it names nobody."""
-    from lungct.dicom import read_identity
+    """Read the identity in each file: None if it is not DICOM, an empty PatientID if it names nobody.
 
-    found: list[Identity | None] = []
+    A file that crashes the child process that reads it, or exceeds its time, names nobody.
+    """
     with local_copy(files) as copies:
-        for path in copies:
-            try:
-                found.append(read_identity(path))
-            except SeriesError:
-                found.append(("", ""))
-    return found
+        try:
+            return _identities(copies)
+        except SeriesError:
+            return [identity for path in copies for identity in _identity_or_nobody(path)]
+
+
+def _identities(files: Sequence[str]) -> list[Identity | None]:
+    text, _ = process_sandbox().call(identities, files)
+    return [None if identity is None else (identity[0], identity[1]) for identity in text["identities"]]
+
+
+def _identity_or_nobody(path: str) -> list[Identity | None]:
+    try:
+        return _identities([path])
+    except SeriesError:
+        return [("", "")]
 
 
 def _identified(

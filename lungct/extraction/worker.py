@@ -17,7 +17,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from lungct.errors import KilledError, LungCTError, SeriesError, StorageError, U
 from lungct.features import Row, Settings, StagedShard, stage_rows
 from lungct.patients import Patient
 from lungct.pseudonyms import Key
-from lungct.sandbox import Prepared, Sandbox
+from lungct.sandbox import Prepared, process_sandbox
 from lungct.storage import local_copies
 
 if TYPE_CHECKING:
@@ -165,12 +164,6 @@ def _decoded(patient: Patient, **outcome: Any) -> DecodedPatient:
     return DecodedPatient(id=patient.id, person=patient.person, **outcome)
 
 
-@cache
-def _sandbox() -> Sandbox:
-    """Return this worker's child process for decoding, which outlives the task."""
-    return Sandbox()
-
-
 def prepare_patient(
     copy: str | list[str] | LungCTError, preset: str, options: SeriesOptions, archive: str | None
 ) -> Prepared:
@@ -199,10 +192,10 @@ def prepare_patient(
         raise copy
     for pause in STORAGE_PAUSES_S:
         try:
-            return _sandbox().prepare(copy, preset, options, archive=archive)
+            return process_sandbox().prepare(copy, preset, options, archive=archive)
         except StorageError:
             time.sleep(pause)
-    return _sandbox().prepare(copy, preset, options, archive=archive)
+    return process_sandbox().prepare(copy, preset, options, archive=archive)
 
 
 class NetworkActor:

@@ -1,7 +1,7 @@
 """What `inspect` asks about a patient's files: the sandbox's child opens them and answers, this process never does.
 
 `described`, `decoded` and `drawn` run in the child; `PatientFiles` asks for them. Each reads the files anew, because a
-child that crashes takes what it knows with it.
+child that crashes takes what it knows with it, and each has the time that one patient may take.
 """
 
 from __future__ import annotations

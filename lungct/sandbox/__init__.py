@@ -3,6 +3,7 @@
     parent.py      `Sandbox`: starts the child, has it call a function on a patient's files, receives the answer
     child.py       what runs in the child: ``python -m lungct.sandbox.child``
     preparing.py   the function that extraction calls: a patient's files -> triplets
+    persons.py     functions that extraction calls before: files -> whom they are about
     messages.py    what the two send each other
 
 Without the child, Ray would restart a task that crashes its process again and again, forever. The two processes talk
@@ -15,7 +16,7 @@ about the patient.
 """
 
 from lungct.sandbox.messages import Answer
-from lungct.sandbox.parent import MORE_MEMORY, Sandbox
+from lungct.sandbox.parent import MORE_MEMORY, Sandbox, process_sandbox
 from lungct.sandbox.preparing import Prepared
 
-__all__ = ["MORE_MEMORY", "Answer", "Prepared", "Sandbox"]
+__all__ = ["MORE_MEMORY", "Answer", "Prepared", "Sandbox", "process_sandbox"]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from typing import Any, BinaryIO
 
 from lungct.dicom.discovery import find_files
@@ -283,6 +284,12 @@ class Sandbox:
                 raise EOFError
             have += received
         return data
+
+
+@cache
+def process_sandbox() -> Sandbox:
+    """Return the sandbox of this process, a Ray worker, whose child outlives the task."""
+    return Sandbox()
 
 
 class _Allowance:
