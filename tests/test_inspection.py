@@ -12,9 +12,10 @@ from support.commands import lungct as run
 from support.commands import refused
 from support.ct_files import write_series
 
+from lungct.dicom import read_series
 from lungct.errors import UsageError
 from lungct.inspection import inspect, inspect_all
-from lungct.inspection.montage import spread, views
+from lungct.inspection.montage import sampled, spread, views
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,16 @@ def test_views_are_planes_through_the_middle_with_the_feet_below() -> None:
     assert np.array_equal(coronal.pixels[-1], volume[0, 3])
     assert np.array_equal(sagittal.pixels[-1], volume[0, :, 4])
     assert (axial.aspect, coronal.aspect, sagittal.aspect) == (0.5, 5.0, 10.0)
+
+
+@pytest.mark.parametrize(("rows", "columns", "step"), [(64, 48, 2), (512, 512, 2), (100, 1025, 5)])
+def test_a_large_image_is_sampled_for_the_picture(rows: int, columns: int, step: int, tmp_path: Path) -> None:
+    write_series(tmp_path, slices=3, rows=rows, columns=columns)
+    series = read_series(tmp_path)
+    volume, used = sampled(series)
+    assert used == step
+    assert max(volume.shape[1:]) <= 256
+    assert np.array_equal(volume[1], np.clip(series.hu(1)[::step, ::step], -2100, 1500))
 
 
 def test_shown_triplets_are_spread_evenly() -> None:

@@ -89,7 +89,7 @@ def spread(count: int, shown: int = SHOWN) -> list[int]:
 
 
 def _draw_views(part: SubFigure, series: Series) -> None:
-    volume, step = _sampled(series)
+    volume, step = sampled(series)
     slice_mm, row_mm, column_mm = series.spacing_mm
     cut = views(volume, (slice_mm, row_mm * step, column_mm * step))
     axes = part.subplots(1, 4)
@@ -107,7 +107,7 @@ def _draw_views(part: SubFigure, series: Series) -> None:
     part.suptitle(f"{len(series)} slices, HU {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}", fontsize=13)
 
 
-def _sampled(series: Series) -> tuple[NDArray[np.float32], int]:
+def sampled(series: Series) -> tuple[NDArray[np.float32], int]:
     """Return the HU of every so many rows and columns, as far as they are shown, and how many that is."""
     step = max(_STEP, math.ceil(max(series.rows, series.columns) / _MOST_PIXELS))
     volume = np.empty((len(series), len(range(0, series.rows, step)), len(range(0, series.columns, step))), np.float32)
