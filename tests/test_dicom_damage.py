@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -331,3 +333,23 @@ def test_a_file_whose_frames_have_no_place_is_missing_and_no_stray_image(tmp_pat
     with pytest.raises(SeriesError, match="12 of 24 images are missing") as caught:
         read_series(tmp_path)
     assert caught.value.code == "undecodable"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda i: hashlib.sha256(bytes([i])).hexdigest()[:8].upper(),
+        lambda i: f"{hashlib.sha256(bytes([i])).hexdigest()}.dcm",
+        lambda i: f"CT_{uuid.uuid5(uuid.NAMESPACE_URL, str(i))}.dcm",
+    ],
+    ids=["eight digits", "a hash", "a UUID"],
+)
+def test_hexadecimal_digits_are_digits(tmp_path: Path, name: Callable[[int], str]) -> None:
+    files = make.write_series(tmp_path, slices=12, rows=8, columns=8, names=name)
+    for text in ("LICENSE", "annotation.xml", "f00d.txt", "deadbeef.xml"):
+        (tmp_path / text).write_text("no image")
+    assert read_series(tmp_path).notes == ()
+    sidecars(tmp_path)
+    assert read_series(tmp_path).notes == ()
+    empty(files[5])
+    assert read_series(tmp_path).notes == ("unreadable_files=1", "uneven_spacing")

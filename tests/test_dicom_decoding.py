@@ -442,8 +442,8 @@ def test_a_codestream_that_lacks_only_its_end_marker_is_whole(
     image = make.noise(32, 32, bits_stored=bits, seed=seed).astype(np.uint16)
     stream = make.encode(image, syntax).rstrip(b"\0")
     assert stream.endswith(b"\xff\xd9")
-    found = [
+    whole, unended = (
         codecs.decode(one, syntax, rows=32, columns=32, bits_allocated=16).values
         for one in (stream, stream[:-2] + padding)
-    ]
-    np.testing.assert_array_equal(*found)
+    )
+    np.testing.assert_array_equal(whole, unended)

@@ -81,7 +81,7 @@ def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path, pattern: str)
 
 
 def test_the_only_volume_is_spoken_of_as_one(tmp_path: Path) -> None:
-    assert "--volume matches not the only volume file" in str(refusal(lay(tmp_path, "ct.nii"), "mask*"))
+    assert "--volume does not match the only volume file" in str(refusal(lay(tmp_path, "ct.nii"), "mask*"))
 
 
 def test_a_pattern_that_matches_several_is_refused(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ A slice can be missing in many ways: its file is cut off, empty, an error page, 
 placeholder, compressed by gzip. One rule holds for all of them (`check_missing`). A file stands for a missing image if
 
 - it is damaged DICOM of the series, or of no known series, or
-- it is no DICOM at all, and its name differs from the names of the series' images beside it only in digits, or by
-  something added before or after (``.gz``, ``.icloud``).
+- it is no DICOM at all, and its name differs from the names of the series' images beside it only in digits (those of
+  hexadecimal numbers and UUIDs, too), or by something added before or after (``.gz``, ``.icloud``).
 
 Damaged DICOM of a series that no whole file is of counts if its name is like the images' beside it, or if the scan was
 put together from several series: where each image has a series of its own, so has the damaged one.
@@ -261,14 +261,18 @@ def _folded(path: str) -> str:
     return os.path.join(directory, name.casefold())
 
 
+# PACS name files by numbers in hexadecimal, which are whole words of eight digits and more.
+_NUMBER = r"(?:(?<![^\W_])[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]*)(?![^\W_])|\d+)"
+
+
 def _pattern(name: str) -> str:
-    """Return a name with a single 0 for each run of digits."""
-    return re.sub(r"\d+", "0", name)
+    """Return a name in small letters with a single 0 for each number."""
+    return re.sub(_NUMBER, "0", name)
 
 
 def _as_expression(pattern: str) -> str:
     """Return a regular expression for the names that have a pattern."""
-    return r"\d+".join(map(re.escape, pattern.split("0")))
+    return _NUMBER.join(map(re.escape, pattern.split("0")))
 
 
 def _has_letters(pattern: str) -> bool:

@@ -234,14 +234,14 @@ def _hu_range(series: Series) -> tuple[float, float]:
 
 
 def _series_text(series: SeriesDescription) -> str:
-    words = [f"{series.plane} series of {series.slices} images, {series.rows} x {series.columns}"]
+    words = [f"{series.plane} series of {counted(series.slices, 'image', 'images')}, {series.rows} x {series.columns}"]
     if not math.isnan(series.thickness_mm):
         words.append(f"{series.thickness_mm:g} mm thick")
     if series.original != "unsaid":
         words.append(series.original)
     words += [word for word in (series.manufacturer, _kernel(series.kernel)) if word]
     if series.faults:
-        words.append(f"{series.faults} images cannot be read")
+        words.append(f"{counted(series.faults, 'image', 'images')} cannot be read")
     return ", ".join(words)
 
 

@@ -112,8 +112,8 @@ def topmost_volume(volumes: Sequence[str], pattern: str | None) -> PickedVolume:
     """
     count = len(volumes)
     if pattern is not None:
-        none = f"none of the {count} volume files" if count > 1 else "not the only volume file"
-        raise SeriesError(f"--volume matches {none}", code="volumes")
+        none = f"matches none of the {count} volume files" if count > 1 else "does not match the only volume file"
+        raise SeriesError(f"--volume {none}", code="volumes")
     for file in volumes:
         if all(other == file or _lies_below(other, file) for other in volumes):
             return PickedVolume(file, f"a volume file ({count - 1} more below it)") if count > 1 else PickedVolume(file)
