@@ -30,7 +30,7 @@ LUNG_AT_END = "lung_at_end"
 VIEW_GROWN_MM = "view_grown_mm"
 
 IN_WORDS: dict[str, str] = {
-    UNREADABLE_FILES: "files named like the images that are no images (empty, packed, or a link that leads nowhere): {}",
+    UNREADABLE_FILES: "files named like the images that are none (empty, packed, a link that leads nowhere): {}",
     DAMAGED_SLICES: "damaged images left out: {}",
     GAP_MM: "a gap of {} mm between neighbouring slices",
     UNEVEN_SPACING: "the distances between slices differ",
