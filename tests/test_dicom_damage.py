@@ -353,3 +353,30 @@ def test_hexadecimal_digits_are_digits(tmp_path: Path, name: Callable[[int], str
     assert read_series(tmp_path).notes == ()
     empty(files[5])
     assert read_series(tmp_path).notes == ("unreadable_files=1", "uneven_spacing")
+
+
+@pytest.mark.parametrize("wrong", [{"Rows": None}, {"Rows": 60000, "Columns": 60000}, {"Rows": 9}])
+def test_an_image_whose_size_is_damaged_is_a_damaged_image(tmp_path: Path, wrong: dict[str, int | None]) -> None:
+    """And none of another size, of which a series may have any number."""
+    files = make.write_series(tmp_path, slices=12, rows=8, columns=8, names=numbered)
+    for spoilt in (1, 2):
+        ds = pydicom.dcmread(files[2 + spoilt])
+        make.override(ds, wrong)
+        ds.save_as(files[2 + spoilt])
+        if spoilt == 1:
+            assert read_series(tmp_path).notes == ("damaged_slices=1", "uneven_spacing")
+    with pytest.raises(SeriesError, match="2 of 12 images"):
+        read_series(tmp_path)
+
+
+def test_a_damaged_localizer_is_no_missing_image(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=12, rows=8, columns=8, names=numbered)
+    tags = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    for number, series in enumerate(("1", "2")):
+        name = numbered(70 + number)
+        cut_header(
+            make.write_series(
+                tmp_path, slices=1, rows=8, columns=8, names=lambda _, name=name: name, series=series, tags=tags
+            )[0]
+        )
+    assert read_series(tmp_path).notes == ()

@@ -135,11 +135,18 @@ def _interpret(body: Source, path: str, layout: Layout, start: int, found: Eleme
     images = _images(body, path, layout, start, found, values)
     if images[0].fault is None and _is_localizer(images[0].image_type):
         return Header(Kind.LOCALIZER, person, series_uid)
-    if layout.transfer_syntax in elements.UNCOMPRESSED:
-        available = body.size - found.pixel_offset
-        images = tuple(replace(image, fault=image.fault or length_fault(image, available)) for image in images)
-    images = tuple(replace(image, fault=image.fault or image.rescale_fault()) for image in images)
+    available = body.size - found.pixel_offset if layout.transfer_syntax in elements.UNCOMPRESSED else None
+    images = tuple(_checked(image, available) for image in images)
     return Header(kind, person, series_uid, images)
+
+
+def _checked(image: Slice, available: int | None) -> Slice:
+    """Return an image with what else is wrong with it; ``available``: bytes of its file from its pixel data on."""
+    fault = image.fault
+    if fault is None and available is not None:
+        fault = length_fault(image, available)
+    fault = fault or image.rescale_fault()
+    return image if fault is image.fault else replace(image, fault=fault)
 
 
 def _images(body: Source, path: str, layout: Layout, start: int, found: Elements, values: Values) -> tuple[Slice, ...]:
@@ -170,6 +177,9 @@ def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
     if (modality and modality != "CT") or (sop_class and not ct_class):
         secondary = sop_class.startswith("1.2.840.10008.5.1.4.1.1.7") and modality in ("CT", "")
         return Kind.SECONDARY if secondary else Kind.OTHER
+    image_type = _image_type(values)
+    if _is_localizer(image_type):  # a damaged one, too, is no slice of a scan
+        return Kind.LOCALIZER
     if found.broken:
         return Kind.DAMAGED
     if not found.pixel_tag:
@@ -183,9 +193,6 @@ def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
     photometric = values.text("PhotometricInterpretation").upper()
     if values.whole("SamplesPerPixel") not in (None, 1) or (photometric and not photometric.startswith("MONOCHROME")):
         return Kind.SECONDARY
-    image_type = _image_type(values)
-    if _is_localizer(image_type):
-        return Kind.LOCALIZER
     made = product(image_type, values.text("RescaleType").upper(), values.localised("SeriesDescription"))
     return Kind.PARAMETRIC if made is Product.MAP else Kind.CT
 
