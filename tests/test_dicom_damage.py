@@ -372,11 +372,7 @@ def test_an_image_whose_size_is_damaged_is_a_damaged_image(tmp_path: Path, wrong
 def test_a_damaged_localizer_is_no_missing_image(tmp_path: Path) -> None:
     make.write_series(tmp_path, slices=12, rows=8, columns=8, names=numbered)
     tags = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
-    for number, series in enumerate(("1", "2")):
-        name = numbered(70 + number)
-        cut_header(
-            make.write_series(
-                tmp_path, slices=1, rows=8, columns=8, names=lambda _, name=name: name, series=series, tags=tags
-            )[0]
-        )
+    for series in ("1", "2"):
+        (path,) = make.write_series(tmp_path / series, slices=1, rows=8, columns=8, series=series, tags=tags)
+        cut_header(path.rename(tmp_path / numbered(70 + int(series))))
     assert read_series(tmp_path).notes == ()

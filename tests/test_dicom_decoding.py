@@ -432,6 +432,17 @@ def test_a_codestream_that_was_cut_short_is_damaged(syntax: str, share: float, z
     assert not isinstance(caught.value, ImportError | AttributeError | NameError | MemoryError)
 
 
+@pytest.mark.parametrize("padding", [b"", b"\0", b"\x42", b"\0" * 500])
+def test_a_whole_codestream_is_decoded_once(monkeypatch: pytest.MonkeyPatch, padding: bytes) -> None:
+    """Writers pad with any byte."""
+    stream = make.encode(make.noise(32, 32).astype(np.uint16), make.JPEG_LOSSLESS_SV1).rstrip(b"\0")
+    decoded: list[bytes] = []
+    decode = imagecodecs.jpeg8_decode
+    monkeypatch.setattr(imagecodecs, "jpeg8_decode", lambda data: decoded.append(data) or decode(data))  # type: ignore[func-returns-value]
+    codecs.decode(stream + padding, make.JPEG_LOSSLESS_SV1, rows=32, columns=32, bits_allocated=16)
+    assert decoded == [stream + padding]
+
+
 @pytest.mark.parametrize("syntax", [make.JPEG_LOSSLESS_SV1, make.JPEG_EXTENDED])
 @pytest.mark.parametrize("padding", [b"", b"\0"])
 @given(seed=st.integers(0, 1000), bits=st.integers(2, 12))

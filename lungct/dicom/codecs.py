@@ -105,7 +105,8 @@ def decode(stream: bytes, transfer_syntax: str, *, rows: int, columns: int, bits
 
 
 def _has_end(stream: bytes) -> bool:
-    return stream.endswith(_END_OF_IMAGE) or stream.rstrip(b"\0").endswith(_END_OF_IMAGE)
+    """Return whether a codestream has its last marker, perhaps with a byte or two of padding, which may be anything."""
+    return _END_OF_IMAGE in stream[-4:] or _END_OF_IMAGE in stream.rstrip(b"\0")[-4:]
 
 
 def _is_complete_without_end(stream: bytes, name: str, values: NDArray[np.integer[Any]]) -> bool:
