@@ -584,9 +584,12 @@ def test_a_person_can_say_which_series(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"series_include": PRIVATE}, "none of the 2 CT series fits series_include"),
-        ({"series_exclude": "thorax"}, "none of the 2 CT series fits series_exclude"),
-        ({"series_include": "thorax", "body_part": "x"}, "none of the 2 CT series fits series_include and body_part"),
+        ({"series_include": PRIVATE}, "none of the 2 CT series fits --series-include"),
+        ({"series_exclude": "thorax"}, "none of the 2 CT series fits --series-exclude"),
+        (
+            {"series_include": "thorax", "body_part": "x"},
+            "none of the 2 CT series fits --series-include and --body-part",
+        ),
     ],
 )
 def test_options_that_no_series_fits(tmp_path: Path, options: dict[str, str], sentence: str) -> None:

@@ -76,8 +76,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ds.SOPInstanceUID = f"{UID}.3.{i}.{ds.InstanceNumber}"
             path.unlink()
             ds.save_as(path.with_name(f"{TEXT}-{path.name}"))
-    first = next((src / f"{TEXT}^PERSON6").iterdir())
-    first.write_bytes(first.read_bytes()[:-3000])
+    for path in list((src / f"{TEXT}^PERSON6").iterdir())[:2]:
+        path.write_bytes(path.read_bytes()[:-3000])
     for path in (src / f"{TEXT}^PERSON7").iterdir():
         path.write_bytes(f"{TEXT} is no DICOM".encode())
     (src / f"{TEXT}^PERSON1" / f"{TEXT}-prior").symlink_to(f"../{TEXT}^PERSON0")

@@ -46,7 +46,7 @@ def assemble(found: Survey, candidate: Candidate, reason: str) -> Series:
 
     """
     _refuse_other_planes(candidate)
-    images, missing = find_missing(candidate.slices, found.damaged, found.others)
+    images, missing = find_missing(candidate.slices, found.others)
     check_missing(missing, len(images))
     _refuse_several_sizes(images)
     slices = _one_image_per_position(images)

@@ -225,7 +225,7 @@ def _fitting(candidates: Sequence[Candidate], options: SeriesOptions) -> list[Ca
     fitting = [candidate for candidate in candidates if fits(candidate, options)]
     if fitting:
         return fitting
-    given = " and ".join(name for name in _PROPERTIES if getattr(options, name) is not None)
+    given = " and ".join(f"--{name.replace('_', '-')}" for name in _PROPERTIES if getattr(options, name) is not None)
     count = len(candidates)
     none = f"none of the {count} CT series fits" if count > 1 else "the only CT series does not fit"
     raise SeriesError(f"{none} {given}", code="no_series", fix="give another text, or leave the option out")
