@@ -114,3 +114,17 @@ def test_other_studies_are_counted(tmp_path: Path) -> None:
     make.write_series(tmp_path / "b", slices=6, rows=16, columns=16, study="2")
     make.write_series(tmp_path / "c", slices=1, rows=16, columns=16, study="3")
     assert read_series(tmp_path).notes == ("studies=2",)
+
+
+def test_images_with_a_study_each_are_one_study(tmp_path: Path) -> None:
+    for name, agent in (("plain", ""), ("contrast", "agent")):
+        make.write_series(
+            tmp_path / name,
+            slices=8,
+            tags={"ContrastBolusAgent": agent, "StudyDate": "20200101"},
+            each=lambda i, name=name: {
+                "StudyInstanceUID": f"1.{len(name)}.{i}",
+                "SeriesInstanceUID": f"2.{len(name)}.{i}",
+            },  # type: ignore[misc]
+        )
+    assert read_series(tmp_path).notes == ("passes=2", "series_uids=16")

@@ -70,7 +70,10 @@ def _by(value: Callable[[Slice], Hashable]) -> Separator:
 
 
 def _runs_by(order: Callable[[Slice], Any]) -> Separator:
-    """Return a separator by runs: in their order, images lie one after another along the body until they turn back."""
+    """Return a separator by runs: in their order, images lie one after another along the body until they turn back.
+
+    Images that follow one another at one place are a run of their own, as those of bolus tracking are.
+    """
 
     def separator(images: Sequence[Slice]) -> Groups:
         at = places([image.position_mm for image in images])
@@ -78,14 +81,14 @@ def _runs_by(order: Callable[[Slice], Any]) -> Separator:
         for image in images:
             together.setdefault((order(image), place_of(image.position_mm, at)), []).append(image)
         runs: Groups = []
-        last, direction = 0, 0
+        last, direction = 0, None  # of the run; None after its first step
         for (_, place), step in sorted(together.items(), key=lambda item: item[0]):
             onward = (place > last) - (place < last)
-            if not runs or onward in (0, -direction):
-                runs.append([])
-                direction = 0
-            else:
+            if runs and direction in (None, onward):
                 direction = onward
+            else:
+                runs.append([])
+                direction = None
             runs[-1] += step
             last = place
         return runs if len(together) >= _MEAN_RUN * len(runs) else [list(images)]
@@ -120,13 +123,16 @@ _PROPERTIES: tuple[Separator, ...] = (
     _by(lambda image: image.kernel),
     _by(lambda image: image.image_type),
     _by(lambda image: _known(image.slice_thickness_mm)),
+    _by(lambda image: _known(image.kvp)),
+    _by(lambda image: image.words.series),
 )
+_RUNS_BY_NUMBER = _runs_by(_number)
 _ORDERS: tuple[Separator, ...] = (
     _runs_by(lambda image: (image.acquisition_time, _number(image))),
-    _runs_by(_number),
+    _RUNS_BY_NUMBER,
     _by_restarts,
 )
-"""What tells passes apart but not two images of one place: numbers differ from image to image."""
+"""What tells images apart only where these lie along the body in its order: numbers differ from image to image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,14 +201,17 @@ def _parts(images: Sequence[Slice], separator: Separator) -> list[Part]:
 def _fill_each_other(parts: Sequence[Part], at: list[float]) -> bool:
     """Return whether parts have no place in common, and only together are the slices of one acquisition.
 
-    They are if they are evenly spaced only together, or if there are gaps between the slices of the largest alone, and
-    none between the slices of all: odd and even slices with numbers of their own.
+    They are if they are evenly spaced only together; or if there are gaps between the slices of the largest alone, and
+    none between the slices of all, and InstanceNumbers do not start anew: odd and even slices with numbers of their
+    own.
     """
-    if sum(len(part.at) for part in parts) > len(at):
+    if _share_places(parts, at):
         return False
     largest = parts[0]
     if regular(at) and not regular(largest.at):
         return True
+    if _numbers_start_anew([image for part in parts for image in part.images]):
+        return False
     known = [image.slice_thickness_mm for part in parts for image in part.images]
     known = [thickness for thickness in known if not math.isnan(thickness)]
     if not known:
@@ -211,14 +220,27 @@ def _fill_each_other(parts: Sequence[Part], at: list[float]) -> bool:
     return usual_distance(at) <= 1.2 * thickness and usual_distance(largest.at) > 1.5 * thickness
 
 
+def _numbers_start_anew(images: Sequence[Slice]) -> bool:
+    """Return whether InstanceNumbers run along the body more than once."""
+    if any(image.instance_number is None for image in images):
+        return False
+    return len(_RUNS_BY_NUMBER(images)) > 1 or len(_by_restarts(images)) > 1
+
+
+def _share_places(parts: Sequence[Part], at: Sequence[float]) -> bool:
+    """Return whether any of the places of all images is a place of several parts."""
+    return sum(len(part.at) for part in parts) > len(at)
+
+
 def _resolved(images: tuple[Slice, ...], extent_mm: float) -> list[Stack]:
     """Split images into passes; ``extent_mm`` is what a whole one covers."""
     joined = Stack(images)
     while True:  # each turn leaves out at least one image, or is the last
         by_property = [parts for separator in _PROPERTIES if (parts := _parts(joined.images, separator))]
         passes = [parts for parts in by_property if _are_passes(parts)]
+        by_order = []
         if not passes:
-            by_order = (_parts(joined.images, separator) for separator in _ORDERS)
+            by_order = [parts for separator in _ORDERS if (parts := _parts(joined.images, separator))]
             passes = [parts for parts in by_order if _are_passes(parts)]
         for parts in passes:
             whole = [part.images for part in parts if covered_mm(part.at) >= WHOLE * extent_mm]
@@ -226,7 +248,8 @@ def _resolved(images: tuple[Slice, ...], extent_mm: float) -> list[Stack]:
                 counts = {PASSES: _depth(parts)}
                 found = [stack.noted(counts) for part in whole for stack in _resolved(part, extent_mm)]
                 return [stack.noted(joined.counts) for stack in found]
-        once = _joined(passes[0], _whole_reach) if passes else _stations_joined(by_property)
+        repeats = [parts for parts in by_order if _share_places(parts, joined.at)]
+        once = _joined(passes[0], _whole_reach) if passes else _stations_joined([*by_property, *repeats])
         if once is None:
             return [joined]
         joined = once.noted(joined.counts)
@@ -290,7 +313,7 @@ def _lies_in(stretches: Sequence[Stretch], position: float, margin: float) -> bo
 def _without_tracking(images: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], list[Stack]]:
     """Return a stack's images without those of bolus tracking: several of one acquisition at one or two places."""
     scan, tracking = images, list[Stack]()
-    for separator in _PROPERTIES:
+    for separator in (*_PROPERTIES, *_ORDERS):
         groups = separator(scan)
         if len(groups) < 2:
             continue
