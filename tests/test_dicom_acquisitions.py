@@ -27,6 +27,7 @@ from lungct.dicom.selection import in_order_of_choice
 from lungct.dicom.slices import Fault, Slice, Words
 
 FAULT = Fault("undecodable", "cut off")
+MANY = replace(image(0.0).encoding, frames=24)
 
 
 def only(slices: list[Slice]) -> Candidate:
@@ -107,6 +108,8 @@ PASSES: dict[str, Callable[[int, int], Mapping[str, Any]]] = {
     "InstanceNumber": lambda p, i: {"instance_number": 100 * p + i},
     "KVP": lambda p, i: {"kvp": 80.0 + 10 * p, "instance_number": i},
     "SeriesDescription": lambda p, i: {"words": Words(series=f"Phase {p}"), "instance_number": i},
+    "a file of many frames": lambda p, i: {"encoding": MANY, "sop_instance_uid": f"3.{p}", "instance_number": i},
+    "TriggerTimes with jitter": lambda p, i: {"trigger_time_ms": 100 * p + 7 * i % 13, "instance_number": 100 * p + i},
 }
 
 
@@ -119,9 +122,7 @@ def test_whole_passes_are_candidates_each(
     shifts = [shift * p / (passes - 1) for p in range(passes)]
     parts = [images(along(24, start=start), lambda i, p=p: told_by(p, i)) for p, start in enumerate(shifts)]  # type: ignore[misc]
     found = candidates([image for part in parts for image in part])
-    assert sorted(sorted(s.sop_instance_uid for s in c.slices) for c in found) == sorted(
-        sorted(s.sop_instance_uid for s in part) for part in parts
-    )
+    assert sorted(sorted(map(id, c.slices)) for c in found) == sorted(sorted(map(id, part)) for part in parts)
     assert {c.notes for c in found} == {(f"passes={passes}",)}
 
 
@@ -176,6 +177,22 @@ def test_a_pass_that_covers_a_part_is_left_out(more: list[Slice]) -> None:
     assert positions(candidate) == along(60)
     assert numbers(candidate) == [1]
     assert candidate.notes == ("passes=2",)
+
+
+@pytest.mark.parametrize("phases", [2, 10])
+def test_phases_that_are_numbered_place_by_place(phases: int) -> None:
+    slices = [image(2.5 * (n // phases), instance_number=n) for n in range(40 * phases)]
+    found = candidates(slices)
+    assert [{(s.instance_number or 0) % phases for s in c.slices} for c in found] == [{p} for p in range(phases)]
+    assert {(len(c.slices), c.notes) for c in found} == {(40, (f"passes={phases}",))}
+    assert len(only(slices[:77] + slices[78:]).slices) == len(slices) - 1  # nothing shows which one is missing
+
+
+def test_enlargements_of_either_lung_are_told_apart_by_where_they_lie() -> None:
+    slices = [image(0.0, image_position=(x, -178.0, z), instance_number=1) for x in (-178.0, 0.0) for z in along(24)]
+    found = candidates(slices)
+    assert {(len(c.slices), c.notes) for c in found} == {(24, ("passes=2",))}
+    assert all(len({s.image_position[0] for s in c.slices if s.image_position}) == 1 for c in found)
 
 
 def test_phases_of_slabs_become_one_phase_of_the_body() -> None:

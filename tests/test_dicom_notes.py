@@ -128,3 +128,9 @@ def test_images_with_a_study_each_are_one_study(tmp_path: Path) -> None:
             },  # type: ignore[misc]
         )
     assert read_series(tmp_path).notes == ("passes=2", "series_uids=16")
+
+
+@pytest.mark.parametrize("lacking", [1, 7])
+def test_a_pixel_spacing_that_most_slices_state_is_that_of_the_scan(tmp_path: Path, lacking: int) -> None:
+    make.write_series(tmp_path, slices=8, each=lambda i: {"PixelSpacing": None} if i < lacking else {})
+    assert read_series(tmp_path).spacing_mm[1:] == (0.7, 0.7)

@@ -18,11 +18,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lungct.dicom.candidates import content_order
 from lungct.dicom.geometry import places, same_place_mm
@@ -32,22 +32,17 @@ from lungct.dicom.places import (
     Stretch,
     covered,
     covered_mm,
-    place_of,
     regular,
     unbroken,
     usual_distance,
 )
+from lungct.dicom.separators import ORDERS, PROPERTIES, Separator, numbers_start_anew
 from lungct.dicom.slices import Slice
 from lungct.dicom.stacks import WHOLE, Stack
 
 PASS = 3
 """Acquisitions that overlap by so many slices or more are passes; by fewer, stations that follow one another."""
 _FEWEST_PLACES = 4
-_MEAN_RUN = 5
-"""Order means something if it runs along the body for at least so many slices on average."""
-
-Groups = list[list[Slice]]
-Separator = Callable[[Sequence[Slice]], Groups]
 
 
 def acquisitions(stack: Stack) -> list[Stack]:
@@ -57,82 +52,6 @@ def acquisitions(stack: Stack) -> list[Stack]:
     scan, tracking = _without_tracking(stack.images)
     passes = _resolved(scan, covered_mm(Stack(scan).at))
     return [found.noted(stack.counts) for found in [*passes, *tracking]]
-
-
-def _by(value: Callable[[Slice], Hashable]) -> Separator:
-    def separator(images: Sequence[Slice]) -> Groups:
-        groups: dict[Hashable, list[Slice]] = {}
-        for image in images:
-            groups.setdefault(value(image), []).append(image)
-        return list(groups.values())
-
-    return separator
-
-
-def _runs_by(order: Callable[[Slice], Any]) -> Separator:
-    """Return a separator by runs: in their order, images lie one after another along the body until they turn back.
-
-    Images that follow one another at one place are a run of their own, as those of bolus tracking are.
-    """
-
-    def separator(images: Sequence[Slice]) -> Groups:
-        at = places([image.position_mm for image in images])
-        together: dict[tuple[Any, int], list[Slice]] = {}  # copies of an image are one step of a run
-        for image in images:
-            together.setdefault((order(image), place_of(image.position_mm, at)), []).append(image)
-        runs: Groups = []
-        last, direction = 0, None  # of the run; None after its first step
-        for (_, place), step in sorted(together.items(), key=lambda item: item[0]):
-            onward = (place > last) - (place < last)
-            if runs and direction in (None, onward):
-                direction = onward
-            else:
-                runs.append([])
-                direction = None
-            runs[-1] += step
-            last = place
-        return runs if len(together) >= _MEAN_RUN * len(runs) else [list(images)]
-
-    return separator
-
-
-def _by_restarts(images: Sequence[Slice]) -> Groups:
-    """Separate images whose InstanceNumber stands at several places: the first of these, the second, and so on."""
-    at = places([image.position_mm for image in images])
-    places_of: dict[int | None, set[int]] = {}
-    for image in images:
-        places_of.setdefault(image.instance_number, set()).add(place_of(image.position_mm, at))
-    ranks = {number: {place: rank for rank, place in enumerate(sorted(found))} for number, found in places_of.items()}
-    return _by(lambda image: ranks[image.instance_number][place_of(image.position_mm, at)])(images)
-
-
-def _number(image: Slice) -> float:
-    return math.inf if image.instance_number is None else image.instance_number
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 3)
-
-
-_PROPERTIES: tuple[Separator, ...] = (
-    _by(lambda image: image.acquisition_number),
-    _by(lambda image: image.acquisition_time),
-    _by(lambda image: image.temporal_position),
-    _by(lambda image: _known(image.trigger_time_ms)),
-    _by(lambda image: image.contrast_agent),
-    _by(lambda image: image.kernel),
-    _by(lambda image: image.image_type),
-    _by(lambda image: _known(image.slice_thickness_mm)),
-    _by(lambda image: _known(image.kvp)),
-    _by(lambda image: image.words.series),
-)
-_RUNS_BY_NUMBER = _runs_by(_number)
-_ORDERS: tuple[Separator, ...] = (
-    _runs_by(lambda image: (image.acquisition_time, _number(image))),
-    _RUNS_BY_NUMBER,
-    _by_restarts,
-)
-"""What tells images apart only where these lie along the body in its order: numbers differ from image to image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +129,7 @@ def _fill_each_other(parts: Sequence[Part], at: list[float]) -> bool:
     largest = parts[0]
     if regular(at) and not regular(largest.at):
         return True
-    if _numbers_start_anew([image for part in parts for image in part.images]):
+    if numbers_start_anew([image for part in parts for image in part.images]):
         return False
     known = [image.slice_thickness_mm for part in parts for image in part.images]
     known = [thickness for thickness in known if not math.isnan(thickness)]
@@ -218,13 +137,6 @@ def _fill_each_other(parts: Sequence[Part], at: list[float]) -> bool:
         return False
     thickness = median(known)
     return usual_distance(at) <= 1.2 * thickness and usual_distance(largest.at) > 1.5 * thickness
-
-
-def _numbers_start_anew(images: Sequence[Slice]) -> bool:
-    """Return whether InstanceNumbers run along the body more than once."""
-    if any(image.instance_number is None for image in images):
-        return False
-    return len(_RUNS_BY_NUMBER(images)) > 1 or len(_by_restarts(images)) > 1
 
 
 def _share_places(parts: Sequence[Part], at: Sequence[float]) -> bool:
@@ -236,23 +148,37 @@ def _resolved(images: tuple[Slice, ...], extent_mm: float) -> list[Stack]:
     """Split images into passes; ``extent_mm`` is what a whole one covers."""
     joined = Stack(images)
     while True:  # each turn leaves out at least one image, or is the last
-        by_property = [parts for separator in _PROPERTIES if (parts := _parts(joined.images, separator))]
-        passes = [parts for parts in by_property if _are_passes(parts)]
-        by_order = []
-        if not passes:
-            by_order = [parts for separator in _ORDERS if (parts := _parts(joined.images, separator))]
-            passes = [parts for parts in by_order if _are_passes(parts)]
-        for parts in passes:
-            whole = [part.images for part in parts if covered_mm(part.at) >= WHOLE * extent_mm]
-            if whole:
-                counts = {PASSES: _depth(parts)}
-                found = [stack.noted(counts) for part in whole for stack in _resolved(part, extent_mm)]
-                return [stack.noted(joined.counts) for stack in found]
+        by_property, by_order = (
+            [parts for separator in separators if (parts := _parts(joined.images, separator))]
+            for separators in (PROPERTIES, ORDERS)
+        )
+        passes = [parts for parts in (*by_property, *by_order) if _are_passes(parts)]
+        parts, whole = _most_whole(passes, extent_mm)
+        if whole:
+            counts = {PASSES: _depth(parts)}
+            found = [stack.noted(counts) for part in whole for stack in _resolved(part.images, extent_mm)]
+            return [stack.noted(joined.counts) for stack in found]
         repeats = [parts for parts in by_order if _share_places(parts, joined.at)]
         once = _joined(passes[0], _whole_reach) if passes else _stations_joined([*by_property, *repeats])
         if once is None:
             return [joined]
         joined = once.noted(joined.counts)
+
+
+def _most_whole(divisions: Sequence[Sequence[Part]], extent_mm: float) -> tuple[Sequence[Part], list[Part]]:
+    """Return the division whose parts are the most whole, and those of its parts that are whole.
+
+    A part is whole if it covers nine tenths of the extent. TriggerTimes that differ from image to image divide phases
+    into parts of a few slices far apart, which cover it, too: the division whose largest whole part has the most slices
+    is the one that means something, the first on a tie.
+    """
+
+    def size(division: tuple[Sequence[Part], list[Part]]) -> tuple[int, int]:
+        whole = division[1]
+        return max((len(part.at) for part in whole), default=0), sum(len(part.images) for part in whole)
+
+    found = [(parts, [part for part in parts if covered_mm(part.at) >= WHOLE * extent_mm]) for parts in divisions]
+    return max(found, key=size, default=([], []))
 
 
 def _stations_joined(divisions: Sequence[Sequence[Part]]) -> Stack | None:
@@ -313,7 +239,7 @@ def _lies_in(stretches: Sequence[Stretch], position: float, margin: float) -> bo
 def _without_tracking(images: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], list[Stack]]:
     """Return a stack's images without those of bolus tracking: several of one acquisition at one or two places."""
     scan, tracking = images, list[Stack]()
-    for separator in (*_PROPERTIES, *_ORDERS):
+    for separator in (*PROPERTIES, *ORDERS):
         groups = separator(scan)
         if len(groups) < 2:
             continue

@@ -255,7 +255,8 @@ def _study(candidate: Candidate) -> str:
 def _spacing(slices: Sequence[Slice]) -> tuple[float, float, float]:
     positions = np.array([image.position_mm for image in slices], np.float64)
     plane = np.array([image.pixel_spacing_mm for image in slices], np.float64)
-    row, column = np.median(plane, axis=0)  # NaN where one is unknown
+    known = plane[~np.isnan(plane).any(axis=1)]
+    row, column = np.median(known, axis=0) if len(known) else (math.nan, math.nan)
     return slice_spacing(positions), float(row), float(column)
 
 
