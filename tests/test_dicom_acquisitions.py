@@ -76,6 +76,25 @@ def test_what_does_not_overlap_is_one_scan(each: Callable[[int], Mapping[str, An
     assert candidate.notes == ()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    # Without a thickness, odd and even slices may be two passes.
+    st.lists(
+        st.sampled_from(sorted(n for n in ONE_SCAN if not n.startswith("odd"))), min_size=2, max_size=5, unique=True
+    ),
+    st.sampled_from([1.0, 2.5, 10.0]),
+    st.sampled_from([math.nan, 1.0, 2.5]),
+)
+def test_facts_that_mean_nothing_mean_nothing_together(names: list[str], step: float, thickness: float) -> None:
+    slices = images(
+        along(40, step),
+        lambda i: {"slice_thickness_mm": thickness} | {k: v for name in names for k, v in ONE_SCAN[name](i).items()},
+    )
+    candidate = only(slices)
+    assert len(candidate.slices) == 40
+    assert candidate.notes == ()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(2, 10), st.sampled_from([0.625, 1.0, 2.5, 5.0]))
 def test_facts_without_order_never_cost_a_slice(seed: int, classes: int, step: float) -> None:

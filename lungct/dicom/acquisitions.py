@@ -34,6 +34,7 @@ from lungct.dicom.places import (
     covered_mm,
     regular,
     unbroken,
+    unusual,
     usual_distance,
 )
 from lungct.dicom.separators import ORDERS, PROPERTIES, Separator, numbers_start_anew
@@ -42,7 +43,10 @@ from lungct.dicom.stacks import WHOLE, Stack
 
 PASS = 3
 """Acquisitions that overlap by so many slices or more are passes; by fewer, stations that follow one another."""
+_OF_TWO = 0.4
+"""The larger of two passes has at least so many of all places."""
 _FEWEST_PLACES = 4
+"""What is left beside bolus tracking must be a scan, or it is not bolus tracking."""
 
 
 def acquisitions(stack: Stack) -> list[Stack]:
@@ -120,23 +124,31 @@ def _parts(images: Sequence[Slice], separator: Separator) -> list[Part]:
 def _fill_each_other(parts: Sequence[Part], at: list[float]) -> bool:
     """Return whether parts have no place in common, and only together are the slices of one acquisition.
 
-    They are if they are evenly spaced only together; or if there are gaps between the slices of the largest alone, and
-    none between the slices of all, and InstanceNumbers do not start anew: odd and even slices with numbers of their
-    own.
+    They are if they are evenly spaced only together. Otherwise there must be gaps between the slices of the largest
+    part, and either the parts must be many that together are evenly spaced, as passes never are, or no gaps be left
+    between the slices of all (odd and even slices with numbers of their own). Of two parts, InstanceNumbers that start
+    anew say that they are passes of thin slices all the same.
     """
     if _share_places(parts, at):
         return False
-    largest = parts[0]
-    if regular(at) and not regular(largest.at):
+    largest = parts[0].at
+    if regular(at) and not regular(largest):
         return True
-    if numbers_start_anew([image for part in parts for image in part.images]):
+    thickness = _thickness_mm(parts)
+    if usual_distance(largest) <= 1.5 * thickness:
         return False
+    many = len(largest) < _OF_TWO * len(at)
+    if many and unusual(at) < len(largest) / 2:  # between passes, a distance is unusual at each slice of the largest
+        return True
+    return usual_distance(at) <= 1.2 * thickness and (
+        many or not numbers_start_anew([image for part in parts for image in part.images])
+    )
+
+
+def _thickness_mm(parts: Sequence[Part]) -> float:
+    """Return the median SliceThickness, NaN if unknown."""
     known = [image.slice_thickness_mm for part in parts for image in part.images]
-    known = [thickness for thickness in known if not math.isnan(thickness)]
-    if not known:
-        return False
-    thickness = median(known)
-    return usual_distance(at) <= 1.2 * thickness and usual_distance(largest.at) > 1.5 * thickness
+    return median([thickness for thickness in known if not math.isnan(thickness)] or [math.nan])
 
 
 def _share_places(parts: Sequence[Part], at: Sequence[float]) -> bool:
@@ -153,9 +165,9 @@ def _resolved(images: tuple[Slice, ...], extent_mm: float) -> list[Stack]:
             for separators in (PROPERTIES, ORDERS)
         )
         passes = [parts for parts in (*by_property, *by_order) if _are_passes(parts)]
-        parts, whole = _most_whole(passes, extent_mm)
+        division, whole = _most_whole(passes, extent_mm)
         if whole:
-            counts = {PASSES: _depth(parts)}
+            counts = {PASSES: _depth(division)}
             found = [stack.noted(counts) for part in whole for stack in _resolved(part.images, extent_mm)]
             return [stack.noted(joined.counts) for stack in found]
         repeats = [parts for parts in by_order if _share_places(parts, joined.at)]
