@@ -19,6 +19,8 @@ from support import ct_files as make
 import lungct
 from lungct.dicom import read_series
 from lungct.dicom.damage import Missing, check_missing
+from lungct.dicom.headers import read_header
+from lungct.dicom.slices import Kind
 from lungct.errors import SeriesError
 
 
@@ -156,6 +158,7 @@ def test_only_names_beside_the_images_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["dsb2017"])
 def test_damage_that_only_decoding_finds_follows_the_same_rule(tmp_path: Path, preset: str) -> None:
+    whole, tmp_path = tmp_path / "whole", tmp_path / "damaged"
     files = make.write_series(tmp_path, slices=9, transfer_syntax=make.JPEG_LS)
     data = bytearray(files[4].read_bytes())
     at = data.index(b"\xff\xd8\xff") + 40
@@ -164,7 +167,6 @@ def test_damage_that_only_decoding_finds_follows_the_same_rule(tmp_path: Path, p
     triplets = lungct.triplets(tmp_path, "dsb2017")
     assert triplets.notes == ("damaged_slices=1", "uneven_spacing")
     assert triplets.scan.slices == 8
-    whole = tmp_path / "whole"
     make.write_series(whole, slices=9)
     for path in whole.iterdir():
         if path.read_bytes()[132:] and read_series(path).slices[0].instance_number == 5:
@@ -209,6 +211,47 @@ def spoil_codestream(path: Path) -> None:
     at = data.index(b"\xff\xd8\xff") + 40
     data[at:-8] = bytes(len(data) - 8 - at)
     path.write_bytes(data)
+
+
+def test_a_file_that_ends_anywhere_after_its_mark_is_a_damaged_image(tmp_path: Path) -> None:
+    (file,) = make.write_series(tmp_path, slices=1, rows=8, columns=8)
+    data = file.read_bytes()
+    for end in range(132, len(data)):
+        file.write_bytes(data[:end])
+        header = read_header(file)
+        assert header is not None
+        assert header.kind is Kind.DAMAGED or header.slices[0].fault is not None, end
+
+
+def test_a_copy_whose_pixels_are_damaged_costs_nothing(tmp_path: Path) -> None:
+    files = make.write_series(tmp_path, slices=9, transfer_syntax=make.JPEG_LS)
+    data = files[4].read_bytes()
+    (tmp_path / "0 copy").write_bytes(data[: data.index(b"\xff\xd8\xff") + 60])
+    (tmp_path / "z copy").write_bytes(data[: data.index(b"\xff\xd8\xff") + 60])
+    series = read_series(tmp_path)
+    assert len(series) == 9
+    assert series.notes == ()
+    assert [series.hu(i).shape for i in range(9)] == [(64, 64)] * 9
+
+
+@pytest.mark.parametrize(("slices", "changed", "left"), [(9, 1, 8), (9, 2, None), (100, 2, 98), (100, 3, None)])
+def test_copies_that_differ_count_as_missing_images(
+    tmp_path: Path, slices: int, changed: int, left: int | None
+) -> None:
+    files = make.write_series(tmp_path, slices=slices, rows=8, columns=8)
+    for number, file in enumerate(files[3 : 3 + changed]):
+        data = bytearray(file.read_bytes())
+        data[-2] ^= 1
+        (tmp_path / f"{number % 2 * 'a'} copy {number}").write_bytes(data)
+    if left is None:
+        with pytest.raises(SeriesError, match=f"at {changed} of {slices} positions") as caught:
+            read_series(tmp_path)
+        assert caught.value.code == "geometry"
+    else:
+        series = read_series(tmp_path)
+        assert len(series) == left
+        assert series.notes == (f"damaged_slices={changed}", "uneven_spacing")
+        assert series.reason == "the only CT series"
 
 
 def test_a_file_of_many_frames_is_as_many_images(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class Missing:
     Attributes
     ----------
     damaged
-        Images in damaged DICOM files.
+        Images in damaged DICOM files, and those of which there are copies that differ.
     unreadable
         Files that are named like the series' images and are no images.
     packed
@@ -149,13 +149,15 @@ def find_missing(images: Sequence[Slice], files: OtherFiles) -> tuple[tuple[Slic
     )
 
 
-def check_missing(missing: Missing, whole: int) -> None:
-    """Raise SeriesError (``undecodable`` or ``limits``) if a series lacks more images than it may.
+def may_lack(images: int) -> int:
+    """Return how many of a scan's images may be missing: one, or `MISSING_PER_CENT` of all where that is more."""
+    return max(1, images * MISSING_PER_CENT // 100)
 
-    One may be missing, or `MISSING_PER_CENT` of all where that is more.
-    """
+
+def check_missing(missing: Missing, whole: int) -> None:
+    """Raise SeriesError (``undecodable`` or ``limits``) if a series lacks more images than it may."""
     images = whole + missing.images
-    allowed = max(1, images * MISSING_PER_CENT // 100)
+    allowed = may_lack(images)
     if whole and missing.images <= allowed:
         return
     if missing.fault is not None and missing.damaged == missing.images:

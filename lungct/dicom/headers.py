@@ -183,9 +183,9 @@ def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
     if found.broken:
         return Kind.DAMAGED
     if not found.pixel_tag:
-        # A CT image without pixel data was cut off between two elements; a file without class and modality is not an
-        # image.
-        return Kind.DAMAGED if ct_class or modality else Kind.OTHER
+        # A CT image without pixel data was cut off between two elements, and a file with nothing but the mark DICM
+        # before the first; another file without class and modality is not an image.
+        return Kind.DAMAGED if ct_class or modality or (layout.marked and not found.values) else Kind.OTHER
     if not ct_class and not modality:
         like_ct = values.has("RescaleIntercept") and values.has("ImagePositionPatient")
         if not like_ct:
@@ -267,6 +267,7 @@ def _first_slice(path: str, layout: Layout, found: Elements, values: Values) -> 
         or values.text("AcquisitionDate") + values.text("AcquisitionTime"),
         temporal_position=values.integer("TemporalPositionIdentifier"),
         trigger_time_ms=(values.numbers("TriggerTime", 1) or (math.nan,))[0],
+        kvp=(values.numbers("KVP", 1) or (math.nan,))[0],
         contrast_agent=values.localised("ContrastBolusAgent"),
         words=Words(
             body_part=values.localised("BodyPartExamined"),

@@ -31,7 +31,7 @@ VIEW_GROWN_MM = "view_grown_mm"
 
 IN_WORDS: dict[str, str] = {
     UNREADABLE_FILES: "files named like the images that are none (empty, packed, a link that leads nowhere): {}",
-    DAMAGED_SLICES: "damaged images left out: {}",
+    DAMAGED_SLICES: "images left out that are damaged, or of which copies differ: {}",
     GAP_MM: "a gap of {} mm between neighbouring slices",
     UNEVEN_SPACING: "the distances between slices differ",
     PASSES: "one of {} passes over the same place",

@@ -28,6 +28,8 @@ WHOLE_CHEST_MM = 200.0
 """Longer extents are not compared: a chest fits into 250 to 400 mm, and more of the body is no better."""
 EXTENT_BAND_MM = 50.0
 """Shorter extents are compared in bands of this height: a few slices more at one end decide nothing."""
+WIDE_ENOUGH_MM = 250.0
+"""Narrower images are enlargements, of the heart, a lung or the spine, and cut the chest off; or they show a head."""
 SPACING_BANDS_MM = (3.0, 5.0, 10.0)
 """Upper limits of the bands in which spacings are compared."""
 LONGEST_REASON = 200
@@ -133,6 +135,12 @@ CRITERIA: tuple[Criterion, ...] = (
         "enough slices ({0}, next {1})",
     ),
     Criterion("extent", _extent_band, lambda c: _millimetres(c.extent_mm), "{0} of the body (next {1})"),
+    Criterion(
+        "width",
+        lambda c: c.width_mm < WIDE_ENOUGH_MM,
+        lambda c: _millimetres(c.width_mm),
+        "wide enough ({0}, next {1})",
+    ),
     Criterion("spacing", _spacing_band, lambda c: _millimetres(c.spacing_mm), "spacing {0} (next {1})"),
     Criterion("kernel", _kernel, lambda c: kernels.IN_WORDS[_kernel(c)], "{0} kernel (next {1})"),
     Criterion("contrast", lambda c: c.contrast, _contrast_words, "{0} contrast (next {1})"),
