@@ -165,3 +165,10 @@ def test_a_file_without_ids_is_refused(tmp_path: Path) -> None:
             read_ids(path)
     with pytest.raises(UsageError, match="cannot be read"):
         read_ids(tmp_path)
+
+
+def test_packed_files_above_the_patients_may_mean_another_depth(tmp_path: Path) -> None:
+    (tmp_path / "person" / "scan").mkdir(parents=True)
+    (tmp_path / "rest.zip").touch()
+    with pytest.raises(UsageError, match=r"1 packed file: unpack each patient into a directory, or give another depth"):
+        list_patients(tmp_path, depth=3, without=tmp_path / "table")
