@@ -104,7 +104,7 @@ def test_files_of_an_archive_that_is_one_patient_are_not_loose(tmp_path: Path) -
 def test_an_archive_of_packed_files_alone_is_to_be_unpacked(tmp_path: Path, names: tuple[str, ...], depth: int) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"PK")
-    with pytest.raises(UsageError, match=r"packed file.*: unpack them"):
+    with pytest.raises(UsageError, match=r"packed file.*: unpack each patient"):
         ids(tmp_path, depth=depth)
 
 
