@@ -114,9 +114,10 @@ def _no_patients(src: Place, depth: int, *, packed: int) -> UsageError:
     level = "directly below it" if depth == 1 else f"{depth} levels below it"
     message = f"{spelled('SRC')} {src} has no patients (no directory {level}, and no file that could be a patient)"
     if packed:
+        another = f", or give another {spelled('depth')}" if depth > 1 else ""
         return UsageError(
             f"{message}, but {counted(packed, 'packed file', 'packed files')}",
-            fix="unpack them, each patient into a directory",
+            fix=f"unpack each patient into a directory{another}",
         )
     return UsageError(message, fix=f"give the directory that contains the patients, or another {spelled('depth')}")
 

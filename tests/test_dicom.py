@@ -252,11 +252,11 @@ def test_equal_images_under_other_uids_count_once(tmp_path: Path) -> None:
     assert len(read_series(tmp_path)) == 4
 
 
-def test_different_images_at_one_position_are_refused(tmp_path: Path) -> None:
-    make.write_series(tmp_path, slices=4, positions=[0, 2, 2, 4])
+def test_different_images_at_many_positions_are_refused(tmp_path: Path) -> None:
+    make.write_series(tmp_path, slices=6, positions=[0, 2, 2, 4, 4, 6])
     error = refusal(tmp_path)
     assert error.code == "geometry"
-    assert "at 1 of 3 positions" in str(error)
+    assert "at 2 of 4 positions" in str(error)
 
 
 def test_acquisitions_at_the_same_positions_are_separated(tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ from lungct.dicom.grouping import candidates
 from lungct.dicom.options import NO_OPTIONS
 from lungct.dicom.places import by_place
 from lungct.dicom.selection import in_order_of_choice
-from lungct.dicom.slices import Fault, Slice
+from lungct.dicom.slices import Fault, Slice, Words
 
 FAULT = Fault("undecodable", "cut off")
+MANY = replace(image(0.0).encoding, frames=24)
 
 
 def only(slices: list[Slice]) -> Candidate:
@@ -75,6 +76,25 @@ def test_what_does_not_overlap_is_one_scan(each: Callable[[int], Mapping[str, An
     assert candidate.notes == ()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    # Without a thickness, odd and even slices may be two passes.
+    st.lists(
+        st.sampled_from(sorted(n for n in ONE_SCAN if not n.startswith("odd"))), min_size=2, max_size=5, unique=True
+    ),
+    st.sampled_from([1.0, 2.5, 10.0]),
+    st.sampled_from([math.nan, 1.0, 2.5]),
+)
+def test_facts_that_mean_nothing_mean_nothing_together(names: list[str], step: float, thickness: float) -> None:
+    slices = images(
+        along(40, step),
+        lambda i: {"slice_thickness_mm": thickness} | {k: v for name in names for k, v in ONE_SCAN[name](i).items()},
+    )
+    candidate = only(slices)
+    assert len(candidate.slices) == 40
+    assert candidate.notes == ()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1 << 32), st.integers(2, 10), st.sampled_from([0.625, 1.0, 2.5, 5.0]))
 def test_facts_without_order_never_cost_a_slice(seed: int, classes: int, step: float) -> None:
@@ -105,6 +125,10 @@ PASSES: dict[str, Callable[[int, int], Mapping[str, Any]]] = {
     "Rows": lambda p, i: {"rows": 512 + 256 * p, "instance_number": i},
     "PixelSpacing": lambda p, i: {"pixel_spacing_mm": (0.7 + 0.05 * p,) * 2, "instance_number": i},
     "InstanceNumber": lambda p, i: {"instance_number": 100 * p + i},
+    "KVP": lambda p, i: {"kvp": 80.0 + 10 * p, "instance_number": i},
+    "SeriesDescription": lambda p, i: {"words": Words(series=f"Phase {p}"), "instance_number": i},
+    "a file of many frames": lambda p, i: {"encoding": MANY, "sop_instance_uid": f"3.{p}", "instance_number": i},
+    "TriggerTimes with jitter": lambda p, i: {"trigger_time_ms": 100 * p + 7 * i % 13, "instance_number": 100 * p + i},
 }
 
 
@@ -117,9 +141,7 @@ def test_whole_passes_are_candidates_each(
     shifts = [shift * p / (passes - 1) for p in range(passes)]
     parts = [images(along(24, start=start), lambda i, p=p: told_by(p, i)) for p, start in enumerate(shifts)]  # type: ignore[misc]
     found = candidates([image for part in parts for image in part])
-    assert sorted(sorted(s.sop_instance_uid for s in c.slices) for c in found) == sorted(
-        sorted(s.sop_instance_uid for s in part) for part in parts
-    )
+    assert sorted(sorted(map(id, c.slices)) for c in found) == sorted(sorted(map(id, part)) for part in parts)
     assert {c.notes for c in found} == {(f"passes={passes}",)}
 
 
@@ -138,6 +160,21 @@ def test_of_equal_passes_the_earlier_is_the_scan() -> None:
     slices = images(along(24), acquisition_number=2) + images(along(24), acquisition_number=1)
     best = in_order_of_choice(candidates(slices), NO_OPTIONS)[0].candidate
     assert numbers(best) == [1]
+
+
+@pytest.mark.parametrize("told_by", ["acquisition_time", "acquisition_number", "temporal_position", "instance_number"])
+def test_the_first_of_equal_passes_is_by_what_tells_them_apart(told_by: str) -> None:
+    def facts(number: int) -> dict[str, Any]:
+        own: dict[str, Any] = {"acquisition_time": f"{number}", "instance_number": 100 * number}
+        value = own.get(told_by, number)
+        return {"instance_number": 1, told_by: value}
+
+    passes = [
+        images(along(24), lambda i, n=n: facts(n) | {"instance_number": facts(n)["instance_number"] + i})  # type: ignore[misc]
+        for n in (3, 1, 2)
+    ]
+    best = in_order_of_choice(candidates([image for part in passes for image in part]), NO_OPTIONS)[0].candidate
+    assert {image.sop_instance_uid for image in best.slices} == {image.sop_instance_uid for image in passes[1]}
 
 
 def test_passes_within_passes() -> None:
@@ -159,6 +196,22 @@ def test_a_pass_that_covers_a_part_is_left_out(more: list[Slice]) -> None:
     assert positions(candidate) == along(60)
     assert numbers(candidate) == [1]
     assert candidate.notes == ("passes=2",)
+
+
+@pytest.mark.parametrize("phases", [2, 10])
+def test_phases_that_are_numbered_place_by_place(phases: int) -> None:
+    slices = [image(2.5 * (n // phases), instance_number=n) for n in range(40 * phases)]
+    found = candidates(slices)
+    assert [{(s.instance_number or 0) % phases for s in c.slices} for c in found] == [{p} for p in range(phases)]
+    assert {(len(c.slices), c.notes) for c in found} == {(40, (f"passes={phases}",))}
+    assert len(only(slices[:77] + slices[78:]).slices) == len(slices) - 1  # nothing shows which one is missing
+
+
+def test_enlargements_of_either_lung_are_told_apart_by_where_they_lie() -> None:
+    slices = [image(0.0, image_position=(x, -178.0, z), instance_number=1) for x in (-178.0, 0.0) for z in along(24)]
+    found = candidates(slices)
+    assert {(len(c.slices), c.notes) for c in found} == {(24, ("passes=2",))}
+    assert all(len({s.image_position[0] for s in c.slices if s.image_position}) == 1 for c in found)
 
 
 def test_phases_of_slabs_become_one_phase_of_the_body() -> None:
@@ -313,11 +366,48 @@ def test_bolus_tracking_is_a_candidate_of_its_own() -> None:
 
 
 def test_images_that_nothing_tells_apart_stay_together() -> None:
-    candidate = only(images(along(24)) + images([27.5], first=25))
+    candidate = only(images(along(24)) + images([27.5], first=12))
     assert (len(candidate.slices), candidate.distinct) == (25, 24)
     assert candidate.notes == ()
     twice = only([image for _ in range(2) for image in images(along(24))])
     assert (len(twice.slices), twice.distinct) == (48, 24)
+
+
+@pytest.mark.parametrize("repeated", [[27.5], [27.5, 30.0], [52.5, 55.0]])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_numbers_tell_a_repeated_place_from_the_scan(repeated: list[float], direction: int) -> None:
+    first = images(along(24)[::direction])
+    candidate = only(first + images(repeated[::direction], first=25))
+    assert {image.sop_instance_uid for image in candidate.slices} == {image.sop_instance_uid for image in first}
+    assert candidate.notes == ("passes=2",)
+
+
+def test_a_place_repeated_where_the_scan_was_resumed() -> None:
+    lower = images(along(20))
+    candidate = only(lower + images(along(20, start=47.5), first=21))
+    assert positions(candidate) == along(39)
+    assert candidate.notes == ("joined_passes=2",)
+
+
+@pytest.mark.parametrize("first", [1, 101])
+@pytest.mark.parametrize("place", [26.1, 27.5])
+def test_bolus_tracking_of_the_same_acquisition_is_told_by_its_order(first: int, place: float) -> None:
+    scan, tracking = images(along(24), first=51), images([place] * 20, first=first)
+    found = max(candidates(scan + tracking), key=lambda c: c.distinct)
+    assert {image.sop_instance_uid for image in found.slices} == {image.sop_instance_uid for image in scan}
+
+
+@pytest.mark.parametrize("numbers", ["one after the other", "each from 1", "each downwards from 1"])
+def test_passes_of_thin_slices_between_each_other_are_two(numbers: str) -> None:
+    """Slices of 2.5 mm every 5 mm, inhaled and exhaled: only InstanceNumbers show that they are not one acquisition."""
+    first = 1 if numbers.startswith("each") else 41
+    order = -1 if numbers.endswith("downwards from 1") else 1
+    inhaled = images(along(40, 5.0)[::order], slice_thickness_mm=2.5)
+    exhaled = images(along(40, 5.0, start=2.5)[::order], first=first, slice_thickness_mm=2.5, acquisition_number=2)
+    found = candidates(inhaled + exhaled)
+    assert [(len(c.slices), len({image.acquisition_number for image in c.slices}), c.notes) for c in found] == [
+        (40, 1, ("passes=2",))
+    ] * 2
 
 
 # Copies.

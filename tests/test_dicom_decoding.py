@@ -20,7 +20,7 @@ from pydicom.encaps import encapsulate
 from support import ROOT
 from support import ct_files as make
 
-from lungct.dicom import read_series
+from lungct.dicom import codecs, read_series
 from lungct.dicom.codecs import CODECS, broken_decoders
 from lungct.errors import LungCTError, SeriesError
 from lungct.sandbox import Sandbox
@@ -418,3 +418,43 @@ def test_a_broken_installation_in_the_child_process_is_no_row(
     with Sandbox() as sandbox, pytest.raises(LungCTError) as caught:
         sandbox.prepare(str(tmp_path / "patient"), "dsb2017")
     assert type(caught.value) is LungCTError
+
+
+@pytest.mark.parametrize("syntax", [make.JPEG_LOSSLESS_SV1, make.JPEG_EXTENDED, make.JPEG_LS, make.JPEG_2000_LOSSLESS])
+@given(share=st.floats(0.1, 0.97), zeros=st.integers(0, 2000))
+@settings(max_examples=15, deadline=None)
+def test_a_codestream_that_was_cut_short_is_damaged(syntax: str, share: float, zeros: int) -> None:
+    """libjpeg fills in what is missing; a file that was half downloaded has zeros there."""
+    stream = make.encode(make.noise(64, 64).astype(np.uint16), syntax)
+    cut = stream[: int(len(stream) * share)] + bytes(zeros)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - codecs raise anything
+        codecs.decode(cut, syntax, rows=64, columns=64, bits_allocated=16)
+    assert not isinstance(caught.value, ImportError | AttributeError | NameError | MemoryError)
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0", b"\x42", b"\0" * 500])
+def test_a_whole_codestream_is_decoded_once(monkeypatch: pytest.MonkeyPatch, padding: bytes) -> None:
+    """Writers pad with any byte."""
+    stream = make.encode(make.noise(32, 32).astype(np.uint16), make.JPEG_LOSSLESS_SV1).rstrip(b"\0")
+    decoded: list[bytes] = []
+    decode = imagecodecs.jpeg8_decode
+    monkeypatch.setattr(imagecodecs, "jpeg8_decode", lambda data: decoded.append(data) or decode(data))  # type: ignore[func-returns-value]
+    codecs.decode(stream + padding, make.JPEG_LOSSLESS_SV1, rows=32, columns=32, bits_allocated=16)
+    assert decoded == [stream + padding]
+
+
+@pytest.mark.parametrize("syntax", [make.JPEG_LOSSLESS_SV1, make.JPEG_EXTENDED])
+@pytest.mark.parametrize("padding", [b"", b"\0"])
+@given(seed=st.integers(0, 1000), bits=st.integers(2, 12))
+@settings(max_examples=15, deadline=None)
+def test_a_codestream_that_lacks_only_its_end_marker_is_whole(
+    syntax: str, padding: bytes, seed: int, bits: int
+) -> None:
+    image = make.noise(32, 32, bits_stored=bits, seed=seed).astype(np.uint16)
+    stream = make.encode(image, syntax).rstrip(b"\0")
+    assert stream.endswith(b"\xff\xd9")
+    whole, unended = (
+        codecs.decode(one, syntax, rows=32, columns=32, bits_allocated=16).values
+        for one in (stream, stream[:-2] + padding)
+    )
+    np.testing.assert_array_equal(whole, unended)

@@ -18,6 +18,20 @@ def sizes(slices: list[Slice]) -> list[tuple[int, tuple[str, ...]]]:
     return [(len(candidate.slices), candidate.notes) for candidate in candidates(slices)]
 
 
+# No SeriesInstanceUID at all.
+
+
+@pytest.mark.parametrize("start", [0.0, -50.0, -150.0])
+@pytest.mark.parametrize("other", [
+    Words(body_part="CHEST", series="CHEST VENOUS"),
+    Words(body_part="ABDOMEN", series="CHEST 2.5"),
+    Words(body_part="CHEST", series="CHEST 2.5", protocol="Abdomen"),
+])  # fmt: skip
+def test_without_uids_series_are_told_apart_by_their_words(start: float, other: Words) -> None:
+    chest = images(along(24), series_uid="", words=CHEST)
+    assert sizes(chest + images(along(30, start=start), series_uid="", words=other)) == [(24, ()), (30, ())]
+
+
 # A SeriesInstanceUID for each image.
 
 
@@ -131,8 +145,8 @@ def test_neighbouring_series_that_differ_are_two_scans(other: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("at", [
-    along(24, start=55.0),  # they overlap
-    along(24, start=57.5),  # they share a slice
+    along(24, start=52.5),  # they overlap
+    along(24, start=56.0),  # they overlap, and share no slice
     along(24, start=58.0),  # too close to be the next slice
     along(24, start=67.5),  # too far
     along(24, start=1.25),  # another pass
@@ -140,6 +154,23 @@ def test_neighbouring_series_that_differ_are_two_scans(other: dict[str, Any]) ->
 ])  # fmt: skip
 def test_series_that_are_no_neighbours_stay_apart(at: list[float]) -> None:
     assert sizes(images(along(24)) + images(at, series_uid="1.2")) == [(24, ())] * 2
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+@pytest.mark.parametrize("more", [-4, 4])
+def test_neighbours_may_share_two_slices(shared: int, more: int) -> None:
+    lower = images(along(24))
+    upper = images(along(24 + more, start=2.5 * (24 - shared)), series_uid="1.2", acquisition_number=2)
+    (candidate,) = candidates(lower + upper)
+    assert sorted(image.position_mm for image in candidate.slices) == along(48 + more - shared)
+    assert candidate.notes == ("joined_series=2",)
+    larger = 1 if more < 0 else 2
+    assert sum(image.acquisition_number == larger for image in candidate.slices) == 24 + max(more, 0)
+
+
+def test_pieces_that_all_share_slices() -> None:
+    slices = [image for k in range(4) for image in images(along(10, start=22.5 * k), series_uid=f"1.{k}")]
+    assert sizes(slices) == [(37, ("joined_series=4",))]
 
 
 def test_series_that_jump_sideways_stay_apart() -> None:

@@ -123,3 +123,23 @@ def test_other_studies_are_counted(tmp_path: Path) -> None:
     make.write_series(tmp_path / "b", slices=6, rows=16, columns=16, study="2")
     make.write_series(tmp_path / "c", slices=1, rows=16, columns=16, study="3")
     assert read_series(tmp_path).notes == ("studies=2",)
+
+
+def test_images_with_a_study_each_are_one_study(tmp_path: Path) -> None:
+    for name, agent in (("plain", ""), ("contrast", "agent")):
+        make.write_series(
+            tmp_path / name,
+            slices=8,
+            tags={"ContrastBolusAgent": agent, "StudyDate": "20200101"},
+            each=lambda i, name=name: {
+                "StudyInstanceUID": f"1.{len(name)}.{i}",
+                "SeriesInstanceUID": f"2.{len(name)}.{i}",
+            },  # type: ignore[misc]
+        )
+    assert read_series(tmp_path).notes == ("passes=2", "series_uids=16")
+
+
+@pytest.mark.parametrize("lacking", [1, 7])
+def test_a_pixel_spacing_that_most_slices_state_is_that_of_the_scan(tmp_path: Path, lacking: int) -> None:
+    make.write_series(tmp_path, slices=8, each=lambda i: {"PixelSpacing": None} if i < lacking else {})
+    assert read_series(tmp_path).spacing_mm[1:] == (0.7, 0.7)

@@ -49,6 +49,7 @@ def scan(
     body: str = "",
     study: str = "",
     protocol: str = "",
+    columns: int = 320,
     **fields: Any,
 ) -> Candidate:
     """Return a series of images at even distances."""
@@ -63,7 +64,7 @@ def scan(
                 slope=1.0,
                 intercept=0.0,
                 rows=8,
-                columns=8,
+                columns=columns,
                 encoding=ENCODING,
                 image_position=None,
                 orientation=orientation,
@@ -112,6 +113,8 @@ WINS = [
     (scan(), scan(3, 100.0, text="CHEST"), "enough slices (24, next 3)"),
     (scan(31, 10.0), scan(58, 2.5), "300 mm of the body (next 142.5 mm)"),
     (scan(81, 2.5), scan(300, 0.625), "200 mm of the body (next 186.9 mm)"),
+    (scan(), scan(60, 1.0, columns=160), "wide enough (320 mm, next 160 mm)"),
+    (scan(25), scan(columns=500), "most slices (25, next 24)"),
     (scan(121, 2.5), scan(51, 5.0), "spacing 2.5 mm (next 5 mm)"),
     (scan(61, 5.0), scan(41, 7.5), "spacing 5 mm (next 7.5 mm)"),
     (scan(48, 1.25, image_type=DERIVED), scan(5, 15.0), "spacing 1.25 mm (next 15 mm)"),
@@ -272,6 +275,7 @@ def test_every_criterion_says_what_it_sees_in_a_series() -> None:
         "plane": "axial",
         "enough slices": "48",
         "extent": "58.75 mm",
+        "width": "320 mm",
         "spacing": "1.25 mm",
         "kernel": "sharp",
         "contrast": "with",
@@ -328,10 +332,10 @@ def test_the_choice_among_thousands_of_images_takes_no_time() -> None:
 CHEST_TEXTS = ["CHEST 2.5", "Thorax  1.0  B31f", "thorax", "TÓRAX", "胸部平扫", "TORACE", "POUMON", "Lunge 3mm", "THX",
                "HRCT", "LUNG", "C/A/P", "TAP", "CAP W CON", "ThorAbd 1.0", "CHESTABDPELVIS", "LUNG EMBOLISM", "CTPA",
                "CHEST LUNG WINDOW", "1PETCT_WholeBody", "SKULL TO THIGH", "THORACO-ABDOMINAL", "CHEST^ROUTINE (ADULT)",
-               "NECK/CHEST", "ОГК", "흉부"]  # fmt: skip
+               "NECK/CHEST", "ОГК", "흉부", "Keuhkot", "Mellkas natív", "ΘΩΡΑΚΑΣ", "الصدر", "Pulmão"]  # fmt: skip
 OTHER_TEXTS = ["HEAD", "Schädel nativ", "SCHAEDEL", "CRANE", "brain 5.0", "NECK", "ABD", "ABD/PEL", "AbdRoutine",
                "LIVER", "THORACIC SPINE", "T-SPINE", "BWS", "L SPINE", "KNEE", "ABD LUNG WINDOW", "LUNG BASES ABDOMEN",
-               "HRCT TEMPORAL BONE", "腹部", "FOIE"]  # fmt: skip
+               "HRCT TEMPORAL BONE", "腹部", "FOIE", "Schedel", "Hoved", "Üst Batın", "Cráneo", "ОБП"]  # fmt: skip
 NO_SCAN_TEXTS = ["SCOUT", "Topogram 0.6 T20f", "Surview", "LOCALIZER", "Dose Report", "DOSE INFO", "Patient Protocol",
                  "Smart Prep", "TEST BOLUS", "Bolus tracking", "PreMonitoring", "Monitoring CHEST", "Tracker",
                  "THORAX MIP 8.0", "MinIP lung", "Rapport dose."]  # fmt: skip
@@ -584,9 +588,12 @@ def test_a_person_can_say_which_series(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"series_include": PRIVATE}, "none of the 2 CT series fits series_include"),
-        ({"series_exclude": "thorax"}, "none of the 2 CT series fits series_exclude"),
-        ({"series_include": "thorax", "body_part": "x"}, "none of the 2 CT series fits series_include and body_part"),
+        ({"series_include": PRIVATE}, "none of the 2 CT series fits --series-include"),
+        ({"series_exclude": "thorax"}, "none of the 2 CT series fits --series-exclude"),
+        (
+            {"series_include": "thorax", "body_part": "x"},
+            "none of the 2 CT series fits --series-include and --body-part",
+        ),
     ],
 )
 def test_options_that_no_series_fits(tmp_path: Path, options: dict[str, str], sentence: str) -> None:
@@ -737,5 +744,6 @@ def test_candidates_of_files_know_all_criteria(tmp_path: Path) -> None:
     headers = [read_header(path) for path in make.write_series(tmp_path, slices=5, rows=8, columns=8, tags=tags)]
     (found,) = candidates_of(image for header in headers if header for image in header.slices)
     assert [value for _, value in steps(found)] == [
-        "chest", "axial", "5", "10 mm", "2.5 mm", "sharp", "with", "derived", "virtual monoenergetic", "5", "dated",
+        "chest", "axial", "5", "10 mm", "5.6 mm", "2.5 mm", "sharp", "with", "derived", "virtual monoenergetic", "5",
+        "dated",
     ]  # fmt: skip

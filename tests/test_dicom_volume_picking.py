@@ -80,6 +80,10 @@ def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path, pattern: str)
     assert "none of the 2 volume files" in str(error)
 
 
+def test_the_only_volume_is_spoken_of_as_one(tmp_path: Path) -> None:
+    assert "--volume does not match the only volume file" in str(refusal(lay(tmp_path, "ct.nii"), "mask*"))
+
+
 def test_a_pattern_that_matches_several_is_refused(tmp_path: Path) -> None:
     error = refusal(lay(tmp_path, "imaging.nii", "segmentation.nii", "masks/a.nii"), "*.nii")
     assert error.code == "volumes"

@@ -33,6 +33,21 @@ def write_two(directory: Path, **choices: Any) -> Path:
     return directory
 
 
+def test_a_scan_whose_pixels_are_damaged_is_found_and_not_chosen(tmp_path: Path) -> None:
+    """Text and JSON say the same of it."""
+    for path in write_series(tmp_path, slices=6, transfer_syntax=JPEG_2000_LOSSLESS)[:3]:
+        data = bytearray(path.read_bytes())
+        at = data.index(b"\xff\x93")  # the beginning of the image's data
+        data[at:-8] = bytes(len(data) - 8 - at)
+        path.write_bytes(data)
+    page = inspect(tmp_path)
+    assert (page.usable, page.error_code) == (False, "undecodable")
+    (series,) = page.as_dict()["series"]
+    assert (series["chosen"], series["reason"]) == (False, f"undecodable: {page.error}")
+    assert "\nfound " in page.text()
+    assert "\nchosen " not in page.text()
+
+
 def test_every_series_has_what_each_step_said(tmp_path: Path) -> None:
     page = inspect(write_two(tmp_path))
     text = page.text()

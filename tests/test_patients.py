@@ -104,7 +104,7 @@ def test_files_of_an_archive_that_is_one_patient_are_not_loose(tmp_path: Path) -
 def test_an_archive_of_packed_files_alone_is_to_be_unpacked(tmp_path: Path, names: tuple[str, ...], depth: int) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"PK")
-    with pytest.raises(UsageError, match=r"packed file.*: unpack them"):
+    with pytest.raises(UsageError, match=r"packed file.*: unpack each patient"):
         ids(tmp_path, depth=depth)
 
 
@@ -165,3 +165,10 @@ def test_a_file_without_ids_is_refused(tmp_path: Path) -> None:
             read_ids(path)
     with pytest.raises(UsageError, match="cannot be read"):
         read_ids(tmp_path)
+
+
+def test_packed_files_above_the_patients_may_mean_another_depth(tmp_path: Path) -> None:
+    (tmp_path / "person" / "scan").mkdir(parents=True)
+    (tmp_path / "rest.zip").touch()
+    with pytest.raises(UsageError, match=r"1 packed file: unpack each patient into a directory, or give another depth"):
+        list_patients(tmp_path, depth=3, without=tmp_path / "table")

@@ -6,7 +6,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +76,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ds.SOPInstanceUID = f"{UID}.3.{i}.{ds.InstanceNumber}"
             path.unlink()
             ds.save_as(path.with_name(f"{TEXT}-{path.name}"))
-    for path in islice((src / f"{TEXT}^PERSON6").iterdir(), 2):  # a scan may lack one image
+    for path in list((src / f"{TEXT}^PERSON6").iterdir())[:2]:
         path.write_bytes(path.read_bytes()[:-3000])
     for path in (src / f"{TEXT}^PERSON7").iterdir():
         path.write_bytes(f"{TEXT} is no DICOM".encode())

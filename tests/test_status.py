@@ -77,7 +77,7 @@ def test_patients_are_counted_by_note(tmp_path: Path) -> None:
         "       1  lossy",
     ]
     write_table(tmp_path / "other", [noted("a")])
-    assert status(tmp_path / "other").text() == "1 patients with features, 0 with an error row"
+    assert status(tmp_path / "other").text() == "1 patient with features, 0 with an error row"
 
 
 LONG = "the sentence, which has a comma, is longer than a line of a terminal would be, and is given whole all the same"
@@ -108,7 +108,7 @@ def test_failed_patients_are_named_with_their_sentences(failed: Path) -> None:
 def test_failed_patients_are_written_to_a_csv(failed: Path, tmp_path: Path) -> None:
     out = tmp_path / "failed.csv"
     ran = run("status", failed, "--failed", "--out", out)
-    assert ran.stdout.splitlines()[0] == "1 patients with features, 2 with an error row"
+    assert ran.stdout.splitlines()[0] == "1 patient with features, 2 with an error row"
     assert ran.stdout.splitlines()[-1] == f"2 patients with an error row written to {out}"
     with out.open(newline="") as file:
         assert list(csv.reader(file)) == [

@@ -18,11 +18,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lungct.dicom.candidates import content_order
 from lungct.dicom.geometry import places, same_place_mm
@@ -32,22 +32,21 @@ from lungct.dicom.places import (
     Stretch,
     covered,
     covered_mm,
-    place_of,
     regular,
     unbroken,
+    unusual,
     usual_distance,
 )
+from lungct.dicom.separators import ORDERS, PROPERTIES, Separator, numbers_start_anew
 from lungct.dicom.slices import Slice
 from lungct.dicom.stacks import WHOLE, Stack
 
 PASS = 3
 """Acquisitions that overlap by so many slices or more are passes; by fewer, stations that follow one another."""
+_OF_TWO = 0.4
+"""The larger of two passes has at least so many of all places."""
 _FEWEST_PLACES = 4
-_MEAN_RUN = 5
-"""Order means something if it runs along the body for at least so many slices on average."""
-
-Groups = list[list[Slice]]
-Separator = Callable[[Sequence[Slice]], Groups]
+"""What is left beside bolus tracking must be a scan, or it is not bolus tracking."""
 
 
 def acquisitions(stack: Stack) -> list[Stack]:
@@ -57,76 +56,6 @@ def acquisitions(stack: Stack) -> list[Stack]:
     scan, tracking = _without_tracking(stack.images)
     passes = _resolved(scan, covered_mm(Stack(scan).at))
     return [found.noted(stack.counts) for found in [*passes, *tracking]]
-
-
-def _by(value: Callable[[Slice], Hashable]) -> Separator:
-    def separator(images: Sequence[Slice]) -> Groups:
-        groups: dict[Hashable, list[Slice]] = {}
-        for image in images:
-            groups.setdefault(value(image), []).append(image)
-        return list(groups.values())
-
-    return separator
-
-
-def _runs_by(order: Callable[[Slice], Any]) -> Separator:
-    """Return a separator by runs: in their order, images lie one after another along the body until they turn back."""
-
-    def separator(images: Sequence[Slice]) -> Groups:
-        at = places([image.position_mm for image in images])
-        together: dict[tuple[Any, int], list[Slice]] = {}  # copies of an image are one step of a run
-        for image in images:
-            together.setdefault((order(image), place_of(image.position_mm, at)), []).append(image)
-        runs: Groups = []
-        last, direction = 0, 0
-        for (_, place), step in sorted(together.items(), key=lambda item: item[0]):
-            onward = (place > last) - (place < last)
-            if not runs or onward in (0, -direction):
-                runs.append([])
-                direction = 0
-            else:
-                direction = onward
-            runs[-1] += step
-            last = place
-        return runs if len(together) >= _MEAN_RUN * len(runs) else [list(images)]
-
-    return separator
-
-
-def _by_restarts(images: Sequence[Slice]) -> Groups:
-    """Separate images whose InstanceNumber stands at several places: the first of these, the second, and so on."""
-    at = places([image.position_mm for image in images])
-    places_of: dict[int | None, set[int]] = {}
-    for image in images:
-        places_of.setdefault(image.instance_number, set()).add(place_of(image.position_mm, at))
-    ranks = {number: {place: rank for rank, place in enumerate(sorted(found))} for number, found in places_of.items()}
-    return _by(lambda image: ranks[image.instance_number][place_of(image.position_mm, at)])(images)
-
-
-def _number(image: Slice) -> float:
-    return math.inf if image.instance_number is None else image.instance_number
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 3)
-
-
-_PROPERTIES: tuple[Separator, ...] = (
-    _by(lambda image: image.acquisition_number),
-    _by(lambda image: image.acquisition_time),
-    _by(lambda image: image.temporal_position),
-    _by(lambda image: _known(image.trigger_time_ms)),
-    _by(lambda image: image.contrast_agent),
-    _by(lambda image: image.kernel),
-    _by(lambda image: image.image_type),
-    _by(lambda image: _known(image.slice_thickness_mm)),
-)
-_ORDERS: tuple[Separator, ...] = (
-    _runs_by(lambda image: (image.acquisition_time, _number(image))),
-    _runs_by(_number),
-    _by_restarts,
-)
-"""What tells passes apart but not two images of one place: numbers differ from image to image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,41 +124,73 @@ def _parts(images: Sequence[Slice], separator: Separator) -> list[Part]:
 def _fill_each_other(parts: Sequence[Part], at: list[float]) -> bool:
     """Return whether parts have no place in common, and only together are the slices of one acquisition.
 
-    They are if they are evenly spaced only together, or if there are gaps between the slices of the largest alone, and
-    none between the slices of all: odd and even slices with numbers of their own.
+    They are if they are evenly spaced only together. Otherwise there must be gaps between the slices of the largest
+    part, and either the parts must be many that together are evenly spaced, as passes never are, or no gaps be left
+    between the slices of all (odd and even slices with numbers of their own). Of two parts, InstanceNumbers that start
+    anew say that they are passes of thin slices all the same.
     """
-    if sum(len(part.at) for part in parts) > len(at):
+    if _share_places(parts, at):
         return False
-    largest = parts[0]
-    if regular(at) and not regular(largest.at):
+    largest = parts[0].at
+    if regular(at) and not regular(largest):
         return True
-    known = [image.slice_thickness_mm for part in parts for image in part.images]
-    known = [thickness for thickness in known if not math.isnan(thickness)]
-    if not known:
+    thickness = _thickness_mm(parts)
+    if usual_distance(largest) <= 1.5 * thickness:
         return False
-    thickness = median(known)
-    return usual_distance(at) <= 1.2 * thickness and usual_distance(largest.at) > 1.5 * thickness
+    many = len(largest) < _OF_TWO * len(at)
+    if many and unusual(at) < len(largest) / 2:  # between passes, a distance is unusual at each slice of the largest
+        return True
+    return usual_distance(at) <= 1.2 * thickness and (
+        many or not numbers_start_anew([image for part in parts for image in part.images])
+    )
+
+
+def _thickness_mm(parts: Sequence[Part]) -> float:
+    """Return the median SliceThickness, NaN if unknown."""
+    known = [image.slice_thickness_mm for part in parts for image in part.images]
+    return median([thickness for thickness in known if not math.isnan(thickness)] or [math.nan])
+
+
+def _share_places(parts: Sequence[Part], at: Sequence[float]) -> bool:
+    """Return whether any of the places of all images is a place of several parts."""
+    return sum(len(part.at) for part in parts) > len(at)
 
 
 def _resolved(images: tuple[Slice, ...], extent_mm: float) -> list[Stack]:
     """Split images into passes; ``extent_mm`` is what a whole one covers."""
     joined = Stack(images)
     while True:  # each turn leaves out at least one image, or is the last
-        by_property = [parts for separator in _PROPERTIES if (parts := _parts(joined.images, separator))]
-        passes = [parts for parts in by_property if _are_passes(parts)]
-        if not passes:
-            by_order = (_parts(joined.images, separator) for separator in _ORDERS)
-            passes = [parts for parts in by_order if _are_passes(parts)]
-        for parts in passes:
-            whole = [part.images for part in parts if covered_mm(part.at) >= WHOLE * extent_mm]
-            if whole:
-                counts = {PASSES: _depth(parts)}
-                found = [stack.noted(counts) for part in whole for stack in _resolved(part, extent_mm)]
-                return [stack.noted(joined.counts) for stack in found]
-        once = _joined(passes[0], _whole_reach) if passes else _stations_joined(by_property)
+        by_property, by_order = (
+            [parts for separator in separators if (parts := _parts(joined.images, separator))]
+            for separators in (PROPERTIES, ORDERS)
+        )
+        passes = [parts for parts in (*by_property, *by_order) if _are_passes(parts)]
+        division, whole = _most_whole(passes, extent_mm)
+        if whole:
+            counts = {PASSES: _depth(division)}
+            found = [stack.noted(counts) for part in whole for stack in _resolved(part.images, extent_mm)]
+            return [stack.noted(joined.counts) for stack in found]
+        repeats = [parts for parts in by_order if _share_places(parts, joined.at)]
+        once = _joined(passes[0], _whole_reach) if passes else _stations_joined([*by_property, *repeats])
         if once is None:
             return [joined]
         joined = once.noted(joined.counts)
+
+
+def _most_whole(divisions: Sequence[Sequence[Part]], extent_mm: float) -> tuple[Sequence[Part], list[Part]]:
+    """Return the division whose parts are the most whole, and those of its parts that are whole.
+
+    A part is whole if it covers nine tenths of the extent. TriggerTimes that differ from image to image divide phases
+    into parts of a few slices far apart, which cover it, too: the division whose largest whole part has the most slices
+    is the one that means something, the first on a tie.
+    """
+
+    def size(division: tuple[Sequence[Part], list[Part]]) -> tuple[int, int]:
+        whole = division[1]
+        return max((len(part.at) for part in whole), default=0), sum(len(part.images) for part in whole)
+
+    found = [(parts, [part for part in parts if covered_mm(part.at) >= WHOLE * extent_mm]) for parts in divisions]
+    return max(found, key=size, default=([], []))
 
 
 def _stations_joined(divisions: Sequence[Sequence[Part]]) -> Stack | None:
@@ -290,7 +251,7 @@ def _lies_in(stretches: Sequence[Stretch], position: float, margin: float) -> bo
 def _without_tracking(images: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], list[Stack]]:
     """Return a stack's images without those of bolus tracking: several of one acquisition at one or two places."""
     scan, tracking = images, list[Stack]()
-    for separator in _PROPERTIES:
+    for separator in (*PROPERTIES, *ORDERS):
         groups = separator(scan)
         if len(groups) < 2:
             continue

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungct.arguments import counted
 from lungct.dicom import notes
 from lungct.dicom.candidates import Candidate, most_common
-from lungct.dicom.damage import check_missing, find_missing
+from lungct.dicom.damage import check_missing, find_missing, may_lack
 from lungct.dicom.geometry import (
     LARGEST_JUMP_MM,
     gap_mm,
@@ -46,12 +47,14 @@ def assemble(found: Survey, candidate: Candidate, reason: str) -> Series:
 
     """
     _refuse_other_planes(candidate)
-    images, missing = find_missing(candidate.slices, found.damaged, found.others)
+    images, missing = find_missing(candidate.slices, found.others)
     check_missing(missing, len(images))
     _refuse_several_sizes(images)
-    slices = _one_image_per_position(images)
-    if len(slices) < len(images):
-        reason += f"; {counted(len(images) - len(slices), 'copy', 'copies')} left out"
+    slices, copies, contradictions = _one_image_per_place(images)
+    missing = replace(missing, damaged=missing.damaged + contradictions)
+    check_missing(missing, len(slices))
+    if copies:
+        reason += f"; {counted(copies, 'copy', 'copies')} left out"
     series = Series(
         slices=_in_order(slices),
         rows=slices[0].rows,
@@ -150,25 +153,59 @@ _SAME_SCALE = 1e-3
 """Pixel spacings that differ by less of themselves differ by rounding only."""
 
 
-def _one_image_per_position(slices: Sequence[Slice]) -> tuple[Slice, ...]:
-    """Return one image per position; raise SeriesError if images at one position differ in any pixel."""
+def _one_image_per_place(images: Sequence[Slice]) -> tuple[tuple[Slice, ...], int, int]:
+    """Return one image for each place.
+
+    Where images at one place differ in any pixel, nothing shows which is meant: none is kept, as if it were damaged.
+
+    Returns
+    -------
+    tuple of Slice
+        The images.
+    int
+        Number of copies that were left out.
+    int
+        Number of places without an image, because it would be one of several that differ.
+
+    Raises
+    ------
+    SeriesError
+        ``geometry``, if there are more such places than a scan may lack images.
+
+    """
+    groups = [sorted(group, key=instance_order) for group in by_place(images)]
     kept: list[Slice] = []
-    conflicts = 0
-    for group in by_place(slices):
-        first, *others = sorted(group, key=instance_order)
-        kept.append(first)
-        conflicts += not all(_is_copy_of(first, image) for image in others)
-    if conflicts:
+    copies = 0
+    for group in groups:
+        whole = _whole_copies(group)
+        if whole:
+            kept.append(whole[0])
+            copies += len(group) - 1
+    contradictions = len(groups) - len(kept)
+    if contradictions > may_lack(len(groups)):
         raise SeriesError(
-            f"different images lie at one position, at {conflicts} of {len(kept)} positions",
+            f"different images lie at one position, at {contradictions} of {len(groups)} positions",
             code="geometry",
         )
-    return tuple(kept)
+    return tuple(kept), copies, contradictions
 
 
-def _is_copy_of(first: Slice, image: Slice) -> bool:
-    pixels = DicomPixels()
-    return np.array_equal(pixels.hu(first), pixels.hu(image))
+def _whole_copies(group: Sequence[Slice]) -> Sequence[Slice]:
+    """Return the images of one place that can be decoded, or the only one; none if they differ in any pixel."""
+    if len(group) == 1:
+        return group
+    whole: list[Slice] = []
+    first: NDArray[np.float32] | None = None
+    for image in group:
+        try:
+            hu = DicomPixels().hu(image)
+        except SeriesError:
+            continue  # a broken copy costs nothing
+        if first is not None and not np.array_equal(first, hu):
+            return []
+        first = hu
+        whole.append(image)
+    return whole or group[:1]
 
 
 def _in_order(slices: tuple[Slice, ...]) -> tuple[Slice, ...]:
@@ -205,15 +242,21 @@ def _pixel_notes(slices: Sequence[Slice]) -> list[str]:
 
 def _studies(found: Survey, candidate: Candidate) -> list[str]:
     """Return a note if there are other studies than the candidate's, with a series long enough to be a scan."""
-    own = {image.study_uid for image in candidate.slices}
-    others = {image.study_uid for other in found.candidates if other.is_long_enough for image in other.slices} - own
+    others = {_study(other) for other in found.candidates if other.is_long_enough} - {_study(candidate)}
     return [note(notes.STUDIES, 1 + len(others))] if others else []
+
+
+def _study(candidate: Candidate) -> str:
+    """Return what tells a candidate's study from others: not StudyInstanceUID if every image has one of its own."""
+    uids = {image.study_uid for image in candidate.slices}
+    return uids.pop() if len(uids) == 1 else candidate.study_time
 
 
 def _spacing(slices: Sequence[Slice]) -> tuple[float, float, float]:
     positions = np.array([image.position_mm for image in slices], np.float64)
     plane = np.array([image.pixel_spacing_mm for image in slices], np.float64)
-    row, column = np.median(plane, axis=0)  # NaN where one is unknown
+    known = plane[~np.isnan(plane).any(axis=1)]
+    row, column = np.median(known, axis=0) if len(known) else (math.nan, math.nan)
     return slice_spacing(positions), float(row), float(column)
 
 

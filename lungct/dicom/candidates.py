@@ -106,6 +106,13 @@ class Candidate:
         return positions[-1] - positions[0] if positions else (len(self.slices) - 1) * self.thickness_mm
 
     @cached_property
+    def width_mm(self) -> float:
+        """Width of most images: Columns times the distance between columns; NaN if unknown."""
+        widths = [round(image.columns * image.pixel_spacing_mm[1], 1) for image in self.slices]
+        known = [width for width in widths if not math.isnan(width)]
+        return majority(known) if known else math.nan
+
+    @cached_property
     def region(self) -> Region:
         """What the texts of most images name."""
         return majority(region_of(p.words, p.kernel, p.image_type) for p in self.slices)
@@ -137,10 +144,11 @@ def content_order(image: Slice) -> tuple[Any, ...]:
     return (
         image.acquisition_time,
         _or_last(image.acquisition_number),
+        _or_last(image.temporal_position),
+        _or_last(image.instance_number),
         image.study_uid,
         image.sop_instance_uid,
         image.frame,
-        _or_last(image.instance_number),
         _or_last(image.position_mm),
         _or_last(image.slice_thickness_mm),
         image.orientation or (),

@@ -37,8 +37,10 @@ CODECS: dict[str, str] = {
 }
 """The imagecodecs codec that decodes each compressed transfer syntax."""
 
-# CharLS searches for seconds for what is missing from a codestream that was cut short, unless it ends with this marker.
 _END_OF_IMAGE = b"\xff\xd9"
+"""The marker that ends a codestream of JPEG, JPEG-LS and JPEG 2000 (ISO 10918-1 B.1.1.3, 15444-1 A.4.4)."""
+_PADDING = 8
+"""Zeros after a codestream that may be padding; more stand in the place of its end, as in a file half downloaded."""
 _LOSSLESS_FRAMES = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 # SOF0 to SOF15, but for DHT, JPG and DAC among them, and SOF55 of JPEG-LS.
 _JPEG_LS_FRAME = 0xF7
@@ -92,11 +94,32 @@ def decode(stream: bytes, transfer_syntax: str, *, rows: int, columns: int, bits
         raise ValueError("the codestream has another size")
     if claim.precision > bits_allocated:
         raise ValueError("the codestream has more bits than BitsAllocated")
+    # CharLS searches for seconds for what is missing from a codestream that was cut short, unless it has an end.
     values = codec(stream + _END_OF_IMAGE if name == _JPEG_LS else stream)
+    if not _has_end(stream) and not _is_complete_without_end(stream, name, values):
+        raise ValueError("the codestream is cut short")
     if values.shape != (rows, columns) or values.dtype.kind not in "iu":
         raise ValueError("the decoded image has another size")
     # Lossless JPEG wraps around at 16 bits, so that some writers claim 12 bits and write more.
     return Samples(values, max(claim.precision, int(values.max()).bit_length()), claim.lossy)
+
+
+def _has_end(stream: bytes) -> bool:
+    """Return whether a codestream has its last marker, perhaps with a byte or two of padding, which may be anything."""
+    return _END_OF_IMAGE in stream[-4:] or _END_OF_IMAGE in stream.rstrip(b"\0")[-4:]
+
+
+def _is_complete_without_end(stream: bytes, name: str, values: NDArray[np.integer[Any]]) -> bool:
+    """Return whether a codestream that lacks its last marker, as some writers leave it, lacks nothing else.
+
+    libjpeg makes up what is missing, so that an image that was cut short has no other sign of it: it depends on what
+    follows the data.
+    """
+    data = stream.rstrip(b"\0")
+    if name != _JPEG:
+        return len(stream) - len(data) <= _PADDING
+    padding = stream[len(data) : len(data) + _PADDING]
+    return np.array_equal(values, _codec(name)(data + padding + b"\xaa" * 64))
 
 
 def _codec(name: str) -> Any:

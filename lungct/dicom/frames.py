@@ -20,6 +20,8 @@ from lungct.dicom.values import TAGS, positive, spacing_of
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+MAX_FRAMES = 10_000
+"""Frames of one file: far more slices than any chest needs."""
 MAX_FRAME_HEADER = 32 << 20
 """Bytes before the pixel data, which are parsed as a whole; 2,000 frames need a quarter of this."""
 MAX_ITEMS = 500_000
@@ -49,17 +51,16 @@ def frames_of(
     Returns
     -------
     tuple of Slice
-        One for each frame, in the file's order; a single one with a fault if the frames are not described.
+        One for each frame, in the file's order, with a fault if it is not described.
 
     """
     frames = first.encoding.frames
     mark = b"\xff\xfe\xe0\x00" if big_endian else b"\xfe\xff\x00\xe0"
     if header.count(mark) > MAX_ITEMS:
-        fault = Fault("limits", f"a header has more than {MAX_ITEMS} sequence items")
-        return (replace(first, fault=fault),)
+        return undescribed(first, Fault("limits", f"a header has more than {MAX_ITEMS} sequence items"))
     groups = _functional_groups(header, frames, explicit=explicit, big_endian=big_endian)
     if groups is None:
-        return (replace(first, fault=_UNDESCRIBED),)
+        return undescribed(first, _UNDESCRIBED)
     if frames == 1 and frame_offset is None:
         return (_frame(first, groups[0]),)
     if frames > 1:
@@ -67,6 +68,12 @@ def frames_of(
     before = frame_offset or 0
     numbered = (replace(first, frame=index, instance_number=before + index + 1) for index in range(frames))
     return tuple(_frame(frame, groups[frame.frame]) for frame in numbered)
+
+
+def undescribed(first: Slice, fault: Fault) -> tuple[Slice, ...]:
+    """Return a slice with a fault for each image that a file has, or claims to have, up to `MAX_FRAMES`."""
+    frames = min(max(1, first.encoding.frames), MAX_FRAMES)
+    return tuple(replace(first, frame=index, fault=fault) for index in range(frames))
 
 
 def _functional_groups(
@@ -132,7 +139,7 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
         raise ValueError("RescaleSlope is 0")
     position = (where[0], where[1], where[2]) if where else frame.image_position
     orientation = valid_orientation(direction) if direction else frame.orientation
-    described = replace(
+    return replace(
         frame,
         image_position=position,
         orientation=orientation,
@@ -149,8 +156,6 @@ def _described(frame: Slice, groups: tuple[Dataset, ...]) -> Slice:
         image_type=image_type,
         kernel=kernel or frame.kernel,
     )
-    fault = described.rescale_fault()
-    return described if fault is None else replace(described, fault=fault)
 
 
 def _value(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> Any:

@@ -1,7 +1,7 @@
 """All CT images of a patient -> candidates.
 
-1. Images are put together by SeriesInstanceUID (or, if it is empty, by StudyInstanceUID), and series of one image each
-   are put together to the series that they were (``joining.py``).
+1. Images are put together by SeriesInstanceUID (or, if it is empty, by StudyInstanceUID and what the files say in
+   words), and series of one image each are put together to the series that they were (``joining.py``).
 2. A series is split into stacks of one orientation and one size (``stacks.py``), these into passes, and the stations
    of a pass are joined (``acquisitions.py``).
 3. Stacks that are one scan, sent as several series, are joined (``joining.py``).
@@ -12,6 +12,7 @@ All of it depends on what the files contain, and never on their names or order.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import astuple
 
 from lungct.dicom.acquisitions import acquisitions
 from lungct.dicom.candidates import Candidate, content_order
@@ -31,10 +32,11 @@ def candidates(slices: Iterable[Slice]) -> tuple[Candidate, ...]:
 
 
 def _by_series(slices: Iterable[Slice]) -> list[Stack]:
-    by_uid: dict[tuple[str, str], list[Slice]] = {}
+    series: dict[tuple[str, ...], list[Slice]] = {}
     for image in slices:
-        by_uid.setdefault((image.series_uid, "" if image.series_uid else image.study_uid), []).append(image)
-    return [Stack(tuple(sorted(by_uid[key], key=content_order))) for key in sorted(by_uid)]
+        key = (image.series_uid,) if image.series_uid else ("", image.study_uid, *astuple(image.words))
+        series.setdefault(key, []).append(image)
+    return [Stack(tuple(sorted(series[key], key=content_order))) for key in sorted(series)]
 
 
 def _candidate(stack: Stack) -> Candidate:

@@ -20,7 +20,7 @@ from lungct.dicom import elements
 from lungct.dicom.deflated import inflate
 from lungct.dicom.discovery import open_file
 from lungct.dicom.elements import Elements, Source
-from lungct.dicom.frames import MAX_FRAME_HEADER, frames_of
+from lungct.dicom.frames import MAX_FRAME_HEADER, MAX_FRAMES, frames_of, undescribed
 from lungct.dicom.geometry import position_along_normal, valid_orientation
 from lungct.dicom.layout import Layout, find_layout
 from lungct.dicom.persons import Identity
@@ -30,8 +30,6 @@ from lungct.dicom.values import TAGS, WANTED, NotANumberError, Values, positive,
 
 MAX_SLICE_PIXELS = 1 << 24
 """Rows x columns of one slice (4096 x 4096); CT images have 512 x 512 to 2048 x 2048."""
-MAX_FRAMES = 10_000
-"""Frames of one file: far more slices than any chest needs."""
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
@@ -134,32 +132,40 @@ def _interpret(body: Source, path: str, layout: Layout, start: int, found: Eleme
     person, series_uid = _person(values), values.text("SeriesInstanceUID")
     if kind is not Kind.CT:
         return Header(kind, person, series_uid, sop_instance_uid=values.text("SOPInstanceUID"))
+    images = _images(body, path, layout, start, found, values)
+    if images[0].fault is None and _is_localizer(images[0].image_type):
+        return Header(Kind.LOCALIZER, person, series_uid)
+    available = body.size - found.pixel_offset if layout.transfer_syntax in elements.UNCOMPRESSED else None
+    images = tuple(_checked(image, available) for image in images)
+    return Header(kind, person, series_uid, images)
+
+
+def _checked(image: Slice, available: int | None) -> Slice:
+    """Return an image with what else is wrong with it; ``available``: bytes of its file from its pixel data on."""
+    fault = image.fault
+    if fault is None and available is not None:
+        fault = length_fault(image, available)
+    fault = fault or image.rescale_fault()
+    return image if fault is image.fault else replace(image, fault=fault)
+
+
+def _images(body: Source, path: str, layout: Layout, start: int, found: Elements, values: Values) -> tuple[Slice, ...]:
+    """Return a slice for each image of a file."""
     first = _first_slice(path, layout, found, values)
-    fault = first.fault
-    if fault is None and layout.transfer_syntax in elements.UNCOMPRESSED:
-        fault = length_fault(first, body.size - found.pixel_offset)
+    if first.fault is not None:
+        return undescribed(first, first.fault)
     sequences = found.sequences | found.values.keys()
-    alone = first.encoding.frames == 1 and not _FUNCTIONAL_GROUPS & sequences
-    if fault is None and alone:
-        fault = first.rescale_fault()
-    if fault is not None:
-        return Header(kind, person, series_uid, (replace(first, fault=fault),))
-    if alone:
-        return Header(kind, person, series_uid, (first,))
+    if first.encoding.frames == 1 and not _FUNCTIONAL_GROUPS & sequences:
+        return (first,)
     if found.end - start > MAX_FRAME_HEADER:
-        fault = Fault("limits", f"a header is longer than {MAX_FRAME_HEADER >> 20} MiB")
-        return Header(kind, person, series_uid, (replace(first, fault=fault),))
-    data = body.read(start, found.end - start)
-    slices = frames_of(
+        return undescribed(first, Fault("limits", f"a header is longer than {MAX_FRAME_HEADER >> 20} MiB"))
+    return frames_of(
         first,
-        data,
+        body.read(start, found.end - start),
         explicit=layout.explicit,
         big_endian=layout.big_endian,
         frame_offset=values.whole("ConcatenationFrameOffsetNumber"),
     )
-    if _is_localizer(slices[0].image_type):
-        return Header(Kind.LOCALIZER, person, series_uid)
-    return Header(kind, person, series_uid, slices)
 
 
 def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
@@ -171,12 +177,15 @@ def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
     if (modality and modality != "CT") or (sop_class and not ct_class):
         secondary = sop_class.startswith("1.2.840.10008.5.1.4.1.1.7") and modality in ("CT", "")
         return Kind.SECONDARY if secondary else Kind.OTHER
+    image_type = _image_type(values)
+    if _is_localizer(image_type):  # a damaged one, too, is no slice of a scan
+        return Kind.LOCALIZER
     if found.broken:
         return Kind.DAMAGED
     if not found.pixel_tag:
-        # A CT image without pixel data was cut off between two elements; a file without class and modality is not an
-        # image.
-        return Kind.DAMAGED if ct_class or modality else Kind.OTHER
+        # A CT image without pixel data was cut off between two elements, and a file with nothing but the mark DICM
+        # before the first; another file without class and modality is not an image.
+        return Kind.DAMAGED if ct_class or modality or (layout.marked and not found.values) else Kind.OTHER
     if not ct_class and not modality:
         like_ct = values.has("RescaleIntercept") and values.has("ImagePositionPatient")
         if not like_ct:
@@ -184,9 +193,6 @@ def _kind(values: Values, layout: Layout, found: Elements) -> Kind:
     photometric = values.text("PhotometricInterpretation").upper()
     if values.whole("SamplesPerPixel") not in (None, 1) or (photometric and not photometric.startswith("MONOCHROME")):
         return Kind.SECONDARY
-    image_type = _image_type(values)
-    if _is_localizer(image_type):
-        return Kind.LOCALIZER
     made = product(image_type, values.text("RescaleType").upper(), values.localised("SeriesDescription"))
     return Kind.PARAMETRIC if made is Product.MAP else Kind.CT
 
@@ -261,6 +267,7 @@ def _first_slice(path: str, layout: Layout, found: Elements, values: Values) -> 
         or values.text("AcquisitionDate") + values.text("AcquisitionTime"),
         temporal_position=values.integer("TemporalPositionIdentifier"),
         trigger_time_ms=(values.numbers("TriggerTime", 1) or (math.nan,))[0],
+        kvp=(values.numbers("KVP", 1) or (math.nan,))[0],
         contrast_agent=values.localised("ContrastBolusAgent"),
         words=Words(
             body_part=values.localised("BodyPartExamined"),
@@ -316,8 +323,8 @@ def length_fault(image: Slice, available: int) -> Fault | None:
         return Fault(
             "undecodable", "the pixels are compressed, although the file declares an uncompressed transfer syntax"
         )
-    needed = image.rows * image.columns * encoding.frames * (encoding.bits_allocated // 8)
-    have = min(available, encoding.length)
+    needed = image.rows * image.columns * (encoding.bits_allocated // 8)
+    have = min(available, encoding.length) - image.frame * needed
     if have >= needed:
         return None
     return Fault(

@@ -1,8 +1,8 @@
 """Several series that are one scan -> one.
 
 Archives write new SeriesInstanceUIDs: one for each image, or one for each part of a transfer. Series belong together
-only if everything agrees that tells one scan from another, and if they lie as the parts of one scan lie: each place
-once, one series next to the other.
+only if everything agrees that tells one scan from another, and if they lie as the parts of one scan lie: one series
+next to the other, with at most two slices that both have.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property
 from statistics import median
 
 from lungct.dicom.candidates import content_order, most_common
-from lungct.dicom.geometry import LARGEST_GAP_MM, same_orientation
+from lungct.dicom.geometry import LARGEST_GAP_MM, SAME_PLACE_MM, same_orientation
 from lungct.dicom.notes import JOINED_SERIES, SERIES_UIDS
 from lungct.dicom.places import NEAR, distances_between, regular, usual_distance
 from lungct.dicom.slices import Slice
@@ -28,6 +28,8 @@ _MOST = 0.75
 """Of the distances between scattered images so many must be those of slices."""
 _NEIGHBOURS = 2.5
 """Pieces are neighbours if they are at most so many slice distances apart: one slice may be missing between them."""
+_SHARED = 2
+"""So many slices at the end of one piece may be those at the beginning of the next."""
 _SAME_DISTANCE = 0.05
 """Slice distances that differ by less, relative to each other, are one."""
 _ALIGNED_MM = 5.0
@@ -160,7 +162,21 @@ def _chains(pieces: list[_Piece]) -> list[list[_Piece]]:
 def _joined(chain: list[_Piece]) -> Stack:
     if len(chain) == 1:
         return chain[0].stack
-    return together([piece.stack for piece in chain]).noted({JOINED_SERIES: len(chain)})
+    once = chain[0].stack
+    for piece in chain[1:]:
+        smaller, larger = sorted((once, piece.stack), key=lambda stack: len(stack.images))
+        once = together([_without_shared(smaller, larger), larger])
+    return once.noted({JOINED_SERIES: len(chain)})
+
+
+def _without_shared(stack: Stack, other: Stack) -> Stack:
+    """Return a stack without its images at places that another has, too."""
+    own = [image for image in stack.images if not any(_at_one_place(image.position_mm, at) for at in other.at)]
+    return Stack(tuple(own), stack.counts)
+
+
+def _at_one_place(position: float, other: float) -> bool:
+    return abs(position - other) < SAME_PLACE_MM
 
 
 def _follows(piece: _Piece, other: _Piece) -> bool:
@@ -169,8 +185,9 @@ def _follows(piece: _Piece, other: _Piece) -> bool:
     usual = longer.distance_mm
     gap = other.first.position_mm - piece.last.position_mm
     between = shorter.distance_mm or gap  # of a single slice, its distance to the other series must be the usual one
+    shared = any(_at_one_place(gap, -usual * more) for more in range(_SHARED)) and len(shorter.stack.at) > _SHARED
     return (
-        NEAR * usual <= gap <= _NEIGHBOURS * usual
+        (shared or NEAR * usual <= gap <= _NEIGHBOURS * usual)
         and abs(usual - between) <= _SAME_DISTANCE * usual
         and _same_geometry(piece.stack, other.stack)
         and piece.series_uids.isdisjoint(other.series_uids)

@@ -30,15 +30,15 @@ LUNG_AT_END = "lung_at_end"
 VIEW_GROWN_MM = "view_grown_mm"
 
 IN_WORDS: dict[str, str] = {
-    UNREADABLE_FILES: "{} files named like the images are no images (empty, cut off, or a link that leads nowhere)",
-    DAMAGED_SLICES: "{} damaged images left out",
+    UNREADABLE_FILES: "files named like the images that are none (empty, packed, a link that leads nowhere): {}",
+    DAMAGED_SLICES: "images left out that are damaged, or of which copies differ: {}",
     GAP_MM: "a gap of {} mm between neighbouring slices",
     UNEVEN_SPACING: "the distances between slices differ",
     PASSES: "one of {} passes over the same place",
     JOINED_PASSES: "{} passes joined, each place once",
     JOINED_SERIES: "{} series joined to one scan",
-    NO_POSITION: "{} images without a position left out",
-    OTHER_SIZE: "{} images of another size left out",
+    NO_POSITION: "images without a position left out: {}",
+    OTHER_SIZE: "images of another size left out: {}",
     SERIES_UIDS: "{} series of one image each, read as one",
     STUDIES: "one of {} studies",
     JUMP_MM: "slices jump {} mm sideways",

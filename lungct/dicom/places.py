@@ -27,8 +27,11 @@ WIDEST_GAP_MM = 40.0
 NEAR = 0.49
 """Neighbours in one scan are at least so many of the usual distances apart: half of one where acquisitions meet."""
 _AROUND = 3
+"""So many distances on either side of one are around it."""
 _ENOUGH = 4
+"""So many distances show by themselves how far apart the places usually lie."""
 _NEARLY_ALL = 0.9
+"""Places are regular if so many of their distances are the usual one."""
 
 
 def by_place(images: Iterable[Slice]) -> list[list[Slice]]:
@@ -92,8 +95,13 @@ def usual_distance(at: Sequence[float]) -> float:
 
 def regular(at: Sequence[float]) -> bool:
     """Return whether nearly all distances between neighbouring places are the usual one."""
+    return len(at) - 1 - unusual(at) >= _NEARLY_ALL * (len(at) - 1)
+
+
+def unusual(at: Sequence[float]) -> int:
+    """Return how many distances between neighbouring places are not the usual one."""
     usual = usual_distance(at)
-    return sum(_equal(distance, usual) for distance in distances_between(at)) >= _NEARLY_ALL * (len(at) - 1)
+    return sum(not _equal(distance, usual) for distance in distances_between(at))
 
 
 def _even(distances: Sequence[float]) -> bool:

@@ -28,6 +28,8 @@ WHOLE_CHEST_MM = 200.0
 """Longer extents are not compared: a chest fits into 250 to 400 mm, and more of the body is no better."""
 EXTENT_BAND_MM = 50.0
 """Shorter extents are compared in bands of this height: a few slices more at one end decide nothing."""
+WIDE_ENOUGH_MM = 250.0
+"""Narrower images are enlargements, of the heart, a lung or the spine, and cut the chest off; or they show a head."""
 SPACING_BANDS_MM = (3.0, 5.0, 10.0)
 """Upper limits of the bands in which spacings are compared."""
 LONGEST_REASON = 200
@@ -133,6 +135,12 @@ CRITERIA: tuple[Criterion, ...] = (
         "enough slices ({0}, next {1})",
     ),
     Criterion("extent", _extent_band, lambda c: _millimetres(c.extent_mm), "{0} of the body (next {1})"),
+    Criterion(
+        "width",
+        lambda c: c.width_mm < WIDE_ENOUGH_MM,
+        lambda c: _millimetres(c.width_mm),
+        "wide enough ({0}, next {1})",
+    ),
     Criterion("spacing", _spacing_band, lambda c: _millimetres(c.spacing_mm), "spacing {0} (next {1})"),
     Criterion("kernel", _kernel, lambda c: kernels.IN_WORDS[_kernel(c)], "{0} kernel (next {1})"),
     Criterion("contrast", lambda c: c.contrast, _contrast_words, "{0} contrast (next {1})"),
@@ -225,7 +233,7 @@ def _fitting(candidates: Sequence[Candidate], options: SeriesOptions) -> list[Ca
     fitting = [candidate for candidate in candidates if fits(candidate, options)]
     if fitting:
         return fitting
-    given = " and ".join(name for name in _PROPERTIES if getattr(options, name) is not None)
+    given = " and ".join(f"--{name.replace('_', '-')}" for name in _PROPERTIES if getattr(options, name) is not None)
     count = len(candidates)
     none = f"none of the {count} CT series fits" if count > 1 else "the only CT series does not fit"
     raise SeriesError(f"{none} {given}", code="no_series", fix="give another text, or leave the option out")

@@ -143,6 +143,8 @@ class Slice:
         TemporalPositionIndex or TemporalPositionIdentifier.
     trigger_time_ms
         TriggerTime; NaN if unknown.
+    kvp
+        KVP, the voltage of the tube; NaN if unknown.
     contrast_agent
         ContrastBolusAgent.
     words
@@ -181,6 +183,7 @@ class Slice:
     acquisition_time: str = ""
     temporal_position: int | None = None
     trigger_time_ms: float = math.nan
+    kvp: float = math.nan
     contrast_agent: str = ""
     words: Words = Words()
     fault: Fault | None = None

@@ -134,10 +134,21 @@ def _by_position(images: list[Slice]) -> tuple[list[Slice], list[Slice]]:
     return known, [image for image in images if math.isnan(image.position_mm)]
 
 
+def _of_one_size(images: list[Slice]) -> list[list[Slice]]:
+    """Group images by size; those with a fault, whose size may be the fault, are with their like or with the most."""
+    faulty = [image for image in images if image.fault is not None]
+    whole = [image for image in images if image.fault is None] or faulty
+    groups = alike(sorted(whole, key=lambda image: math.isnan(sum(image.pixel_spacing_mm))), same_size)
+    if whole is not faulty:
+        largest = max(groups, key=len)
+        for image in faulty:
+            next((group for group in groups if same_size(group[0], image)), largest).append(image)
+    return groups
+
+
 def _by_size(images: list[Slice]) -> list[Stack]:
     """Split images by size, which a scan never mixes; those that cannot be told apart stay together to be refused."""
-    by_knowledge = sorted(images, key=lambda image: math.isnan(sum(image.pixel_spacing_mm)))
-    groups = [tuple(group) for group in alike(by_knowledge, same_size)]
+    groups = [tuple(group) for group in _of_one_size(images)]
     largest = max(groups, key=len)
     if len(largest) >= WHOLE * len(images):
         kept = [largest]

@@ -31,6 +31,7 @@ TAGS = {
     "ContrastBolusAgent": 0x00180010,
     "BodyPartExamined": 0x00180015,
     "SliceThickness": 0x00180050,
+    "KVP": 0x00180060,
     "ProtocolName": 0x00181030,
     "TriggerTime": 0x00181060,
     "ConvolutionKernel": 0x00181210,

@@ -98,7 +98,7 @@ class Status:
 
     def _count_lines(self) -> list[str]:
         failed = sum(reason["patients"] for reason in self.failed)
-        lines = [f"{self.done} patients with features, {failed} with an error row"]
+        lines = [f"{counted(self.done, 'patient', 'patients')} with features, {failed} with an error row"]
         if self.left is not None:
             lines[0] += f", {self.left} left"
         for reason in self.failed:

@@ -6,7 +6,7 @@ import math
 import os
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,16 +190,16 @@ def inspect(
 
 
 def _page(name: str, files: PatientFiles, described: Description, picture: Place | None) -> Page:
-    hu_range, error, code = None, described.error, described.error_code
+    hu_range = None
     if described.chosen is not None:
         try:
             described, hu_range = files.decode(described)
         except SeriesError as failure:
             if described.preset is None:  # otherwise the preset has said whether it can do without
-                error, code = str(failure), failure.code
+                described = replace(described, error=str(failure), error_code=failure.code)
         else:
             _draw(files, described, picture)
-    return Page(name, described, hu_range, error, code)
+    return Page(name, described, hu_range, described.error, described.error_code)
 
 
 def _draw(files: PatientFiles, described: Description, picture: Place | None) -> None:
@@ -208,14 +208,14 @@ def _draw(files: PatientFiles, described: Description, picture: Place | None) ->
 
 
 def _series_text(series: SeriesDescription) -> str:
-    words = [f"{series.plane} series of {series.slices} images, {series.rows} x {series.columns}"]
+    words = [f"{series.plane} series of {counted(series.slices, 'image', 'images')}, {series.rows} x {series.columns}"]
     if not math.isnan(series.thickness_mm):
         words.append(f"{series.thickness_mm:g} mm thick")
     if series.original != "unsaid":
         words.append(series.original)
     words += [word for word in (series.manufacturer, _kernel(series.kernel)) if word]
     if series.faults:
-        words.append(f"{series.faults} images cannot be read")
+        words.append(f"{counted(series.faults, 'image', 'images')} cannot be read")
     return ", ".join(words)
 
 

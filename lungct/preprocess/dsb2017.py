@@ -51,6 +51,8 @@ def prepare(series: Series) -> Triplets:
             for c in range(3):
                 i = start + c
                 pixels[t, c] = slice_image(series.stored(i), series.slices[i].slope, series.slices[i].intercept)
+    for i in range(3 * len(starts), count):
+        series.stored(i)  # in no triplet, but a row says of the whole series what is damaged
     middles = np.asarray(series.positions_mm, np.float64)[[start + 1 for start in starts]]
     return Triplets(pixels, middles, series.scan)
 

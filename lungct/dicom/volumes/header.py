@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungct.arguments import counted
-from lungct.dicom.headers import MAX_FRAMES, MAX_SLICE_PIXELS
+from lungct.dicom.frames import MAX_FRAMES
+from lungct.dicom.headers import MAX_SLICE_PIXELS
 from lungct.errors import SeriesError
 
 GZIP = b"\x1f\x8b"

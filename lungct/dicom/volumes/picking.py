@@ -16,6 +16,8 @@ from lungct.errors import SeriesError
 from lungct.storage.volumefiles import is_header, is_volume, is_voxels
 
 VOLUMES = "volume files"
+ONLY = "a volume file"
+"""Why a volume was chosen if there is no other."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class PickedVolume:
     """
 
     path: str
-    reason: str = "a volume file"
+    reason: str = ONLY
 
 
 def set_apart(listing: FileListing) -> tuple[tuple[str, ...], FileListing]:
@@ -85,7 +87,11 @@ def matching_volume(volumes: Sequence[str], directory: str, pattern: str | None)
             code="volumes",
             fix="give a pattern that matches one",
         )
-    return PickedVolume(found[0], f"a volume file, picked from {len(volumes)} by --volume") if found else None
+    if not found:
+        return None
+    return PickedVolume(
+        found[0], f"a volume file, picked from {len(volumes)} by --volume" if len(volumes) > 1 else ONLY
+    )
 
 
 def topmost_volume(volumes: Sequence[str], pattern: str | None) -> PickedVolume:
@@ -106,7 +112,8 @@ def topmost_volume(volumes: Sequence[str], pattern: str | None) -> PickedVolume:
     """
     count = len(volumes)
     if pattern is not None:
-        raise SeriesError(f"--volume matches none of the {count} volume files", code="volumes")
+        none = f"matches none of the {count} volume files" if count > 1 else "does not match the only volume file"
+        raise SeriesError(f"--volume {none}", code="volumes")
     for file in volumes:
         if all(other == file or _lies_below(other, file) for other in volumes):
             return PickedVolume(file, f"a volume file ({count - 1} more below it)") if count > 1 else PickedVolume(file)

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungct.dicom.decoding import Stored
+from lungct.dicom.frames import MAX_FRAMES
 from lungct.dicom.geometry import position_along_normal
-from lungct.dicom.headers import MAX_FRAMES, MAX_SLICE_PIXELS
+from lungct.dicom.headers import MAX_SLICE_PIXELS
 from lungct.dicom.slices import Encoding, Slice
 from lungct.dicom.volumes import metaimage, nifti, nrrd
 from lungct.dicom.volumes.header import too_large
