@@ -316,6 +316,39 @@ def test_which_components_are_lungs(case: str, boxes: list[Any], times: float, c
     assert lungs.litres == pytest.approx(expected.sum() * times * MM * MM * GRID_MM / 1e6)
 
 
+def with_wall(box: tuple[int, ...], core: float, wall: float) -> list[Any]:
+    """Return boxes of other HU: a cavity, and voxels around it that hold a part of its wall."""
+    k0, k1, r0, r1, c0, c1 = box
+    return [(box, wall), ((k0, k1, r0 + 1, r1 - 1, c0 + 1, c1 - 1), core)]
+
+
+@pytest.mark.parametrize("gas", [-1000, -985, -970])
+def test_gas_in_a_narrow_bowel_is_no_lung_although_its_wall_makes_it_denser(gas: float) -> None:
+    bowel = (0, 20, 20, 28, 3, 33)
+    hu = sampled(*with_wall(bowel, gas, -550.0))
+    assert hu[hu < -400].mean() > -950
+    with pytest.raises(SeriesError) as raised:
+        found(hu, 10)
+    assert raised.value.code == "no_lungs"
+    lungs = found(sampled((SECOND, -850), *with_wall((0, 20, 31, 39, 3, 33), gas, -550.0)), 10)
+    assert np.array_equal(lungs.mask, sampled((SECOND, 1.0)) == 1.0)
+
+
+@pytest.mark.parametrize("air", [(0, 20, 5, 35, 3, 14), (2, 18, 7, 33, 3, 15)])
+def test_a_lung_of_which_most_is_a_bulla_or_a_pneumothorax_is_a_lung(air: Any) -> None:
+    hu = sampled((LARGE, -800.0), (air, -1000.0))
+    assert (hu[hu < -400] <= -965).mean() > 0.5
+    assert found(hu, 4).mask.sum() == 9000
+
+
+def test_gas_has_no_wall_where_the_image_or_the_scan_ends() -> None:
+    """Else gas that is cut by the image would have nothing within."""
+    hu = sampled(((0, 1, 20, 24, 0, 30), -1000.0))[:1]
+    hu[:, 19:25, 30:31] = hu[:, 19:20, :30] = hu[:, 24:25, :30] = -550.0
+    with pytest.raises(SeriesError, match=r"0\.00 litres"):
+        found(hu, 100)
+
+
 def test_air_is_followed_to_the_border_within_its_slice_only() -> None:
     """A lung that opens to the air outside in one slice (through the mouth) is lost there and nowhere else."""
     hu = np.random.default_rng(0).normal(-1000.0, 5.0, (20, 60, 60)).astype(np.float32)
