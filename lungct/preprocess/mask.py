@@ -198,7 +198,10 @@ def _components(sampled: Sampled, spacing_mm: tuple[float, float]) -> _Component
     edge = _edge(padding)
     air = sampled < AIR_BELOW_HU
     air &= ~padding
-    outside = sum(_remove_outside(*each) for each in zip(air, sampled, edge, strict=True))
+    all_air = np.count_nonzero(air)
+    for each in zip(air, sampled, edge, strict=True):
+        _remove_outside(*each)
+    outside = all_air - np.count_nonzero(air)
     labels, count = ndimage.label(air, output=np.int32)
     sizes, sums, gas = np.zeros(count + 1), np.zeros(count + 1), np.zeros(count + 1)
     for first in range(0, len(air), _SLICES_AT_ONCE):
@@ -258,21 +261,19 @@ def _edge(padding: Mask) -> Mask:
     return edge
 
 
-def _remove_outside(air: Mask, hu: Sampled, edge: Mask) -> int:
-    """Remove, in one slice and in place, the air outside the body, and return the number of voxels.
-
-    It is joined to the edge, and no denser than air.
+def _remove_outside(air: Mask, hu: Sampled, edge: Mask) -> None:
+    """Remove, in one slice and in place, the air outside the body: what is joined to the edge, and no denser than air.
 
     In one slice, because airways may lead outside: a slice through the open mouth must not cost the lungs.
     """
-    removed = 0
-    _, labels = cv2.connectedComponents(air.view(np.uint8), connectivity=4)
-    for n in np.flatnonzero(np.bincount(labels[edge])).tolist():
+    count, labels = cv2.connectedComponents(air.view(np.uint8), connectivity=4)
+    at_edge = np.zeros(count, bool)
+    at_edge[labels[edge]] = True
+    at_edge[0] = False  # what is no air
+    for n in np.flatnonzero(at_edge).tolist():
         component = labels == n
-        if n > 0 and cv2.mean(hu, component.view(np.uint8))[0] <= _DENSEST_AIR_HU:
+        if cv2.mean(hu, component.view(np.uint8))[0] <= _DENSEST_AIR_HU:
             air ^= component
-            removed += int(np.count_nonzero(component))
-    return removed
 
 
 def _holds_air(hu: Sampled) -> bool:
