@@ -31,7 +31,7 @@ from lungct.preprocess.grid import GRID_MM, grid_positions, grid_slices
 from lungct.preprocess.lung import chest_triplets, find_chest
 from lungct.preprocess.mask import Lungs, find_lungs
 from lungct.preprocess.orientation import turned, turned_pair
-from lungct.preprocess.view import SIDE_MM, View, view_of
+from lungct.preprocess.view import AT_ONCE, SIDE_MM, View, seen, view_of
 
 REAL = sorted((ROOT / "data" / "ct").glob("[gps]*-*"))
 
@@ -208,7 +208,7 @@ def test_one_body_has_the_same_pixels_in_whatever_direction_it_is_stored(
 def window(hu: NDArray[Any], view: View) -> NDArray[Any]:
     """Return a slice as rule 4 makes it, written plainly: pad with air, cut, then window and resize."""
     (top, bottom), (left, right) = view.rows, view.columns
-    around = 200
+    around = 700
     padded = np.pad(hu.astype(np.float64), around, constant_values=-1000.0)
     part = padded[top + around : bottom + around, left + around : right + around]
     grey = np.rint((np.clip(part, -1000, 400) + 1000) * 255 / 1400).astype(np.uint8)
@@ -236,6 +236,19 @@ def test_pixels_are_those_of_the_view_windowed_and_resized(fine: int, tmp_path: 
     triplets = chest_triplets(found)
     for t, c in ((0, 0), (2, 1), (len(triplets) - 1, 2)):
         assert np.array_equal(triplets.pixels[t, c], window(volume[first + 3 * t + c], found.view))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    side=st.one_of(st.integers(100, 900), st.sampled_from([224, 448, 672])),
+    left=st.integers(-60, 60),
+    count=st.integers(1, AT_ONCE),
+)
+def test_images_that_are_resized_together_have_the_pixels_of_each(side: int, left: int, count: int) -> None:
+    images = [noise(300, 280, bits_stored=8, seed=i).astype(np.uint8) for i in range(count)]
+    view = View((0, count), (20, 20 + side), (left, left + side), SIDE_MM)
+    for i, image in enumerate(seen(images, view)):
+        assert np.array_equal(image, window(images[i] / 255 * 1400 - 1000, view))
 
 
 @pytest.mark.parametrize(

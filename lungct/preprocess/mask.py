@@ -293,8 +293,8 @@ class _Trunk:
         """Return whether enough of a component lies in the trunk, by every fourth of its slices."""
         inside = total = 0
         for k in np.flatnonzero(component.any(axis=(1, 2)))[::SAMPLING].tolist():
-            total += np.count_nonzero(component[k])
-            inside += np.count_nonzero(component[k] & self._in_slice(k))
+            total += int(np.count_nonzero(component[k]))
+            inside += int(np.count_nonzero(component[k] & self._in_slice(k)))
         return inside >= _LEAST_TRUNK_SHARE * total
 
     def _in_slice(self, k: int) -> Mask:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 _BLOCK_BYTES = 31 << 20  # the largest that glibc learns from has 32 MiB
@@ -14,4 +16,5 @@ def keep_freed_memory() -> None:
     memory by the size of the largest block that was freed before (``mallopt(3)``, M_MMAP_THRESHOLD), so a large block
     is freed here. None of its pages is ever used, and it takes a few microseconds. Elsewhere it changes nothing.
     """
-    np.empty(_BLOCK_BYTES, np.uint8)
+    with suppress(MemoryError):
+        np.empty(_BLOCK_BYTES, np.uint8)
