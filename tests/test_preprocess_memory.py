@@ -30,7 +30,7 @@ def test_a_scan_takes_no_new_memory_from_the_system_if_the_one_before_was_as_lar
     hu[50:400, 50:450] = 40
     hu[100:350, 90:230] = hu[100:350, 270:410] = -850
     write_series(tmp_path / "p", slices=24, pixels=lambda i: hu + 1024)
-    command = [sys.executable, "-c", PAGES_OF_THE_NEXT_SCAN, tmp_path / "p"]
+    command = [sys.executable, "-c", PAGES_OF_THE_NEXT_SCAN, str(tmp_path / "p")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 200  # its slices take 6 MiB, and with HU and triplets 2,000 pages
