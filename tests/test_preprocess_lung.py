@@ -31,7 +31,7 @@ from lungct.preprocess.grid import GRID_MM, grid_positions, grid_slices
 from lungct.preprocess.lung import chest_triplets, find_chest
 from lungct.preprocess.mask import Lungs, find_lungs
 from lungct.preprocess.orientation import turned, turned_pair
-from lungct.preprocess.view import SIDE_MM, View, view_of
+from lungct.preprocess.view import AT_ONCE, SIDE_MM, View, seen, view_of
 
 REAL = sorted((ROOT / "data" / "ct").glob("[gps]*-*"))
 
@@ -208,7 +208,7 @@ def test_one_body_has_the_same_pixels_in_whatever_direction_it_is_stored(
 def window(hu: NDArray[Any], view: View) -> NDArray[Any]:
     """Return a slice as rule 4 makes it, written plainly: pad with air, cut, then window and resize."""
     (top, bottom), (left, right) = view.rows, view.columns
-    around = 200
+    around = 700
     padded = np.pad(hu.astype(np.float64), around, constant_values=-1000.0)
     part = padded[top + around : bottom + around, left + around : right + around]
     grey = np.rint((np.clip(part, -1000, 400) + 1000) * 255 / 1400).astype(np.uint8)
@@ -236,6 +236,19 @@ def test_pixels_are_those_of_the_view_windowed_and_resized(fine: int, tmp_path: 
     triplets = chest_triplets(found)
     for t, c in ((0, 0), (2, 1), (len(triplets) - 1, 2)):
         assert np.array_equal(triplets.pixels[t, c], window(volume[first + 3 * t + c], found.view))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    side=st.one_of(st.integers(100, 900), st.sampled_from([224, 448, 672])),
+    left=st.integers(-60, 60),
+    count=st.integers(1, AT_ONCE),
+)
+def test_images_that_are_resized_together_have_the_pixels_of_each(side: int, left: int, count: int) -> None:
+    images = [noise(300, 280, bits_stored=8, seed=i).astype(np.uint8) for i in range(count)]
+    view = View((0, count), (20, 20 + side), (left, left + side), SIDE_MM)
+    for i, image in enumerate(seen(images, view)):
+        assert np.array_equal(image, window(images[i] / 255 * 1400 - 1000, view))
 
 
 @pytest.mark.parametrize(
@@ -314,6 +327,39 @@ def test_which_components_are_lungs(case: str, boxes: list[Any], times: float, c
     lungs = found(sampled(*boxes), times)
     assert np.array_equal(lungs.mask, expected)
     assert lungs.litres == pytest.approx(expected.sum() * times * MM * MM * GRID_MM / 1e6)
+
+
+def with_wall(box: tuple[int, ...], core: float, wall: float) -> list[Any]:
+    """Return boxes of other HU: a cavity, and voxels around it that hold a part of its wall."""
+    k0, k1, r0, r1, c0, c1 = box
+    return [(box, wall), ((k0, k1, r0 + 1, r1 - 1, c0 + 1, c1 - 1), core)]
+
+
+@pytest.mark.parametrize("gas", [-1000, -985, -970])
+def test_gas_in_a_narrow_bowel_is_no_lung_although_its_wall_makes_it_denser(gas: float) -> None:
+    bowel = (0, 20, 20, 28, 3, 33)
+    hu = sampled(*with_wall(bowel, gas, -550.0))
+    assert hu[hu < -400].mean() > -950
+    with pytest.raises(SeriesError) as raised:
+        found(hu, 10)
+    assert raised.value.code == "no_lungs"
+    lungs = found(sampled((SECOND, -850), *with_wall((0, 20, 31, 39, 3, 33), gas, -550.0)), 10)
+    assert np.array_equal(lungs.mask, sampled((SECOND, 1.0)) == 1.0)
+
+
+@pytest.mark.parametrize("air", [(0, 20, 5, 35, 3, 14), (2, 18, 7, 33, 3, 15)])
+def test_a_lung_of_which_most_is_a_bulla_or_a_pneumothorax_is_a_lung(air: Any) -> None:
+    hu = sampled((LARGE, -800.0), (air, -1000.0))
+    assert (hu[hu < -400] <= -965).mean() > 0.5
+    assert found(hu, 4).mask.sum() == 9000
+
+
+def test_gas_has_no_wall_where_the_image_or_the_scan_ends() -> None:
+    """Else gas that is cut by the image would have nothing within."""
+    hu = sampled(((0, 1, 20, 24, 0, 30), -1000.0))[:1]
+    hu[:, 19:25, 30:31] = hu[:, 19:20, :30] = hu[:, 24:25, :30] = -550.0
+    with pytest.raises(SeriesError, match=r"0\.00 litres"):
+        found(hu, 100)
 
 
 def test_air_is_followed_to_the_border_within_its_slice_only() -> None:

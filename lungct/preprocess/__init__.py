@@ -8,6 +8,7 @@
     mask.py         where the lungs are
     view.py         what part of the slices the network sees, and how it is windowed and resized
     opencv.py    OpenCV on the calling thread
+    memory.py    freed memory that stays with the process
 
 A *preset* is one fixed way from stored values to pixels; ``docs/formats.md`` has the numbered rules of each. A
 *triplet* is three slices that become the three colour channels of one image, uint8, 224 x 224; channel c is slice c of
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 from lungct.arguments import one_of
 from lungct.dicom.assembling import without_damaged
 from lungct.errors import SeriesError
+from lungct.preprocess.memory import keep_freed_memory
 from lungct.preprocess.stack import TRIPLET_SIZE, Triplets
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def prepare(series: Series, preset: Preset = "dsb2017") -> Triplets:
 
     """
     module = import_module(f"lungct.preprocess.{check_preset(preset)}")  # scipy and OpenCV only where they are used
+    keep_freed_memory()
     prepared: Triplets
     try:
         prepared = module.prepare(series)

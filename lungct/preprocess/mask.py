@@ -29,6 +29,7 @@ SAMPLING = 4
 AIR_BELOW_HU = -400.0
 
 _DENSEST_AIR_HU = -950.0  # a component whose mean is no higher is air and not lung
+_DENSEST_GAS_HU = -965.0  # nor is one of which half is no denser, and the mean of what lies within, neither
 _PADDING_BELOW_HU = -1500.0  # no matter is as light; scanners write -2000 or -3024
 _FLAT_PADDING_HU = -1000.0  # others write the lightest value that they can store, in the corners of the image
 _LEAST_COMPONENT_L = 0.05
@@ -39,6 +40,7 @@ _LEAST_TISSUE_SHARE = 5  # a part of the trunk has at least a fifth of the area 
 _MOST_AIR_SHARE = 0.05  # of a lung's voxels that are no denser than air; a mattress or a table has three times as many
 _THICK_MM = 6.0  # what is thinner is no part of the trunk: the shells of a table, folds of cloth
 _LEAST_END_CM2 = 10.0  # more than a windpipe
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _SLICES_AT_ONCE = 16  # bounds the memory of what is summed
 
 Sampled = NDArray[np.float32]
@@ -77,8 +79,8 @@ class _Components:
     ----------
     labels
         The number of each voxel's component, shape (K, rows, columns).
-    litres, mean_hu
-        Volume and mean of each component, shape (n + 1,).
+    litres, mean_hu, gas_share
+        Volume and mean of each component, and the share of its voxels that are no denser than gas, shape (n + 1,).
     edge
         Where the image ends, bool, shape (K, rows, columns).
     outside_litres
@@ -89,6 +91,7 @@ class _Components:
     labels: NDArray[np.int32]
     litres: NDArray[np.float64]
     mean_hu: NDArray[np.float64]
+    gas_share: NDArray[np.float64]
     edge: Mask
     outside_litres: float
 
@@ -140,16 +143,36 @@ def _choose(
     has at least a tenth of the largest.
     """
     within_body = components.outside_litres < _LEAST_COMPONENT_L
+    trunk = _Trunk(sampled, spacing_mm)
     chosen: list[int] = []
     for n in candidates:
         if chosen and _LEAST_SECOND_SHARE * components.litres[n] < components.litres[chosen[0]]:
             break
         component = components.labels == n
-        if _is_in_trunk(component, sampled, spacing_mm) or (within_body and not _holds_air(sampled[component])):
+        if components.gas_share[n] >= 0.5 and _mean_within(component, sampled) <= _DENSEST_GAS_HU:
+            continue
+        if trunk.holds(component) or (within_body and not _holds_air(sampled[component])):
             chosen.append(n)
         if len(chosen) == 2:
             break
     return chosen
+
+
+def _mean_within(component: Mask, sampled: Sampled) -> float:
+    """Return the mean of the voxels whose six neighbours belong to a component, too; -inf if there are none.
+
+    At the wall of a bowel, a voxel holds gas and tissue, which raises the mean of the whole.
+    """
+    as_bytes = component.view(np.uint8)
+    total = voxels = 0.0
+    for k in np.flatnonzero(component.any(axis=(1, 2))).tolist():
+        within = cv2.erode(as_bytes[k], _CROSS)
+        for beside in range(max(k - 1, 0), min(k + 2, len(component))):
+            within &= as_bytes[beside]
+        values = sampled[k][within.view(bool)]
+        total += float(values.sum(dtype=np.float64))
+        voxels += len(values)
+    return total / voxels if voxels else -math.inf
 
 
 def _voxels(labels: NDArray[np.int32], numbers: list[int]) -> Mask:
@@ -175,18 +198,22 @@ def _components(sampled: Sampled, spacing_mm: tuple[float, float]) -> _Component
     edge = _edge(padding)
     air = sampled < AIR_BELOW_HU
     air &= ~padding
-    outside = sum(_remove_outside(*each) for each in zip(air, sampled, edge, strict=True))
+    all_air = np.count_nonzero(air)
+    for each in zip(air, sampled, edge, strict=True):
+        _remove_outside(*each)
+    outside = all_air - np.count_nonzero(air)
     labels, count = ndimage.label(air, output=np.int32)
-    sizes, sums = np.zeros(count + 1), np.zeros(count + 1)
+    sizes, sums, gas = np.zeros(count + 1), np.zeros(count + 1), np.zeros(count + 1)
     for first in range(0, len(air), _SLICES_AT_ONCE):
         part = slice(first, first + _SLICES_AT_ONCE)
         at = np.flatnonzero(air[part])  # far fewer than all voxels
-        numbers = labels[part].ravel()[at]
+        numbers, hu = labels[part].ravel()[at], sampled[part].ravel()[at]
         sizes += np.bincount(numbers, minlength=count + 1)
-        sums += np.bincount(numbers, weights=sampled[part].ravel()[at], minlength=count + 1)
+        sums += np.bincount(numbers, weights=hu, minlength=count + 1)
+        gas += np.bincount(numbers[hu <= _DENSEST_GAS_HU], minlength=count + 1)
     voxel_l = spacing_mm[0] * spacing_mm[1] * GRID_MM / 1e6
-    means = np.asarray(sums / np.maximum(sizes, 1.0), np.float64)
-    return _Components(labels, sizes * voxel_l, means, edge, outside * voxel_l)
+    voxels = np.maximum(sizes, 1.0)
+    return _Components(labels, sizes * voxel_l, sums / voxels, gas / voxels, edge, outside * voxel_l)
 
 
 def _padding(sampled: Sampled) -> Mask:
@@ -234,40 +261,51 @@ def _edge(padding: Mask) -> Mask:
     return edge
 
 
-def _remove_outside(air: Mask, hu: Sampled, edge: Mask) -> int:
-    """Remove, in one slice and in place, the air outside the body, and return the number of voxels.
-
-    It is joined to the edge, and no denser than air.
+def _remove_outside(air: Mask, hu: Sampled, edge: Mask) -> None:
+    """Remove, in one slice and in place, the air outside the body: what is joined to the edge, and no denser than air.
 
     In one slice, because airways may lead outside: a slice through the open mouth must not cost the lungs.
     """
-    removed = 0
-    _, labels = cv2.connectedComponents(air.view(np.uint8), connectivity=4)
-    for n in np.flatnonzero(np.bincount(labels[edge])).tolist():
+    count, labels = cv2.connectedComponents(air.view(np.uint8), connectivity=4)
+    at_edge = np.zeros(count, bool)
+    at_edge[labels[edge]] = True
+    at_edge[0] = False  # what is no air
+    for n in np.flatnonzero(at_edge).tolist():
         component = labels == n
-        if n > 0 and cv2.mean(hu, component.view(np.uint8))[0] <= _DENSEST_AIR_HU:
+        if cv2.mean(hu, component.view(np.uint8))[0] <= _DENSEST_AIR_HU:
             air ^= component
-            removed += int(np.count_nonzero(component))
-    return removed
-
-
-def _is_in_trunk(component: Mask, sampled: Sampled, spacing_mm: tuple[float, float]) -> bool:
-    """Return whether enough of a component lies in the trunk, by every fourth of its slices."""
-    inside = total = 0
-    for k in np.flatnonzero(component.any(axis=(1, 2)))[::SAMPLING].tolist():
-        total += int(component[k].sum())
-        inside += int(component[k][_trunk(sampled[k], spacing_mm)].sum())
-    return inside >= _LEAST_TRUNK_SHARE * total
 
 
 def _holds_air(hu: Sampled) -> bool:
     return bool(np.count_nonzero(hu <= _DENSEST_AIR_HU) > _MOST_AIR_SHARE * hu.size)
 
 
-def _trunk(hu: Sampled, spacing_mm: tuple[float, float]) -> Mask:
+class _Trunk:
+    """The trunk of a scan, found in every fourth slice, where it is asked for."""
+
+    def __init__(self, sampled: Sampled, spacing_mm: tuple[float, float]) -> None:
+        self._sampled = sampled
+        rows, columns = (2 * round(_THICK_MM / 2 / mm) + 1 for mm in spacing_mm)
+        self._thick = np.ones((rows, columns), np.uint8)
+        self._found: dict[int, Mask] = {}
+
+    def holds(self, component: Mask) -> bool:
+        """Return whether enough of a component lies in the trunk, by every fourth of its slices."""
+        inside = total = 0
+        for k in np.flatnonzero(component.any(axis=(1, 2)))[::SAMPLING].tolist():
+            total += int(np.count_nonzero(component[k]))
+            inside += int(np.count_nonzero(component[k] & self._in_slice(k)))
+        return inside >= _LEAST_TRUNK_SHARE * total
+
+    def _in_slice(self, k: int) -> Mask:
+        if k not in self._found:
+            self._found[k] = _hull(self._sampled[k], self._thick)
+        return self._found[k]
+
+
+def _hull(hu: Sampled, thick: NDArray[np.uint8]) -> Mask:
     """Return the trunk in one slice, bool (rows, columns)."""
-    rows, columns = (2 * round(_THICK_MM / 2 / mm) + 1 for mm in spacing_mm)
-    tissue = cv2.morphologyEx((hu >= AIR_BELOW_HU).view(np.uint8), cv2.MORPH_OPEN, np.ones((rows, columns), np.uint8))
+    tissue = cv2.morphologyEx((hu >= AIR_BELOW_HU).view(np.uint8), cv2.MORPH_OPEN, thick)
     _, labels = cv2.connectedComponents(tissue, connectivity=4)
     areas = np.bincount(labels.ravel())
     areas[0] = 0  # what is no tissue
