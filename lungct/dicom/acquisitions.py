@@ -37,7 +37,7 @@ from lungct.dicom.places import (
     unusual,
     usual_distance,
 )
-from lungct.dicom.separators import ORDERS, PROPERTIES, Separator, numbers_start_anew
+from lungct.dicom.separators import ORDERS, PROPERTIES, Separator, are_one_run, numbers_start_anew
 from lungct.dicom.slices import Slice
 from lungct.dicom.stacks import WHOLE, Stack
 
@@ -52,6 +52,8 @@ _FEWEST_PLACES = 4
 def acquisitions(stack: Stack) -> list[Stack]:
     """Split a stack into passes, each with every place once as far as anything tells its images apart."""
     if any(math.isnan(image.position_mm) for image in stack.images):
+        return [stack]
+    if are_one_run(stack.images):  # nothing could tell images apart: the rest would only cost time
         return [stack]
     scan, tracking = _without_tracking(stack.images)
     passes = _resolved(scan, covered_mm(Stack(scan).at))

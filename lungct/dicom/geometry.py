@@ -111,7 +111,7 @@ def plane_name(orientation: Orientation) -> str:
 
 def same_orientation(one: Orientation, other: Orientation) -> bool:
     """Return whether two orientations differ by no more than rounding."""
-    return all(abs(p - q) < SAME_DIRECTION for p, q in zip(one, other, strict=True))
+    return one == other or all(abs(p - q) < SAME_DIRECTION for p, q in zip(one, other, strict=True))
 
 
 def slice_spacing(positions_mm: NDArray[np.float64]) -> float:

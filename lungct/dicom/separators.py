@@ -29,6 +29,20 @@ def numbers_start_anew(images: Sequence[Slice]) -> bool:
     return len(_by_runs_of_numbers(images)) > 1 or len(_by_restarts(images)) > 1
 
 
+def are_one_run(images: Sequence[Slice]) -> bool:
+    """Return whether images are plainly one acquisition, as most scans are.
+
+    They have the same properties, each lies at a place of its own, and their InstanceNumbers run along the body.
+    """
+    along = sorted(images, key=lambda image: image.position_mm)
+    numbers = [image.instance_number for image in along]
+    if None in numbers or sorted(set(map(_number, along))) not in (numbers, numbers[::-1]):
+        return False
+    if len(places([image.position_mm for image in along])) < len(along):
+        return False
+    return all(value(image) == value(along[0]) for value in _VALUES for image in along)
+
+
 def _by(value: Callable[[Slice], Hashable]) -> Separator:
     def separator(images: Sequence[Slice]) -> Groups:
         groups: dict[Hashable, list[Slice]] = {}
@@ -109,20 +123,21 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 3)
 
 
-PROPERTIES: tuple[Separator, ...] = (
-    _by(lambda image: image.acquisition_number),
-    _by(lambda image: image.acquisition_time),
-    _by(lambda image: image.temporal_position),
-    _by(lambda image: _known(image.trigger_time_ms)),
-    _by(lambda image: image.contrast_agent),
-    _by(lambda image: image.kernel),
-    _by(lambda image: image.image_type),
-    _by(lambda image: _known(image.slice_thickness_mm)),
-    _by(lambda image: _known(image.kvp)),
-    _by(lambda image: image.words.series),
-    _by(_file_of_many),
-    _by(_corner),
+_VALUES: tuple[Callable[[Slice], Hashable], ...] = (
+    lambda image: image.acquisition_number,
+    lambda image: image.acquisition_time,
+    lambda image: image.temporal_position,
+    lambda image: _known(image.trigger_time_ms),
+    lambda image: image.contrast_agent,
+    lambda image: image.kernel,
+    lambda image: image.image_type,
+    lambda image: _known(image.slice_thickness_mm),
+    lambda image: _known(image.kvp),
+    lambda image: image.words.series,
+    _file_of_many,
+    _corner,
 )
+PROPERTIES: tuple[Separator, ...] = tuple(map(_by, _VALUES))
 """What tells any two images of one place apart."""
 _by_runs_of_numbers = _runs_by(_number)
 ORDERS: tuple[Separator, ...] = (

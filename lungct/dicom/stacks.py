@@ -98,7 +98,9 @@ def alike(images: Iterable[Slice], same: Callable[[Slice, Slice], bool]) -> list
 
 def same_size(one: Slice, other: Slice) -> bool:
     """Return whether two images have the same rows, columns and pixel spacing, as far as that is known."""
-    return (one.rows, one.columns) == (other.rows, other.columns) and all(
+    if (one.rows, one.columns) != (other.rows, other.columns):
+        return False
+    return one.pixel_spacing_mm == other.pixel_spacing_mm or all(
         math.isnan(p) or math.isnan(q) or abs(p - q) <= SAME_SPACING * min(p, q)
         for p, q in zip(one.pixel_spacing_mm, other.pixel_spacing_mm, strict=True)
     )
