@@ -586,6 +586,9 @@ def test_two_passes_of_a_tilted_gantry_lying_feet_first(tmp_path: Path) -> None:
     assert series.spacing_mm[0] == pytest.approx(2.5)
 
 
+CHANGES: list[dict[str, Any]] = [{"instance_number": 3}, {"acquisition_number": 2}, {"kernel": "B60f"}, {}]
+
+
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_the_short_way_for_plain_scans_finds_what_the_long_one_does(data: st.DataObject) -> None:
@@ -595,8 +598,7 @@ def test_the_short_way_for_plain_scans_finds_what_the_long_one_does(data: st.Dat
         positions[hole] = positions[0]
     slices = images(positions if data.draw(st.booleans()) else positions[::-1])
     for changed in data.draw(st.lists(st.integers(0, count - 1), max_size=2)):
-        facts = data.draw(st.sampled_from([{"instance_number": 3}, {"acquisition_number": 2}, {"kernel": "B60f"}, {}]))
-        slices[changed] = replace(slices[changed], **facts)
+        slices[changed] = replace(slices[changed], **data.draw(st.sampled_from(CHANGES)))
     short = candidates(slices)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lungct.dicom.acquisitions.are_one_run", lambda _: False)
