@@ -184,7 +184,7 @@ def _one_image_per_place(images: Sequence[Slice]) -> tuple[tuple[Slice, ...], in
     contradictions = len(groups) - len(kept)
     if contradictions > may_lack(len(groups)):
         raise SeriesError(
-            f"different images lie at one position, at {contradictions} of {len(groups)} positions",
+            f"at {contradictions} of {len(groups)} positions there are several images, and they differ",
             code="geometry",
         )
     return tuple(kept), copies, contradictions
@@ -224,7 +224,7 @@ def _geometry_notes(slices: Sequence[Slice]) -> list[str]:
     """Return what is unusual about where the slices lie; raise SeriesError if they cannot be one scan."""
     jump = sideways_jump_mm(slices)
     if jump > LARGEST_JUMP_MM:
-        raise SeriesError(f"slices jump {jump:.0f} mm sideways, so they are not one scan", code="geometry")
+        raise SeriesError(f"neighbouring slices jump {jump:.0f} mm sideways, so they are not one scan", code="geometry")
     found = [note(notes.JUMP_MM, round(jump, 1))] if jump > 0 else []
     positions = np.array([image.position_mm for image in slices], np.float64)
     gap = gap_mm(positions)

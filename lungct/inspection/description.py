@@ -33,8 +33,8 @@ from lungct.inspection.choices import Ranking, behind, notes_of, rank
 from lungct.preprocess import Preset
 
 NO_FIT = "does not fit the options"
-TRIED_BEFORE = "tried before, but without lungs"
-NOT_TRIED = "not tried: another plane or part of the body, or too few slices"
+TRIED_BEFORE = "tried earlier: no lungs found"
+NOT_TRIED = "not tried: another plane or body part, or too few slices"
 
 
 @dataclass(frozen=True, kw_only=True)
