@@ -18,7 +18,7 @@ What passes from one step to the next:
     candidates.py   `Candidate`: what may be the scan
     series.py       `Series`: ordered slices, and their pixels on request
     scan.py         `Scan`: what is known of a scan besides its pixels
-    options.py      what a person says about which series is the scan
+    options.py      what the user says about which series is the scan
     notes.py        what a careful reader should know about a scan, a code each
 
 What ``headers.py`` and ``surveying.py`` use:

@@ -31,6 +31,7 @@ from lungct.dicom.scan import Scan
 from lungct.dicom.selection import choice_notes
 from lungct.dicom.series import DicomPixels, Series, instance_order, position_order
 from lungct.dicom.slices import Fault, Slice
+from lungct.dicom.stacks import SAME_SPACING
 from lungct.dicom.surveying import Survey
 from lungct.errors import SeriesError
 
@@ -141,16 +142,12 @@ def _refuse_several_sizes(slices: Sequence[Slice]) -> None:
         )
     scales = np.array([image.pixel_spacing_mm for image in slices], np.float64)
     known = scales[~np.isnan(scales).any(axis=1)]
-    if len(known) and (np.ptp(known, axis=0) > _SAME_SCALE * known.min(axis=0)).any():
+    if len(known) and (np.ptp(known, axis=0) > SAME_SPACING * known.min(axis=0)).any():
         low, high = known.min(), known.max()
         raise SeriesError(
             f"the pixel spacing differs between the slices ({low:.4g} to {high:.4g} mm)",
             code="geometry",
         )
-
-
-_SAME_SCALE = 1e-3
-"""Pixel spacings that differ by less of themselves differ by rounding only."""
 
 
 def _one_image_per_place(images: Sequence[Slice]) -> tuple[tuple[Slice, ...], int, int]:

@@ -182,7 +182,7 @@ def in_order_of_choice(candidates: Sequence[Candidate], options: SeriesOptions) 
     candidates
         All CT series of a patient, at least one.
     options
-        What a person says about the choice.
+        What the user says about the choice.
 
     Raises
     ------

@@ -17,7 +17,7 @@ class Ranking:
     Attributes
     ----------
     fitting
-        Those that fit what a person says about the choice, in order.
+        Those that fit what the user says about the choice, in order.
     others
         Those that do not.
     choices
@@ -43,7 +43,7 @@ def notes_of(candidate: Candidate) -> tuple[str, ...]:
     return in_order((*candidate.notes, *choice_notes(candidate)))
 
 
-def behind(candidate: Candidate, used: Candidate) -> str:
+def why_lower(candidate: Candidate, used: Candidate) -> str:
     """Return the step that placed a series below the one that is used, in words."""
     for criterion in CRITERIA:
         if criterion.rank(candidate) != criterion.rank(used):
