@@ -285,7 +285,7 @@ def test_orientations_within_a_series_are_separated(tmp_path: Path) -> None:
     )  # fmt: skip
     series = read_series(tmp_path)
     assert len(series) == 4
-    assert series.reason == "axial (next coronal) of 2 CT series"
+    assert series.reason == "best of 2 candidates in 1 series: axial (vs coronal)"
 
 
 def test_an_image_without_orientation_among_slices_is_left_out(tmp_path: Path) -> None:

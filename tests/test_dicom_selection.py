@@ -94,46 +94,46 @@ GE = "GE MEDICAL SYSTEMS"
 # What is right, what it must win against, and the reason.
 WINS = [
     (scan(text="CHEST 2.5", body="CHEST"), scan(60, text="ABD PELVIS 2.5", body="ABDOMEN"),
-     "chest (next another part of the body)"),
-    (scan(text="chest"), scan(60, text="Head 5.0"), "chest (next another part of the body)"),
-    (scan(text="Thorax 3.0"), scan(300, text="WB CTAC"), "chest (next attenuation correction)"),
-    (scan(text="THORAX"), scan(60), "chest (next body part unclear)"),
-    (scan(), scan(60, body="KNEE"), "body part unclear (next another part of the body)"),
-    (scan(text="CT AC 5.0"), scan(200, text="ABDOMEN"), "attenuation correction (next another part of the body)"),
+     "body part chest (vs other)"),
+    (scan(text="chest"), scan(60, text="Head 5.0"), "body part chest (vs other)"),
+    (scan(text="Thorax 3.0"), scan(300, text="WB CTAC"), "body part chest (vs attenuation correction)"),
+    (scan(text="THORAX"), scan(60), "body part chest (vs unclear)"),
+    (scan(), scan(60, body="KNEE"), "body part unclear (vs other)"),
+    (scan(text="CT AC 5.0"), scan(200, text="ABDOMEN"), "body part attenuation correction (vs other)"),
     (scan(text="ABDOMEN"), scan(200, text="PreMonitoring"),
-     "another part of the body (next localizer, bolus, dose or projection)"),
+     "body part other (vs localizer, bolus tracking, dose report or projection)"),
     (scan(text="LUNG SCREENING LOW DOSE"), scan(60, text="CHEST MIP 10.0", image_type=DERIVED),
-     "chest (next localizer, bolus, dose or projection)"),
-    (scan(text="CHEST/ABD"), scan(60, text="ABD"), "chest (next another part of the body)"),
-    (scan(), scan(200, orientation=CORONAL), "axial (next coronal)"),
-    (scan(text="CHEST"), scan(200, text="CHEST COR", orientation=CORONAL), "chest (next coronal chest)"),
-    (scan(), scan(200, text="CHEST COR", orientation=CORONAL), "axial (next coronal)"),
-    (scan(text="CHEST"), scan(3, 100.0, text="CHEST"), "chest (next chest of too few slices)"),
-    (scan(), scan(3, 100.0), "enough slices (24, next 3)"),
-    (scan(), scan(3, 100.0, text="CHEST"), "enough slices (24, next 3)"),
-    (scan(31, 10.0), scan(58, 2.5), "300 mm of the body (next 142.5 mm)"),
-    (scan(81, 2.5), scan(300, 0.625), "200 mm of the body (next 186.9 mm)"),
-    (scan(), scan(60, 1.0, columns=160), "wide enough (320 mm, next 160 mm)"),
-    (scan(25), scan(columns=500), "most slices (25, next 24)"),
-    (scan(121, 2.5), scan(51, 5.0), "spacing 2.5 mm (next 5 mm)"),
-    (scan(61, 5.0), scan(41, 7.5), "spacing 5 mm (next 7.5 mm)"),
-    (scan(48, 1.25, image_type=DERIVED), scan(5, 15.0), "spacing 1.25 mm (next 15 mm)"),
+     "body part chest (vs localizer, bolus tracking, dose report or projection)"),
+    (scan(text="CHEST/ABD"), scan(60, text="ABD"), "body part chest (vs other)"),
+    (scan(), scan(200, orientation=CORONAL), "axial (vs coronal)"),
+    (scan(text="CHEST"), scan(200, text="CHEST COR", orientation=CORONAL), "body part chest (vs coronal chest)"),
+    (scan(), scan(200, text="CHEST COR", orientation=CORONAL), "axial (vs coronal)"),
+    (scan(text="CHEST"), scan(3, 100.0, text="CHEST"), "body part chest (vs chest, too few slices)"),
+    (scan(), scan(3, 100.0), "enough slices (24 vs 3)"),
+    (scan(), scan(3, 100.0, text="CHEST"), "enough slices (24 vs 3)"),
+    (scan(31, 10.0), scan(58, 2.5), "300 mm coverage (vs 142.5 mm)"),
+    (scan(81, 2.5), scan(300, 0.625), "200 mm coverage (vs 186.9 mm)"),
+    (scan(), scan(60, 1.0, columns=160), "320 mm wide (vs 160 mm)"),
+    (scan(25), scan(columns=500), "most slices (25 vs 24)"),
+    (scan(121, 2.5), scan(51, 5.0), "2.5 mm spacing (vs 5 mm)"),
+    (scan(61, 5.0), scan(41, 7.5), "5 mm spacing (vs 7.5 mm)"),
+    (scan(48, 1.25, image_type=DERIVED), scan(5, 15.0), "1.25 mm spacing (vs 15 mm)"),
     (scan(101, 3.0, kernel="STANDARD", manufacturer=GE), scan(301, 1.0, kernel="LUNG", manufacturer=GE),
-     "soft kernel (next sharp)"),
-    (scan(kernel="STANDARD", manufacturer=GE), scan(25, kernel="LUNG", manufacturer=GE), "soft kernel (next sharp)"),
-    (scan(kernel="Br38d\\3"), scan(kernel="Bl57d\\3"), "soft kernel (next sharp)"),
-    (scan(kernel="XYZ"), scan(60, 1.0, kernel="LUNG"), "medium or unknown kernel (next sharp)"),
-    (scan(), scan(25, contrast_agent="OMNIPAQUE"), "without contrast (next with)"),
+     "soft kernel (vs sharp)"),
+    (scan(kernel="STANDARD", manufacturer=GE), scan(25, kernel="LUNG", manufacturer=GE), "soft kernel (vs sharp)"),
+    (scan(kernel="Br38d\\3"), scan(kernel="Bl57d\\3"), "soft kernel (vs sharp)"),
+    (scan(kernel="XYZ"), scan(60, 1.0, kernel="LUNG"), "medium or unknown kernel (vs sharp)"),
+    (scan(), scan(25, contrast_agent="OMNIPAQUE"), "without contrast (vs with)"),
     (scan(text="CHEST W/O", contrast_agent="IV"), scan(25, text="CHEST", contrast_agent="IV"),
-     "without contrast (next with)"),
-    (scan(), scan(40, 1.5, image_type=(*DERIVED, "VMI"), rescale_type="HU"), "original (next derived)"),
-    (scan(image_type=()), scan(25, image_type=DERIVED), "unsaid (next derived)"),
-    (scan(), scan(25, image_type=()), "original (next unsaid)"),
-    (scan(), scan(25, image_type=("ORIGINAL", "PRIMARY", "AXIAL", "VMI")), "plain (next virtual monoenergetic)"),
-    (scan(25), scan(24), "most slices (25, next 24)"),
-    (scan(study_time="20200101120000.5"), scan(study_time="20210101"), "the earlier study"),
-    (scan(study_time="20200101"), scan(), "the earlier study"),
-    (scan(uid="1"), scan(uid="2"), "first of equals"),
+     "without contrast (vs with)"),
+    (scan(), scan(40, 1.5, image_type=(*DERIVED, "VMI"), rescale_type="HU"), "original (vs derived)"),
+    (scan(image_type=()), scan(25, image_type=DERIVED), "ImageType not stated (vs derived)"),
+    (scan(), scan(25, image_type=()), "original (vs ImageType not stated)"),
+    (scan(), scan(25, image_type=("ORIGINAL", "PRIMARY", "AXIAL", "VMI")), "plain (vs virtual monoenergetic)"),
+    (scan(25), scan(24), "most slices (25 vs 24)"),
+    (scan(study_time="20200101120000.5"), scan(study_time="20210101"), "earlier study"),
+    (scan(study_time="20200101"), scan(), "earlier study"),
+    (scan(uid="1"), scan(uid="2"), ""),
 ]  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def test_each_criterion_decides_and_says_so(right: Candidate, wrong: Candidate, 
     for order in ((right, wrong), (wrong, right)):
         chosen = choice(*order)
         assert chosen.candidate is right
-        assert chosen.reason == f"{reason} of 2 CT series"
+        assert chosen.reason == (f"best of 2 CT series: {reason}" if reason else "first of 2 equal CT series")
 
 
 def test_the_only_series_is_chosen_and_said_to_be_the_only_one() -> None:
@@ -160,8 +160,8 @@ def test_the_reason_names_every_criterion_that_decided_against_a_series() -> Non
     )
     assert chosen.candidate.series_uid == "1"
     assert chosen.reason == (
-        "chest (next body part unclear) of 5 CT series; then 57.5 mm of the body (next 47.5 mm), "
-        "medium or unknown kernel (next sharp)"
+        "best of 5 CT series: body part chest (vs unclear), 57.5 mm coverage (vs 47.5 mm), "
+        "medium or unknown kernel (vs sharp)"
     )
 
 
@@ -185,9 +185,7 @@ def test_a_reason_stays_short_and_contains_no_text_of_a_file() -> None:
         assert len(chosen.reason) <= 200
         assert PRIVATE not in chosen.reason
         assert "2020" not in chosen.reason
-    assert (
-        "soft kernel, without contrast, original, plain, most slices (121), the earlier study" in choice(*rivals).reason
-    )
+    assert "soft kernel, without contrast, original, plain, most slices (121), earlier study" in choice(*rivals).reason
 
 
 CHARACTERISTICS = st.fixed_dictionaries(
@@ -254,10 +252,10 @@ def test_later_choices_are_for_presets_that_find_no_lungs() -> None:
         NO_OPTIONS,
     )
     assert [c.candidate.series_uid for c in (first, second, third, fourth)] == ["1", "2", "3", "4"]
-    assert first.reason.startswith("chest (next body part unclear) of 8 CT series")
-    assert second.reason == "the 2nd choice: no lungs in the 1st; chest (next body part unclear) of 3 CT series"
-    assert third.reason.startswith("the 3rd choice: no lungs in the first 2; body part unclear")
-    assert fourth.reason == "the 4th choice: no lungs in the first 3; the last that may be the scan"
+    assert first.reason.startswith("best of 8 CT series: body part chest (vs unclear)")
+    assert second.reason == "2nd choice (no lungs in the 1st); best of 3 CT series: body part chest (vs unclear)"
+    assert third.reason.startswith("3rd choice (no lungs in the first 2); best of 2 CT series: body part unclear")
+    assert fourth.reason == "4th choice (no lungs in the first 3); the last candidate"
 
 
 def test_another_part_of_the_body_is_tried_only_if_all_are_said_to_be_one() -> None:
@@ -570,7 +568,7 @@ def test_texts_of_files_choose_the_chest(tmp_path: Path) -> None:
     )
     assert chosen(tmp_path) == "one"
     reason = read_series(tmp_path).reason
-    assert reason == "chest (next another part of the body) of 2 CT series"
+    assert reason == "best of 2 CT series: body part chest (vs other)"
 
 
 def test_a_person_can_say_which_series(tmp_path: Path) -> None:
@@ -582,7 +580,7 @@ def test_a_person_can_say_which_series(tmp_path: Path) -> None:
     assert chosen(tmp_path, body_part="lung") == "other"
     assert chosen(tmp_path, series_include="thorax", body_part="chest") == "one"
     reason = read_series(tmp_path, series_include="3.0").reason
-    assert reason == "the only CT series; 1 other does not fit the options"
+    assert reason == "the only one of 2 CT series that fits the options"
 
 
 @pytest.mark.parametrize(

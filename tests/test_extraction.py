@@ -344,6 +344,6 @@ def test_a_person_says_which_series_is_the_scan(tmp_path: Path) -> None:
     run("extract", src, "--out", out, "--series-exclude", "bl57", *FLAGS)
     found = rows(out)
     assert found["p0"]["slices"] == 9
-    assert found["p0"]["series_reason"] == "the only CT series; 1 other does not fit the options"
+    assert found["p0"]["series_reason"] == "the only one of 2 CT series that fits the options"
     assert found["p1"]["error_code"] == "no_series"
     assert "Bl57" not in json.dumps(found, default=str)

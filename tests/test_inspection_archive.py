@@ -73,8 +73,8 @@ def test_a_line_for_each_series(src: Path, tmp_path: Path) -> None:
         ("p5", f"{src}/p5", "0", "0"),
     ]
     reasons = [row["reason"] for row in rows]
-    assert all(reason.endswith(" of 2 CT series") for reason in (reasons[0], reasons[2]))
-    assert all(reason.startswith("behind, by slices: ") for reason in (reasons[1], reasons[3]))
+    assert all(reason.startswith("best of 2 CT series: ") for reason in (reasons[0], reasons[2]))
+    assert all(reason.startswith("ranked lower (slices: ") for reason in (reasons[1], reasons[3]))
     assert reasons[6] == "no_images: the only file is not DICOM"
     assert {row["person"] for row in rows} == {""}
     assert ran.line["usable"] == 4

@@ -73,7 +73,7 @@ def strike(
     ("number", "code", "sentence"),
     [
         (signal.SIGSEGV, "undecodable", "the process that decoded the files was ended by SIGSEGV, twice"),
-        (0, "limits", "decoding the files exceeded its time (0.5 s and 0 s for each MiB), twice"),
+        (0, "limits", "reading the files took more than 0.5 s and 0 s per MiB, twice"),
     ],
 )
 def test_a_file_that_ends_the_child_is_its_patients_error(

@@ -54,8 +54,8 @@ def test_every_series_has_what_each_step_said(tmp_path: Path) -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert text.index("chosen     axial series of 12 images") < text.index("found      axial series of 6 images")
     assert text.count("\n  why      ") == 2
-    assert " of 2 CT series" in text
-    assert "  why      behind, by " in text
+    assert "of 2 CT series" in text
+    assert "  why      ranked lower (" in text
     assert text.count("\n  steps    ") == 2
     chosen, found = json.loads(json.dumps(page.as_dict(), allow_nan=False))["series"]
     assert (chosen["chosen"], found["chosen"]) == (True, False)
@@ -123,7 +123,7 @@ def test_what_the_preset_found_and_used_is_shown(tmp_path: Path) -> None:
     assert "note       lung_at_end: lung reaches the first or the last slice" in text
     assert "note       gap_mm=7.5: a gap of 7.5 mm between neighbouring slices" in text
     assert text.index("found      axial series of 12") < text.index("chosen     axial series of 6")
-    assert [found.why(number) for number in (0, 1)] == ["tried before, but without lungs", "the first with lungs"]
+    assert [found.why(number) for number in (0, 1)] == ["tried earlier: no lungs found", "the first with lungs"]
     assert Page("p", found, None, None, None).as_dict()["notes"] == ["lung_at_end", "gap_mm=7.5"]
 
 

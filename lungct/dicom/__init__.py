@@ -1,37 +1,56 @@
 """A patient's files -> one ordered series of CT slices, read lazily.
 
+What it does, in order:
+
     discovery.py    a directory -> its files; opening one
-    elements.py     bytes -> raw data elements, and where the pixels are
+    headers.py      a file -> its header and slices, no pixels
+    surveying.py    all of a patient's files -> the CT series, damaged files and persons in them
+    grouping.py     all CT images -> candidates: one reconstruction each
+    selection.py    candidates -> the series that is the scan, and why
+    assembling.py   the chosen candidate -> a series, checked and in order
+    decoding.py     a slice's bytes -> stored values
+    reading.py      `read_series`: all of the above
+    volumes/        NIfTI, NRRD and MetaImage files as slices, where there is no DICOM
+
+What passes from one step to the next:
+
+    slices.py       `Slice` and `Header`: what is known of an image and of a file
+    candidates.py   `Candidate`: what may be the scan
+    series.py       `Series`: ordered slices, and their pixels on request
+    scan.py         `Scan`: what is known of a scan besides its pixels
+    options.py      what the user says about which series is the scan
+    notes.py        what a careful reader should know about a scan, a code each
+
+What ``headers.py`` and ``surveying.py`` use:
+
     layout.py       the first bytes of a file -> where its data set begins, and how it is written
+    elements.py     bytes -> raw data elements, and where the pixels are
     deflated.py     a deflated data set -> its bytes, from any place on
     values.py       raw data elements -> text and numbers
-    slices.py       `Slice` and `Header`: what is known of an image and of a file
-    headers.py      a file -> its header and slices, no pixels
     frames.py       an enhanced multi-frame object -> a slice for each frame
     geometry.py     positions, orientation, spacing: the conventions
     persons.py      who is the same person, and which texts name one
-    codecs.py       compressed transfer syntaxes and their decoders
-    decoding.py     a slice's bytes -> stored values
-    scan.py         `Scan`: what is known of a scan besides its pixels
-    series.py       `Series`: ordered slices, and their pixels on request
-    phrases.py      free text -> its words
-    anatomy.py      what the texts of a file say about the part of the body
-    spectral.py     plain Hounsfield units, a virtual image, or a map of something else
-    contrast.py     with or without a contrast agent
-    candidates.py   `Candidate`: what may be the scan
-    places.py       which images lie at one place, and what images cover along the body
+
+What ``grouping.py`` uses:
+
+    joining.py      several series that are one scan -> one
     stacks.py       a series -> stacks of one orientation and one size
     acquisitions.py a stack -> its passes apart, its stations together
-    joining.py      several series that are one scan -> one
-    grouping.py     all CT images -> candidates: one reconstruction each
+    separators.py   what tells the images of a stack apart
+    places.py       which images lie at one place, and what images cover along the body
+
+What ``selection.py`` uses:
+
+    phrases.py      free text -> its words
+    anatomy.py      what the texts of a file say about the part of the body
     kernels.py      how sharp a reconstruction kernel is
-    selection.py    candidates -> the series that is the scan, and why
-    surveying.py    all of a patient's files -> the CT series, damaged files and persons in them
-    assembling.py   what was found -> the chosen series, checked and in order
-    notes.py        what a careful reader should know about a scan, a code each
-    options.py      what a person says about which series is the scan
-    volumes/        NIfTI, NRRD and MetaImage files as slices
-    reading.py      `read_series`: all of the above
+    contrast.py     with or without a contrast agent
+    spectral.py     plain Hounsfield units, a virtual image, or a map of something else
+
+What ``assembling.py`` and ``decoding.py`` use:
+
+    damage.py       which images of the chosen series are missing, and how many may be
+    codecs.py       compressed transfer syntaxes and their decoders
 
 The rules in words, and every error code with what to do about it, are in ``docs/intake.md``. The functions exported
 here raise only `LungCTError`. The sentence of a `SeriesError` or `StorageError` contains no name of a file, no UID, no

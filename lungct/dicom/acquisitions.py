@@ -28,7 +28,7 @@ from lungct.dicom.candidates import content_order
 from lungct.dicom.geometry import places, same_place_mm
 from lungct.dicom.notes import JOINED_PASSES, PASSES
 from lungct.dicom.places import (
-    NEAR,
+    NEAREST,
     Stretch,
     covered,
     covered_mm,
@@ -39,11 +39,11 @@ from lungct.dicom.places import (
 )
 from lungct.dicom.separators import ORDERS, PROPERTIES, Separator, are_one_run, numbers_start_anew
 from lungct.dicom.slices import Slice
-from lungct.dicom.stacks import WHOLE, Stack
+from lungct.dicom.stacks import WHOLE_SHARE, Stack
 
-PASS = 3
+PASS_SLICES = 3
 """Acquisitions that overlap by so many slices or more are passes; by fewer, stations that follow one another."""
-_OF_TWO = 0.4
+_LARGER_SHARE = 0.4
 """The larger of two passes has at least so many of all places."""
 _FEWEST_PLACES = 4
 """What is left beside bolus tracking must be a scan, or it is not bolus tracking."""
@@ -139,7 +139,7 @@ def _fill_each_other(parts: Sequence[Part], at: list[float]) -> bool:
     thickness = _thickness_mm(parts)
     if usual_distance(largest) <= 1.5 * thickness:
         return False
-    many = len(largest) < _OF_TWO * len(at)
+    many = len(largest) < _LARGER_SHARE * len(at)
     if many and unusual(at) < len(largest) / 2:  # between passes, a distance is unusual at each slice of the largest
         return True
     return usual_distance(at) <= 1.2 * thickness and (
@@ -191,7 +191,7 @@ def _most_whole(divisions: Sequence[Sequence[Part]], extent_mm: float) -> tuple[
         whole = division[1]
         return max((len(part.at) for part in whole), default=0), sum(len(part.images) for part in whole)
 
-    found = [(parts, [part for part in parts if covered_mm(part.at) >= WHOLE * extent_mm]) for parts in divisions]
+    found = [(parts, [part for part in parts if covered_mm(part.at) >= WHOLE_SHARE * extent_mm]) for parts in divisions]
     return max(found, key=size, default=([], []))
 
 
@@ -236,7 +236,7 @@ def _joined(parts: Sequence[Part], reach: Reach) -> Stack | None:
 def _outside(part: Part, other: Part, reach: Reach) -> Part:
     """Return a part without its images in another's reach."""
     usual = min((mm for mm in (usual_distance(part.at), usual_distance(other.at)) if mm), default=0.0)
-    margin = max(part.within_mm, NEAR * usual)
+    margin = max(part.within_mm, NEAREST * usual)
     stretches = reach(other)
 
     def goes(image: Slice) -> bool:
@@ -268,7 +268,7 @@ def _without_tracking(images: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], lis
 def _stands_still(images: Sequence[Slice]) -> bool:
     at = places([image.position_mm for image in images])
     found = {(image.sop_instance_uid or image.path, image.frame) for image in images}
-    return len(at) <= 2 and len(found) >= max(PASS, 2 * len(at))
+    return len(at) <= 2 and len(found) >= max(PASS_SLICES, 2 * len(at))
 
 
 def _overlaps(parts: Sequence[Part]) -> Iterator[Overlap]:
@@ -305,6 +305,6 @@ def _are_passes(parts: Sequence[Part]) -> bool:
     counts = Counter[Overlap]()
     for overlap in _overlaps(parts):
         counts[overlap] += 1
-        if counts[overlap] == PASS:
+        if counts[overlap] == PASS_SLICES:
             return True
     return False

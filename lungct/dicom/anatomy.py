@@ -26,11 +26,11 @@ class Region(IntEnum):
 
 IN_WORDS: dict[Region, str] = {
     Region.CHEST: "chest",
-    Region.UNCLEAR: "body part unclear",
+    Region.UNCLEAR: "unclear",
     Region.HEART: "heart",
     Region.ATTENUATION_CORRECTION: "attenuation correction",
-    Region.OTHER_PART: "another part of the body",
-    Region.NO_SCAN: "localizer, bolus, dose or projection",
+    Region.OTHER_PART: "other",
+    Region.NO_SCAN: "localizer, bolus tracking, dose report or projection",
 }
 
 # The phrases: the defined terms of BodyPartExamined (PS3.16 annex L), the manufacturers' names of localizers and bolus

@@ -31,6 +31,7 @@ from lungct.dicom.scan import Scan
 from lungct.dicom.selection import choice_notes
 from lungct.dicom.series import DicomPixels, Series, instance_order, position_order
 from lungct.dicom.slices import Fault, Slice
+from lungct.dicom.stacks import SAME_SPACING
 from lungct.dicom.surveying import Survey
 from lungct.errors import SeriesError
 
@@ -141,16 +142,12 @@ def _refuse_several_sizes(slices: Sequence[Slice]) -> None:
         )
     scales = np.array([image.pixel_spacing_mm for image in slices], np.float64)
     known = scales[~np.isnan(scales).any(axis=1)]
-    if len(known) and (np.ptp(known, axis=0) > _SAME_SCALE * known.min(axis=0)).any():
+    if len(known) and (np.ptp(known, axis=0) > SAME_SPACING * known.min(axis=0)).any():
         low, high = known.min(), known.max()
         raise SeriesError(
             f"the pixel spacing differs between the slices ({low:.4g} to {high:.4g} mm)",
             code="geometry",
         )
-
-
-_SAME_SCALE = 1e-3
-"""Pixel spacings that differ by less of themselves differ by rounding only."""
 
 
 def _one_image_per_place(images: Sequence[Slice]) -> tuple[tuple[Slice, ...], int, int]:
@@ -184,7 +181,7 @@ def _one_image_per_place(images: Sequence[Slice]) -> tuple[tuple[Slice, ...], in
     contradictions = len(groups) - len(kept)
     if contradictions > may_lack(len(groups)):
         raise SeriesError(
-            f"different images lie at one position, at {contradictions} of {len(groups)} positions",
+            f"at {contradictions} of {len(groups)} positions there are several images, and they differ",
             code="geometry",
         )
     return tuple(kept), copies, contradictions
@@ -224,7 +221,7 @@ def _geometry_notes(slices: Sequence[Slice]) -> list[str]:
     """Return what is unusual about where the slices lie; raise SeriesError if they cannot be one scan."""
     jump = sideways_jump_mm(slices)
     if jump > LARGEST_JUMP_MM:
-        raise SeriesError(f"slices jump {jump:.0f} mm sideways, so they are not one scan", code="geometry")
+        raise SeriesError(f"neighbouring slices jump {jump:.0f} mm sideways, so they are not one scan", code="geometry")
     found = [note(notes.JUMP_MM, round(jump, 1))] if jump > 0 else []
     positions = np.array([image.position_mm for image in slices], np.float64)
     gap = gap_mm(positions)

@@ -161,14 +161,14 @@ def check_missing(missing: Missing, whole: int) -> None:
     if whole and missing.images <= allowed:
         return
     if missing.fault is not None and missing.damaged == missing.images:
-        more = f" ({missing.damaged} of {images} images have faults)" if images > 1 else ""
+        more = f" ({missing.damaged} of {images} images cannot be used)" if images > 1 else ""
         raise SeriesError(missing.fault.sentence + more, code=missing.fault.code)
     kinds = [f"{missing.damaged} damaged"] if missing.damaged else []
     unpacked = missing.unreadable - missing.packed
-    kinds += [f"{counted(unpacked, 'file', 'files')} named like an image and none"] if unpacked else []
+    kinds += [counted(unpacked, "unreadable file", "unreadable files")] if unpacked else []
     kinds += [f"{missing.packed} compressed by gzip, zip or the like"] if missing.packed else []
     raise SeriesError(
-        f"{missing.images} of {images} images are missing ({', '.join(kinds)}), and a scan may lack {allowed}",
+        f"{missing.images} of {images} images are missing ({', '.join(kinds)}); a scan may lack {allowed}",
         code="undecodable",
         fix="unpack the files" if missing.packed else "fetch the files again",
     )

@@ -147,7 +147,8 @@ def _inflated(fd: int, image: Slice) -> Stored:
     total = encoding.offset + encoding.frames * size
     if encoding.frames > 1 and total > MAX_INFLATED:
         raise SeriesError(
-            f"the {encoding.frames} images of a deflated file have {total >> 20} MiB, more than {MAX_INFLATED >> 20}",
+            f"the {encoding.frames} images of a deflated file take {total >> 20} MiB; "
+            f"the limit is {MAX_INFLATED >> 20}",
             code="limits",
         )
     status = os.fstat(fd)

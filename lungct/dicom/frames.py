@@ -27,7 +27,7 @@ MAX_FRAME_HEADER = 32 << 20
 MAX_ITEMS = 500_000
 """Sequence items in those bytes: each costs pydicom some 10 us and a kilobyte; a frame has about 20."""
 
-_UNDESCRIBED = Fault("undecodable", "the frames of a multi-frame image are not described")
+_UNDESCRIBED = Fault("undecodable", "a multi-frame image does not describe its frames")
 _NOT_HU = Fault("undecodable", "the frames of a multi-frame image are not in Hounsfield units")
 
 

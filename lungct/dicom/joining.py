@@ -17,14 +17,15 @@ from statistics import median
 from lungct.dicom.candidates import content_order, most_common
 from lungct.dicom.geometry import LARGEST_GAP_MM, SAME_PLACE_MM, same_orientation
 from lungct.dicom.notes import JOINED_SERIES, SERIES_UIDS
-from lungct.dicom.places import NEAR, distances_between, regular, usual_distance
+from lungct.dicom.places import NEAREST, distances_between, regular, usual_distance
 from lungct.dicom.slices import Slice
 from lungct.dicom.stacks import Stack, same_size, together
 
 SCATTERED = 3
 """Series of up to so many images may be one series with a SeriesInstanceUID for each image."""
-_FEWEST = 4
-_MOST = 0.75
+_FEWEST_PLACES = 4
+"""Scattered images at fewer places are no stack."""
+_CLOSE_SHARE = 0.75
 """Of the distances between scattered images so many must be those of slices."""
 _NEIGHBOURS = 2.5
 """Pieces are neighbours if they are at most so many slice distances apart: one slice may be missing between them."""
@@ -48,7 +49,7 @@ def join_scattered(series: Sequence[Stack]) -> list[Stack]:
             whole.append(one)
     for group in (group for groups in scattered.values() for group in groups):
         found = together(group).noted({SERIES_UIDS: len(group)})
-        whole += [found] if len(group) >= _FEWEST and _is_stack(found) else group
+        whole += [found] if len(group) >= _FEWEST_PLACES and _is_stack(found) else group
     return sorted(whole, key=lambda one: min(content_order(image) for image in one.images))
 
 
@@ -77,10 +78,10 @@ def _same_geometry(one: Stack, other: Stack) -> bool:
 def _is_stack(found: Stack) -> bool:
     """Return whether images lie as slices do: at several places, evenly or close to each other."""
     distances = distances_between(found.at)
-    if len(found.at) < _FEWEST:
+    if len(found.at) < _FEWEST_PLACES:
         return False
     close = sum(distance <= LARGEST_GAP_MM for distance in distances)
-    return close >= _MOST * len(distances) or regular(found.at)
+    return close >= _CLOSE_SHARE * len(distances) or regular(found.at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +188,7 @@ def _follows(piece: _Piece, other: _Piece) -> bool:
     between = shorter.distance_mm or gap  # of a single slice, its distance to the other series must be the usual one
     shared = any(_at_one_place(gap, -usual * more) for more in range(_SHARED)) and len(shorter.stack.at) > _SHARED
     return (
-        (shared or NEAR * usual <= gap <= _NEIGHBOURS * usual)
+        (shared or NEAREST * usual <= gap <= _NEIGHBOURS * usual)
         and abs(usual - between) <= _SAME_DISTANCE * usual
         and _same_geometry(piece.stack, other.stack)
         and piece.series_uids.isdisjoint(other.series_uids)

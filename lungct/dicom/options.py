@@ -1,4 +1,4 @@
-"""`SeriesOptions`: what a person says about which of a patient's series is the scan."""
+"""`SeriesOptions`: what the user says about which of a patient's series is the scan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lungct.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesOptions:
-    """What a person says about which series is the scan; None leaves it to the files.
+    """What the user says about which series is the scan; None leaves it to the files.
 
     Attributes
     ----------

@@ -18,13 +18,13 @@ from lungct.dicom.slices import Slice
 
 Stretch = tuple[float, float]
 
-MISSING = 1.5
+ONE_MISSING = 1.5
 """Where a distance is more than so many of the distances around it, a slice is missing."""
-FEW = 3.5
+TWO_MISSING = 3.5
 """Where it is up to so many of them, it is covered all the same: two slices are missing."""
 WIDEST_GAP_MM = 40.0
 """No wider distance is covered: thin slices for interstitial disease lie 10 or 20 mm apart."""
-NEAR = 0.49
+NEAREST = 0.49
 """Neighbours in one scan are at least so many of the usual distances apart: half of one where acquisitions meet."""
 _AROUND = 3
 """So many distances on either side of one are around it."""
@@ -66,14 +66,14 @@ def unbroken(at: Sequence[float], usual_mm: float) -> list[Stretch]:
     """
     distances = distances_between(at)
     if len(distances) < _ENOUGH and not _even(distances):
-        return _stretches(at, [MISSING * usual_mm] * len(distances))
-    return _stretches(at, [MISSING * around for around in _least_around(distances)])
+        return _stretches(at, [ONE_MISSING * usual_mm] * len(distances))
+    return _stretches(at, [ONE_MISSING * around for around in _least_around(distances)])
 
 
 def covered(at: Sequence[float]) -> list[Stretch]:
     """Return the stretches that places cover: no hole is more than two slices or `LARGEST_GAP_MM`."""
     around = _least_around(distances_between(at))
-    return _stretches(at, [min(WIDEST_GAP_MM, max(LARGEST_GAP_MM, FEW * least)) for least in around])
+    return _stretches(at, [min(WIDEST_GAP_MM, max(LARGEST_GAP_MM, TWO_MISSING * least)) for least in around])
 
 
 def covered_mm(at: Sequence[float]) -> float:

@@ -88,7 +88,7 @@ def series_choices(
     location
         The patient's directory, a single file, or a list of the patient's files, on a disk.
     options
-        What a person says about which series is the scan.
+        What the user says about which series is the scan.
     archive
         The directory in which other patients are, as for `lungct.dicom.discovery.find_files`.
 
@@ -136,7 +136,7 @@ def survey_or_volume(
 ) -> Survey | PickedVolume:
     """Find out whether a patient's scan is a volume file, and otherwise what the other files are.
 
-    A volume is the scan if a person picks it, or if there is no DICOM file.
+    A volume is the scan if the user picks it, or if there is no DICOM file.
 
     Parameters
     ----------

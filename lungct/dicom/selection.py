@@ -36,7 +36,7 @@ LONGEST_REASON = 200
 """Characters; a longer reason leaves out what the other candidates had."""
 
 _NO_ROUNDING_MM = 0.01
-_NEXT_BEST = re.compile(r" \(next [^)]*\)|, next [^)]*")
+_NEXT_BEST = re.compile(r" \(vs [^)]*\)| vs [^)]*")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Criterion:
     name: str
     rank: Callable[[Candidate], Any]
     value: Callable[[Candidate], str]
-    phrase: str = "{0} (next {1})"
+    phrase: str = "{0} (vs {1})"
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _body_part_words(candidate: Candidate) -> str:
     words = anatomy.IN_WORDS[candidate.region]
     if _body_part(candidate) is candidate.region:
         return words
-    return f"{candidate.plane} {words}" if candidate.plane not in _PLANES else f"{words} of too few slices"
+    return f"{candidate.plane} {words}" if candidate.plane not in _PLANES else f"{words}, too few slices"
 
 
 def _usable(candidate: Candidate) -> bool:
@@ -121,37 +121,41 @@ def _contrast_words(candidate: Candidate) -> str:
     return "with" if candidate.contrast else "without"
 
 
+def _origin_words(candidate: Candidate) -> str:
+    return "ImageType not stated" if candidate.original == "unsaid" else candidate.original
+
+
 def _millimetres(value: float) -> str:
     return "unknown" if math.isnan(value) else f"{value:.4g} mm"
 
 
 CRITERIA: tuple[Criterion, ...] = (
-    Criterion("body part", _body_part, _body_part_words),
+    Criterion("body part", _body_part, _body_part_words, "body part {0} (vs {1})"),
     Criterion("plane", lambda c: _PLANES.get(c.plane, 2), lambda c: c.plane),
     Criterion(
         "enough slices",
         lambda c: not c.is_long_enough,
         lambda c: f"{c.distinct}",
-        "enough slices ({0}, next {1})",
+        "enough slices ({0} vs {1})",
     ),
-    Criterion("extent", _extent_band, lambda c: _millimetres(c.extent_mm), "{0} of the body (next {1})"),
+    Criterion("extent", _extent_band, lambda c: _millimetres(c.extent_mm), "{0} coverage (vs {1})"),
     Criterion(
         "width",
         lambda c: c.width_mm < WIDE_ENOUGH_MM,
         lambda c: _millimetres(c.width_mm),
-        "wide enough ({0}, next {1})",
+        "{0} wide (vs {1})",
     ),
-    Criterion("spacing", _spacing_band, lambda c: _millimetres(c.spacing_mm), "spacing {0} (next {1})"),
-    Criterion("kernel", _kernel, lambda c: kernels.IN_WORDS[_kernel(c)], "{0} kernel (next {1})"),
-    Criterion("contrast", lambda c: c.contrast, _contrast_words, "{0} contrast (next {1})"),
-    Criterion("origin", lambda c: ORIGINS.index(c.original), lambda c: c.original),
+    Criterion("spacing", _spacing_band, lambda c: _millimetres(c.spacing_mm), "{0} spacing (vs {1})"),
+    Criterion("kernel", _kernel, lambda c: kernels.IN_WORDS[_kernel(c)], "{0} kernel (vs {1})"),
+    Criterion("contrast", lambda c: c.contrast, _contrast_words, "{0} contrast (vs {1})"),
+    Criterion("origin", lambda c: ORIGINS.index(c.original), _origin_words),
     Criterion("product", lambda c: c.product is not Product.PLAIN, lambda c: c.product.value),
-    Criterion("slices", lambda c: -c.distinct, lambda c: f"{c.distinct}", "most slices ({0}, next {1})"),
+    Criterion("slices", lambda c: -c.distinct, lambda c: f"{c.distinct}", "most slices ({0} vs {1})"),
     Criterion(
         "study",
         lambda c: (not c.study_time, c.study_time),
         lambda c: "dated" if c.study_time else "undated",
-        "the earlier study",
+        "earlier study",
     ),
 )
 """In the order in which they decide. Between candidates that are equal by all of them, SeriesInstanceUID and then the
@@ -178,7 +182,7 @@ def in_order_of_choice(candidates: Sequence[Candidate], options: SeriesOptions) 
     candidates
         All CT series of a patient, at least one.
     options
-        What a person says about the choice.
+        What the user says about the choice.
 
     Raises
     ------
@@ -191,10 +195,13 @@ def in_order_of_choice(candidates: Sequence[Candidate], options: SeriesOptions) 
     order = [first, *(other for other in others if _worth_trying(other, first))]
     unfit = len(candidates) - len(fitting)
     more = f"; {counted(unfit, 'other does', 'others do')} not fit the options" if unfit else ""
-    choices = [Choice(first, _short(f"{_reason(first, others)}{more}"))]
+    reason = _reason(first, others) + more
+    if unfit and not others:
+        reason = f"the only one of {_counted(candidates)} that fits the options"
+    choices = [Choice(first, _short(reason))]
     for number, candidate in enumerate(order[1:], start=2):
         rivals = order[number:]
-        reason = _reason(candidate, rivals) if rivals else "the last that may be the scan"
+        reason = _reason(candidate, rivals) if rivals else "the last candidate"
         choices.append(Choice(candidate, _short(f"{_tried_before(number)}; {reason}{more}")))
     return choices
 
@@ -248,7 +255,7 @@ def _tried_before(number: int) -> str:
     """Return which choice this is, and why it is needed."""
     ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     before = "1st" if number == 2 else f"first {number - 1}"
-    return f"the {number}{ending} choice: no lungs in the {before}"
+    return f"{number}{ending} choice (no lungs in the {before})"
 
 
 def _reason(best: Candidate, others: Sequence[Candidate]) -> str:
@@ -263,10 +270,19 @@ def _reason(best: Candidate, others: Sequence[Candidate]) -> str:
             next_best = min(beaten, key=criterion.rank)
             phrases.append(criterion.phrase.format(criterion.value(best), criterion.value(next_best)))
             remaining = [candidate for candidate in remaining if criterion.rank(candidate) == criterion.rank(best)]
+    if not phrases:
+        return f"first of {_counted([best, *others], 'equal ')}"
     if remaining:
-        phrases.append("first of equals")
-    first, *more = phrases
-    return f"{first} of {len(others) + 1} CT series" + (f"; then {', '.join(more)}" if more else "")
+        phrases.append(f"first of {1 + len(remaining)} equals")
+    return f"best of {_counted([best, *others])}: {', '.join(phrases)}"
+
+
+def _counted(candidates: Sequence[Candidate], adjective: str = "") -> str:
+    """Return how many candidates there are, in words; one series has several if it has several passes."""
+    series = frozenset[str]().union(*(candidate.series_uids for candidate in candidates))
+    if "" in series or len(series) >= len(candidates):
+        return f"{len(candidates)} {adjective}CT series"
+    return f"{len(candidates)} {adjective}candidates in {len(series)} series"
 
 
 def _short(reason: str) -> str:

@@ -17,7 +17,7 @@ from lungct.dicom.notes import NO_POSITION, OTHER_SIZE, PASSES
 from lungct.dicom.places import covered_mm
 from lungct.dicom.slices import Slice
 
-WHOLE = 0.9
+WHOLE_SHARE = 0.9
 """Images that cover so much of what their series covers along the body are the scan."""
 SAME_SPACING = 1e-3
 """Pixel spacings that differ by less, relative to each other, are one: files round them."""
@@ -152,11 +152,11 @@ def _by_size(images: list[Slice]) -> list[Stack]:
     """Split images by size, which a scan never mixes; those that cannot be told apart stay together to be refused."""
     groups = [tuple(group) for group in _of_one_size(images)]
     largest = max(groups, key=len)
-    if len(largest) >= WHOLE * len(images):
+    if len(largest) >= WHOLE_SHARE * len(images):
         kept = [largest]
     else:
         extent = covered_mm(Stack(tuple(images)).at)
-        kept = [group for group in groups if extent and covered_mm(Stack(group).at) >= WHOLE * extent]
+        kept = [group for group in groups if extent and covered_mm(Stack(group).at) >= WHOLE_SHARE * extent]
     if not kept:
         return [Stack(tuple(images))]
     others = len(images) - sum(len(group) for group in kept)

@@ -43,7 +43,7 @@ class InspectedSeries:
     chosen
         Whether it is the scan.
     reason
-        Why it is, cannot be used, or comes behind.
+        Why it is, cannot be used, or ranks lower.
 
     """
 
@@ -216,7 +216,7 @@ def inspect_all(
     depth, by_patient_id
         Which patients there are, as for `lungct.extract`.
     options
-        What a person says about which series is the scan.
+        What the user says about which series is the scan.
     quiet
         Show no progress.
 

@@ -36,7 +36,7 @@ class PatientFiles:
     location
         The patient's directory, a single file, or a list of the patient's files, on a disk.
     options
-        What a person says about which series is the scan.
+        What the user says about which series is the scan.
     archive
         The directory in which other patients are; None: the one above the patient's.
 

@@ -1,4 +1,4 @@
-"""The series of a patient in the order of choice, and what placed each behind the one that is used."""
+"""The series of a patient in the order of choice, and what placed each below the one that is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Ranking:
     Attributes
     ----------
     fitting
-        Those that fit what a person says about the choice, in order.
+        Those that fit what the user says about the choice, in order.
     others
         Those that do not.
     choices
@@ -43,9 +43,11 @@ def notes_of(candidate: Candidate) -> tuple[str, ...]:
     return in_order((*candidate.notes, *choice_notes(candidate)))
 
 
-def behind(candidate: Candidate, used: Candidate) -> str:
-    """Return the step that placed a series behind the one that is used, in words."""
+def why_lower(candidate: Candidate, used: Candidate) -> str:
+    """Return the step that placed a series below the one that is used, in words."""
     for criterion in CRITERIA:
         if criterion.rank(candidate) != criterion.rank(used):
-            return f"behind, by {criterion.name}: {criterion.value(candidate)} against {criterion.value(used)}"
-    return "behind, by SeriesInstanceUID: equal in every other step"
+            own, better = criterion.value(candidate), criterion.value(used)
+            words = f"{criterion.name}: {own} vs {better}" if own != better else criterion.name
+            return f"ranked lower ({words})"
+    return "equal in every step, but not the first"

@@ -29,12 +29,12 @@ from lungct.dicom.selection import steps
 from lungct.dicom.slices import Words
 from lungct.dicom.volumes import PickedVolume
 from lungct.errors import SeriesError
-from lungct.inspection.choices import Ranking, behind, notes_of, rank
+from lungct.inspection.choices import Ranking, notes_of, rank, why_lower
 from lungct.preprocess import Preset
 
 NO_FIT = "does not fit the options"
-TRIED_BEFORE = "tried before, but without lungs"
-NOT_TRIED = "not tried: another plane or part of the body, or too few slices"
+TRIED_BEFORE = "tried earlier: no lungs found"
+NOT_TRIED = "not tried: another plane or body part, or too few slices"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,13 @@ class SeriesDescription:
     faults
         Number of images that cannot be read.
     fits
-        Whether it is as a person says that the scan is.
+        Whether it fits what the user says about which series is the scan.
     steps
         What each step of the choice says of it.
     notes
         What was joined or left out to make the series.
-    behind
-        The step that placed it behind the one that is used; empty for that one, and for those that come before it.
+    why_lower
+        The step that ranked it below the one that is used; empty for that one, and for those that come before it.
     files
         Paths of its images, each once; no part of `as_dict`.
     words
@@ -81,13 +81,13 @@ class SeriesDescription:
     fits: bool
     steps: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
-    behind: str
+    why_lower: str
     files: tuple[str, ...] = field(repr=False)
     words: tuple[Words, ...] = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what may be written out; unknown numbers are None."""
-        values = {name: value for name, value in vars(self).items() if name not in ("behind", "files", "words")}
+        values = {name: value for name, value in vars(self).items() if name not in ("why_lower", "files", "words")}
         thickness = None if math.isnan(self.thickness_mm) else self.thickness_mm
         return values | {"thickness_mm": thickness, "steps": dict(self.steps), "notes": list(self.notes)}
 
@@ -197,14 +197,14 @@ class Description:
         return self.error is None and number == self.used
 
     def why(self, number: int) -> str:
-        """Return why one of the series is the scan, cannot be used, or comes behind."""
+        """Return why one of the series is the scan, cannot be used, or ranks lower."""
         if number == self.used:
             return (self.reason or "") if self.error is None else f"{self.error_code}: {self.error}"
         if not self.series[number].fits:
             return NO_FIT
         if number < self.used:
             return TRIED_BEFORE if number in self.choices else NOT_TRIED
-        return self.series[number].behind
+        return self.series[number].why_lower
 
     def notes_of(self, number: int) -> tuple[str, ...]:
         """Return the notes on one of the series."""
@@ -237,7 +237,7 @@ def describe(
     location
         The patient's directory, a single file, or a list of the patient's files, on a disk.
     options
-        What a person says about which series is the scan.
+        What the user says about which series is the scan.
     archive
         The directory in which other patients are, as for `lungct.dicom.discovery.find_files`.
     choice
@@ -291,13 +291,13 @@ def with_scan(found: Description, chosen: Series) -> Description:
 
 def _all_series(ranking: Ranking, used: int = 0) -> tuple[SeriesDescription, ...]:
     fitting = (
-        _described(candidate, fits=True, step=behind(candidate, ranking.fitting[used]) if number > used else "")
+        _described(candidate, fits=True, why_lower=why_lower(candidate, ranking.fitting[used]) if number > used else "")
         for number, candidate in enumerate(ranking.fitting)
     )
     return (*fitting, *(_described(candidate, fits=False) for candidate in ranking.others))
 
 
-def _described(candidate: Candidate, *, fits: bool, step: str = "") -> SeriesDescription:
+def _described(candidate: Candidate, *, fits: bool, why_lower: str = "") -> SeriesDescription:
     first = candidate.slices[0]
     return SeriesDescription(
         slices=len(candidate.slices),
@@ -313,7 +313,7 @@ def _described(candidate: Candidate, *, fits: bool, step: str = "") -> SeriesDes
         fits=fits,
         steps=tuple(steps(candidate)),
         notes=notes_of(candidate),
-        behind=step,
+        why_lower=why_lower,
         files=tuple(dict.fromkeys(image.path for image in candidate.slices)),
         words=tuple(words for words, _ in Counter(image.words for image in candidate.slices).most_common()),
     )

@@ -168,7 +168,7 @@ def inspect(
     png
         Where to write a picture of the series; None: nowhere.
     options
-        What a person says about which series is the scan.
+        What the user says about which series is the scan.
 
     Raises
     ------

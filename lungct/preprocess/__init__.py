@@ -1,14 +1,14 @@
 """A series of slices -> triplets: stacks of three grey images, as an ImageNet network expects them.
 
-    stack.py     `Triplets`: what every preset returns
-    dsb2017.py   the preset dsb2017: the chain of the 2017 system, reproduced bit for bit
-    lung.py      the preset lung: any scanner; Hounsfield window, 2.5 mm grid, 336 mm of the chest. Its steps:
-    orientation.py  slices as stored -> rows to the back, columns to the patient's left
-    grid.py         slices at any spacing -> slices every 2.5 mm
-    mask.py         where the lungs are
-    view.py         what part of the slices the network sees, and how it is windowed and resized
-    opencv.py    OpenCV on the calling thread
-    memory.py    freed memory that stays with the process
+    stack.py            `Triplets`: what every preset returns
+    dsb2017.py          the preset dsb2017: the chain of the 2017 system, reproduced bit for bit
+    lung.py             the preset lung: any scanner; Hounsfield window, 2.5 mm grid, 336 mm of the chest. Its steps:
+        orientation.py  slices as stored -> rows to the back, columns to the patient's left
+        grid.py         slices at any spacing -> slices every 2.5 mm
+        mask.py         where the lungs are
+        view.py         what part of the slices the network sees, and how it is windowed and resized
+    opencv.py           OpenCV on the calling thread
+    memory.py           freed memory that stays with the process
 
 A *preset* is one fixed way from stored values to pixels; ``docs/formats.md`` has the numbered rules of each. A
 *triplet* is three slices that become the three colour channels of one image, uint8, 224 x 224; channel c is slice c of

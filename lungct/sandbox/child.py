@@ -82,7 +82,7 @@ def _reply(request: Request) -> Answer | Failure:
         return Failure.of(error)
     except MemoryError:
         limit = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
-        return Failure("SeriesError", f"decoding the files needs more than {limit} MiB of memory", code="limits")
+        return Failure("SeriesError", f"reading the files takes more than {limit} MiB of memory", code="limits")
     except (ImportError, AttributeError) as error:
         # A library is missing, or lacks what every version of it has: the installation is broken, not the file.
         return Failure("LungCTError", f"the decoding process cannot use a library ({error})")

@@ -106,7 +106,7 @@ class Sandbox:
         preset
             One of `lungct.preprocess.PRESETS`.
         options
-            What a person says about which series is the scan.
+            What the user says about which series is the scan.
         archive
             The directory in which other patients are; None: the one above the patient's.
 
@@ -147,7 +147,7 @@ class Sandbox:
         StorageError
             If the files cannot be read.
         UsageError
-            If the user must change something: install an extra.
+            If the directory does not exist.
         KilledError
             If the child was killed three times.
         LungCTError
@@ -197,7 +197,7 @@ class Sandbox:
             self._end(child)
         if kills == START_TRIES:
             raise _killed_error()
-        raise LungCTError(f"the decoding process does not start ({problem})")
+        raise LungCTError(f"the decoding process did not start ({problem})")
 
     def close(self) -> None:
         """End the child, even in the middle of a patient."""
@@ -230,8 +230,8 @@ class Sandbox:
                 raise _KillError from None
             raise _CrashError(f"the process that decoded the files {_end_text(status)}", "undecodable") from None
         except TimeoutError:
-            limit = f"{self._base:g} s and {self._per_mib:g} s for each MiB"
-            raise _CrashError(f"decoding the files exceeded its time ({limit})", "limits") from None
+            limit = f"{self._base:g} s and {self._per_mib:g} s per MiB"
+            raise _CrashError(f"reading the files took more than {limit}", "limits") from None
         return read_reply(text), bytearray(arrays)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -323,9 +323,7 @@ class _KillError(Exception):
 
 
 def _killed_error() -> KilledError:
-    return KilledError(
-        f"the process that decoded the files was killed, {KILLS} times (out of memory?)", fix=MORE_MEMORY
-    )
+    return KilledError(f"the process that decoded the files was killed {KILLS} times (out of memory?)", fix=MORE_MEMORY)
 
 
 def _was_killed(status: int | None) -> bool:

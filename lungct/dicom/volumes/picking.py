@@ -1,7 +1,7 @@
-"""Which of a patient's volume files is the scan: the one a person names, the only one, or the one above all others.
+"""Which of a patient's volume files is the scan: the one the user names, the only one, or the one above all others.
 
 Sets that were segmented have the scan with its masks in directories below it (TotalSegmentator) or beside it (KiTS).
-The first is the volume at the top; of the second, only a person can say which is which.
+The first is the volume at the top; of the second, only the user can say which is which.
 """
 
 from __future__ import annotations
