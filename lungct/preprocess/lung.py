@@ -24,7 +24,7 @@ from lungct.preprocess.mask import SAMPLING, Lungs, find_lungs
 from lungct.preprocess.opencv import single_threaded
 from lungct.preprocess.orientation import turned, turned_pair
 from lungct.preprocess.stack import TRIPLET_SIZE, Triplets
-from lungct.preprocess.view import AT_ONCE, Pixels, View, grey, seen, view_of
+from lungct.preprocess.view import Pixels, View, grey, triplet, view_of
 
 if TYPE_CHECKING:
     from lungct.dicom import Scan, Series
@@ -123,7 +123,7 @@ def find_chest(series: Series) -> Chest:
 
 
 def chest_triplets(chest: Chest) -> Triplets:
-    """Cut the view out of its grid slices, resize it, and take three slices together (rules 4 and 5).
+    """Cut the view out of its grid slices, resize it, three slices at a time (rules 4 and 5).
 
     Raises
     ------
@@ -138,12 +138,12 @@ def chest_triplets(chest: Chest) -> Triplets:
             f"the preset lung needs at least 3 slices of {GRID_MM} mm; the lungs span {last - first}",
             code="too_few_slices",
         )
-    pixels = np.empty((3 * count, TRIPLET_SIZE, TRIPLET_SIZE), np.uint8)
-    images = islice(chest.images(), first, first + len(pixels))
-    for i in range(0, len(pixels), AT_ONCE):
-        pixels[i : i + AT_ONCE] = seen(list(islice(images, AT_ONCE)), chest.view)
+    pixels = np.empty((count, 3, TRIPLET_SIZE, TRIPLET_SIZE), np.uint8)
+    images = islice(chest.images(), first, None)
+    for t in range(count):
+        pixels[t] = triplet(list(islice(images, 3)), chest.view)
     middles = chest.positions_mm[first + 1 : first + 3 * count : 3]
-    return Triplets(pixels.reshape(count, 3, TRIPLET_SIZE, TRIPLET_SIZE), middles.copy(), chest.scan)
+    return Triplets(pixels, middles.copy(), chest.scan)
 
 
 def _orientation(series: Series) -> Orientation | None:
