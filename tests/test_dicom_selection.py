@@ -24,7 +24,7 @@ from lungct.dicom.candidates import Candidate
 from lungct.dicom.contrast import with_contrast
 from lungct.dicom.grouping import candidates as candidates_of
 from lungct.dicom.headers import read_header
-from lungct.dicom.kernels import BETWEEN, SHARP, SOFT, kernel_rank
+from lungct.dicom.kernels import MEDIUM, SHARP, SOFT, kernel_rank
 from lungct.dicom.options import NO_OPTIONS
 from lungct.dicom.selection import CRITERIA, Choice, choice_notes, in_order_of_choice, ranked, steps
 from lungct.dicom.slices import Encoding, Kind, Slice, Words
@@ -413,26 +413,26 @@ def test_a_projection_is_known_by_image_type_too() -> None:
         (GE, "STANDARD", SOFT),
         (GE, "SOFT", SOFT),
         (GE, "HD STND", SOFT),
-        (GE, "CHST", BETWEEN),
-        (GE, "DETAIL", BETWEEN),
+        (GE, "CHST", MEDIUM),
+        (GE, "DETAIL", MEDIUM),
         (GE, "BONEPLUS", SHARP),
         ("GE HEALTHCARE", "BONE+", SHARP),
         (GE, "LUNG", SHARP),
-        (GE, "B", BETWEEN),
-        ("Agfa-Gevaert", "CHEST", BETWEEN),
+        (GE, "B", MEDIUM),
+        ("Agfa-Gevaert", "CHEST", MEDIUM),
         ("Agfa-Gevaert", "STANDARD", SOFT),
-        ("Imaging Group", "E", BETWEEN),
+        ("Imaging Group", "E", MEDIUM),
         ("SIEMENS", "B30f", SOFT),
-        ("SIEMENS", "B45f", BETWEEN),
+        ("SIEMENS", "B45f", MEDIUM),
         ("SIEMENS", "B70f", SHARP),
         ("SIEMENS", "I31f\\3", SOFT),
         ("Siemens Healthineers", "Br38f\\3", SOFT),
         ("Siemens Healthineers", "Br40d\\3", SOFT),
-        ("SIEMENS", "Bv44d", BETWEEN),
+        ("SIEMENS", "Bv44d", MEDIUM),
         ("SIEMENS", "Qr77", SHARP),
         ("SIEMENS", "Hr60f", SHARP),
         ("Philips", "B", SOFT),
-        ("Philips", "C", BETWEEN),
+        ("Philips", "C", MEDIUM),
         ("Philips", "YA", SHARP),
         ("Philips", "L", SHARP),
         ("Philips", "IMR1 Sharp Plus", SHARP),
@@ -442,7 +442,7 @@ def test_a_projection_is_known_by_image_type_too() -> None:
         ("CANON_MEC", "FL03", SOFT),
         ("CANON_MEC", "BODY_STANDARD", SOFT),
         ("CANON_MEC", "BODY", SOFT),
-        ("Canon Medical Systems", "BODY_SHARP", BETWEEN),
+        ("Canon Medical Systems", "BODY_SHARP", MEDIUM),
         ("Canon Medical Systems", "LUNG", SHARP),
         ("Canon Medical Systems", "FC52", SHARP),
         ("UIH", "B_SOFT_B", SOFT),
@@ -456,8 +456,8 @@ def test_a_projection_is_known_by_image_type_too() -> None:
         (None, "STANDARD", SOFT),
         (None, "LUNG", SHARP),
         (None, "BONE+", SHARP),
-        (None, "B", BETWEEN),
-        (None, None, BETWEEN),
+        (None, "B", MEDIUM),
+        (None, None, MEDIUM),
     ],
 )
 def test_kernels(maker: str | None, name: str | None, rank: int) -> None:

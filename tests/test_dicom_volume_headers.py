@@ -116,7 +116,7 @@ def test_nifti_units_of_length(tmp_path: Path, unit: int, scale: float) -> None:
 def test_units_that_make_impossible_voxels_are_refused(tmp_path: Path) -> None:
     check_refused(save(tmp_path / "a.nii", nifti(VOXELS, unit=1)), "geometry", "700 x 800 x 2500 mm")
     check_refused(save(tmp_path / "b.nii", nifti(VOXELS, unit=3)), "geometry", "0.0007 x 0.0008 x 0.0025 mm")
-    check_refused(save(tmp_path / "c.nii", nifti(VOXELS, unit=5)), "geometry", "unit that is unknown")
+    check_refused(save(tmp_path / "c.nii", nifti(VOXELS, unit=5)), "geometry", "unit of length is not supported")
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])

@@ -128,7 +128,7 @@ def add_extraction(p: argparse.ArgumentParser) -> None:
     group.add_argument("--patients", metavar="FILE", help="only these ids: one per line, or a CSV with a column id")
     group.add_argument("--limit", type=int, metavar="N", help="only the first N patients in order of id")
     group.add_argument("--pseudonyms", metavar="KEYFILE", help="replace ids and pixel hashes by keyed hashes")
-    group = p.add_argument_group("which series is the scan", "Rules decide (docs/intake.md), unless you know better.")
+    group = p.add_argument_group("which series is the scan", "By default, rules decide (docs/intake.md).")
     add_series_options(group)
     group = p.add_argument_group("features", "If the table exists, options that are not given take its values.")
     group.add_argument(
@@ -165,13 +165,15 @@ def add_extraction(p: argparse.ArgumentParser) -> None:
 def add_series_options(group: Any) -> None:
     """Add the options that say which of a patient's series is the scan."""
     group.add_argument(
-        "--series-include", metavar="TEXT", help="only series whose SeriesDescription contains TEXT, in any case"
+        "--series-include",
+        metavar="TEXT",
+        help="only series whose SeriesDescription contains TEXT (upper or lower case)",
     )
     group.add_argument(
-        "--series-exclude", metavar="TEXT", help="no series whose SeriesDescription contains TEXT, in any case"
+        "--series-exclude", metavar="TEXT", help="no series whose SeriesDescription contains TEXT (upper or lower case)"
     )
     group.add_argument(
-        "--body-part", metavar="TEXT", help="only series whose BodyPartExamined contains TEXT, in any case"
+        "--body-part", metavar="TEXT", help="only series whose BodyPartExamined contains TEXT (upper or lower case)"
     )
     group.add_argument(
         "--volume", metavar="GLOB", help="the volume file to read where a patient has several: imaging.nii.gz"
@@ -275,7 +277,7 @@ def _add_inspect(subparsers: Any) -> argparse.ArgumentParser:
     group.add_argument("--out", metavar="CSV", help="write a line for each series, with the patients' ids")
     group.add_argument("--depth", type=int, metavar="N", help="directory levels from PATH to a patient (default: 1)")
     group.add_argument("--by-patient-id", action="store_true", help="group files by their PatientID, not by directory")
-    group = p.add_argument_group("which series is the scan", "Rules decide (docs/intake.md), unless you know better.")
+    group = p.add_argument_group("which series is the scan", "By default, rules decide (docs/intake.md).")
     add_series_options(group)
     p.set_defaults(function=commands.inspect)
     return p

@@ -42,9 +42,9 @@ from lungct.dicom.slices import Slice
 from lungct.dicom.stacks import WHOLE_SHARE, Stack
 
 PASS_SLICES = 3
-"""Acquisitions that overlap by so many slices or more are passes; by fewer, stations that follow one another."""
+"""Acquisitions that overlap by this many slices or more are passes; by fewer, stations that follow one another."""
 _LARGER_SHARE = 0.4
-"""The larger of two passes has at least so many of all places."""
+"""The larger of two passes has at least this share of all places."""
 _FEWEST_PLACES = 4
 """What is left beside bolus tracking must be a scan, or it is not bolus tracking."""
 

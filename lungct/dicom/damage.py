@@ -28,14 +28,17 @@ from lungct.dicom.geometry import SAME_POSITION_MM
 from lungct.dicom.notes import DAMAGED_SLICES, UNREADABLE_FILES, note
 from lungct.dicom.slices import Fault, Slice
 from lungct.errors import SeriesError
+from lungct.patients import PACKED_ENDINGS
 from lungct.storage.volumefiles import is_volume
 
 MISSING_PER_CENT = 2
 """Images of a hundred that may be missing; one may always be."""
 
-_PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar", ".tgz")
 # What copying and downloading programs add to the name of a file that is not there yet.
-_ADDED_ENDINGS = (*_PACKED, ".icloud", ".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp", ".dcm")
+_ADDED_ENDINGS = (
+    *PACKED_ENDINGS,
+    *(".icloud", ".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp", ".dcm"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,7 @@ def check_missing(missing: Missing, whole: int) -> None:
 
 def is_packed(path: str) -> bool:
     """Return whether a file is an archive or a compressed file, by its name; a compressed volume is read as it is."""
-    return path.lower().endswith(_PACKED) and not is_volume(path)
+    return path.lower().endswith(PACKED_ENDINGS) and not is_volume(path)
 
 
 class _Copies:

@@ -22,15 +22,15 @@ from lungct.dicom.slices import Slice
 from lungct.dicom.stacks import Stack, same_size, together
 
 SCATTERED = 3
-"""Series of up to so many images may be one series with a SeriesInstanceUID for each image."""
+"""Series of up to this many images may be one series with a SeriesInstanceUID for each image."""
 _FEWEST_PLACES = 4
 """Scattered images at fewer places are no stack."""
 _CLOSE_SHARE = 0.75
-"""Of the distances between scattered images so many must be those of slices."""
+"""The share of the distances between scattered images that must be those of neighbouring slices."""
 _NEIGHBOURS = 2.5
-"""Pieces are neighbours if they are at most so many slice distances apart: one slice may be missing between them."""
+"""Pieces are neighbours if they are at most this many slice distances apart: one slice may be missing between them."""
 _SHARED = 2
-"""So many slices at the end of one piece may be those at the beginning of the next."""
+"""Up to this many slices at the end of one piece may be those at the beginning of the next."""
 _SAME_DISTANCE = 0.05
 """Slice distances that differ by less, relative to each other, are one."""
 _ALIGNED_MM = 5.0

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from lungct.dicom.phrases import normalised
 
-SOFT, BETWEEN, SHARP = 0, 1, 2
+SOFT, MEDIUM, SHARP = 0, 1, 2
 IN_WORDS = ("soft", "medium or unknown", "sharp")
 """The ranks in words, by rank."""
 
@@ -34,22 +34,22 @@ MAKERS: tuple[tuple[str, str], ...] = (
 # kernel Chest as CHST. Not confirmed by a source, and placed so that they do no harm: Chest between mediastinum and
 # lung, the FL of Canon's FIRST with the body.
 KERNELS: tuple[tuple[str, str, int], ...] = (
-    ("ge", r"CHST|CHEST|DETAIL", BETWEEN),
+    ("ge", r"CHST|CHEST|DETAIL", MEDIUM),
     ("siemens", r"[A-Z]{1,3}([0-3]\d|40)[A-Z]*", SOFT),
-    ("siemens", r"[A-Z]{1,3}4\d[A-Z]*", BETWEEN),
+    ("siemens", r"[A-Z]{1,3}4\d[A-Z]*", MEDIUM),
     ("siemens", r"[A-Z]{1,3}[5-9]\d[A-Z]*", SHARP),
     ("philips", r"A|B", SOFT),
-    ("philips", r"C|CB|UB", BETWEEN),
+    ("philips", r"C|CB|UB", MEDIUM),
     ("philips", r"[DEFL]|Y[A-Z]", SHARP),
-    ("canon", r"BODY SHARP", BETWEEN),
+    ("canon", r"BODY SHARP", MEDIUM),
     ("canon", r"BODY", SOFT),
     ("", r"F[CL][01]?\d[A-Z]*|FC[24]\d[A-Z]*", SOFT),
     ("", r"FC[358]\d[A-Z]*", SHARP),
     ("", r"[BDHIJQTU][A-Z]?([0-3]\d|40)[A-Z]?", SOFT),
-    ("", r"[BDHIJQTU][A-Z]?4\d[A-Z]?", BETWEEN),
+    ("", r"[BDHIJQTU][A-Z]?4\d[A-Z]?", MEDIUM),
     ("", r"[BDHIJQTU][A-Z]?[5-9]\d[A-Z]?", SHARP),
     ("", r".*\b(LUNG|BONE|BONEPLUS|EDGE|ULTRA|V?SHARP|SHARPPLUS|YSHARP|HIGH RESOLUTION|INNER EAR)\b.*", SHARP),
-    ("", r".*\bDETAIL\b.*", BETWEEN),
+    ("", r".*\bDETAIL\b.*", MEDIUM),
     ("", r".*\b(V?SOFT|SOFTTISSUE|STANDARD|STND|STD|V?SMOOTH|ROUTINE|BODY)\b.*", SOFT),
     ("", r"IMR.*", SOFT),
 )
@@ -57,7 +57,7 @@ KERNELS: tuple[tuple[str, str, int], ...] = (
 
 
 def kernel_rank(manufacturer: str | None, kernel: str | None) -> int:
-    """Return how sharp a kernel is: `SOFT`, `BETWEEN` (also if the table lacks it) or `SHARP`.
+    """Return how sharp a kernel is: `SOFT`, `MEDIUM` (also if the table lacks it) or `SHARP`.
 
     >>> kernel_rank("SIEMENS", "B31f"), kernel_rank("GE MEDICAL SYSTEMS", "LUNG"), kernel_rank(None, None)
     (0, 2, 1)
@@ -73,4 +73,4 @@ def _rank(manufacturer: str, kernel: str) -> int:
     for maker, pattern, rank in KERNELS:
         if (not maker or maker in makers) and any(re.fullmatch(pattern, spelling) for spelling in spellings):
             return rank
-    return BETWEEN
+    return MEDIUM

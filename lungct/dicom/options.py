@@ -15,9 +15,9 @@ class SeriesOptions:
     Attributes
     ----------
     series_include, series_exclude
-        Only series whose SeriesDescription contains this text, or does not contain it, in any case of letters.
+        Only series whose SeriesDescription contains this text, or does not contain it, in upper or lower case.
     body_part
-        Only series whose BodyPartExamined contains this text, in any case of letters.
+        Only series whose BodyPartExamined contains this text, in upper or lower case.
     volume
         A pattern (``*`` and ``?``) that the path of a volume file below the patient's directory must match.
 

@@ -19,19 +19,19 @@ from lungct.dicom.slices import Slice
 Stretch = tuple[float, float]
 
 ONE_MISSING = 1.5
-"""Where a distance is more than so many of the distances around it, a slice is missing."""
+"""Where a distance is more than this many times those around it, a slice is missing."""
 TWO_MISSING = 3.5
-"""Where it is up to so many of them, it is covered all the same: two slices are missing."""
+"""Where it is up to this many times those, it is covered all the same: two slices are missing."""
 WIDEST_GAP_MM = 40.0
 """No wider distance is covered: thin slices for interstitial disease lie 10 or 20 mm apart."""
 NEAREST = 0.49
-"""Neighbours in one scan are at least so many of the usual distances apart: half of one where acquisitions meet."""
+"""Neighbours in one scan are at least this share of the usual distance apart: half of one where acquisitions meet."""
 _AROUND = 3
-"""So many distances on either side of one are around it."""
+"""This many distances on either side of one are around it."""
 _ENOUGH = 4
-"""So many distances show by themselves how far apart the places usually lie."""
+"""This many distances show by themselves how far apart the places usually lie."""
 _NEARLY_ALL = 0.9
-"""Places are regular if so many of their distances are the usual one."""
+"""Places are regular if at least this share of their distances are the usual one."""
 
 
 def by_place(images: Iterable[Slice]) -> list[list[Slice]]:

@@ -40,9 +40,9 @@ def read_series(
         A directory with one patient's files at any depth, also in an object store; or a single file, DICOM or a
         volume (``.nii.gz``, ``.nii``, ``.nrrd``, ``.nhdr``, ``.mhd``, ``.mha``).
     series_include, series_exclude
-        Only series whose SeriesDescription contains this text, or does not, in any case of letters.
+        Only series whose SeriesDescription contains this text, or does not, in upper or lower case.
     body_part
-        Only series whose BodyPartExamined contains this text, in any case of letters.
+        Only series whose BodyPartExamined contains this text, in upper or lower case.
     volume
         A pattern, such as ``imaging.nii.gz``, that picks a volume file from several.
 

@@ -19,7 +19,7 @@ Groups = list[list[Slice]]
 Separator = Callable[[Sequence[Slice]], Groups]
 
 _MEAN_RUN = 5
-"""Order means something if it runs along the body for at least so many slices on average."""
+"""Order means something if it runs along the body for at least this many slices on average."""
 
 
 def numbers_start_anew(images: Sequence[Slice]) -> bool:

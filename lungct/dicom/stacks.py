@@ -18,7 +18,7 @@ from lungct.dicom.places import covered_mm
 from lungct.dicom.slices import Slice
 
 WHOLE_SHARE = 0.9
-"""Images that cover so much of what their series covers along the body are the scan."""
+"""Images that cover at least this share of what their series covers along the body are the scan."""
 SAME_SPACING = 1e-3
 """Pixel spacings that differ by less, relative to each other, are one: files round them."""
 

@@ -175,9 +175,9 @@ def extract(
     limit
         Only the first patients in order of id.
     series_include, series_exclude
-        Only series whose SeriesDescription contains this text, or does not, in any case of letters.
+        Only series whose SeriesDescription contains this text, or does not, in upper or lower case.
     body_part
-        Only series whose BodyPartExamined contains this text, in any case of letters.
+        Only series whose BodyPartExamined contains this text, in upper or lower case.
     volume
         A pattern, such as ``imaging.nii.gz``, that picks a patient's volume file from several.
     pseudonyms

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHOWN = 6
 WINDOW_HU = (-1000.0, 400.0)
 SHOWN_HU = (-2100.0, 1500.0)
-# A view of a few hundred pixels needs no more of an image than every second row and column, and at most so many.
+# A view of a few hundred pixels needs no more of an image than every second row and column, and at most this many.
 _STEP = 2
 _MOST_PIXELS = 256
 
@@ -108,7 +108,7 @@ def _draw_views(part: SubFigure, series: Series) -> None:
 
 
 def sampled(series: Series) -> tuple[NDArray[np.float32], int]:
-    """Return the HU of every so many rows and columns, as far as they are shown, and how many that is."""
+    """Return the HU of every n-th row and column, as far as they are shown, and n."""
     step = max(_STEP, math.ceil(max(series.rows, series.columns) / _MOST_PIXELS))
     volume = np.empty((len(series), len(range(0, series.rows, step)), len(range(0, series.columns, step))), np.float32)
     for i in range(len(series)):

@@ -85,12 +85,12 @@ def three_sizes(sizes: Sequence[int]) -> tuple[int, int, int]:
 
     """
     if len(sizes) < 3:
-        raise undecodable(f"the volume file has {counted(len(sizes), 'axis', 'axes')}, and a volume has three")
+        raise undecodable(f"the volume file has {counted(len(sizes), 'axis', 'axes')}; a volume has three")
     if min(sizes) < 1:
         raise undecodable("the volume's header is damaged: an axis has no voxels")
     volumes = math.prod(sizes[3:])
     if volumes > 1:
-        raise undecodable(f"the volume file has {volumes} volumes, and a scan is one")
+        raise undecodable(f"the file has {volumes} volumes; a scan is one")
     if math.prod(sizes) > MAX_VOXELS:
         raise too_large(sizes[:3])
     return sizes[0], sizes[1], sizes[2]

@@ -93,10 +93,10 @@ def _is_true(fields: Mapping[str, str], name: str) -> bool:
 def _dtype(fields: Mapping[str, str]) -> np.dtype[np.generic]:
     channels = whole_numbers(fields.get("elementnumberofchannels") or "1", "ElementNumberOfChannels")[0]
     if channels != 1:
-        raise undecodable(f"the volume file has {channels} values for each voxel, and a scan has one")
+        raise undecodable(f"the volume file has {channels} values for each voxel; a scan has one")
     kind = _TYPES.get(_needed(fields, "elementtype").upper())
     if kind is None:
-        raise undecodable("the volume's voxels are of a type that is unknown here")
+        raise undecodable("the type of the volume's voxels is not supported")
     slope = numbers(fields.get("elementtointensityfunctionslope") or "1", 1, "the slope")
     intercept = numbers(fields.get("elementtointensityfunctionoffset") or "0", 1, "the intercept")
     if (slope, intercept) != ([1.0], [0.0]):
@@ -106,12 +106,12 @@ def _dtype(fields: Mapping[str, str]) -> np.dtype[np.generic]:
 
 def _data(fields: Mapping[str, str], path: str, end: int) -> VoxelData:
     if fields.get("binarydata", "true").lower() not in _TRUE:
-        raise undecodable("the volume's voxels are written as text, which is not read")
+        raise undecodable("the volume's voxels are written as text, which is not supported")
     named = _needed(fields, "elementdatafile")
     compressed = _is_true(fields, "compresseddata")
     skip = whole_numbers(fields.get("headersize") or "0", "HeaderSize")[0]
     if skip < -1 or (skip == -1 and compressed):
-        raise undecodable("the volume's header skips a part of its data file in a way that is unknown here")
+        raise undecodable("the volume's header skips part of its data file in a way that is not supported")
     if named.upper() == "LOCAL":
         return VoxelData(path, end, compressed)
     path = file_beside(path, named)
@@ -122,7 +122,7 @@ def _place(fields: Mapping[str, str], count: int) -> tuple[NDArray[np.float64], 
     """Return the axes and the origin in mm, LPS; the first three of each."""
     unit = _MILLIMETRES.get(fields.get("distanceunits", "").lower())
     if unit is None:
-        raise unplaced("the volume states its size in a unit that is unknown")
+        raise unplaced("the volume's unit of length is not supported")
     spacing = fields.get("elementspacing") or fields.get("elementsize")
     if not spacing:
         raise unplaced("the volume's header does not say how large its voxels are")

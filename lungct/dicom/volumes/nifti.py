@@ -166,7 +166,7 @@ def _place(fields: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the axes and the origin in mm, LPS."""
     unit = int(fields["xyzt_units"]) & 7
     if unit not in _MILLIMETRES:
-        raise unplaced(f"the volume states its size in a unit that is unknown (code {unit})")
+        raise unplaced(f"the volume's unit of length is not supported (code {unit})")
     sform, qform = int(fields["sform_code"]) > 0, int(fields["qform_code"]) > 0
     if sform:
         srow = np.asarray(fields["srow"], np.float64)

@@ -92,7 +92,7 @@ def _needed(fields: Mapping[str, str], name: str) -> str:
 def _dtype(fields: Mapping[str, str]) -> np.dtype[np.generic]:
     kind = _TYPES.get(_needed(fields, "type").lower())
     if kind is None:
-        raise undecodable("the volume's voxels are of a type that is unknown here")
+        raise undecodable("the type of the volume's voxels is not supported")
     dtype = np.dtype(kind)
     if dtype.itemsize == 1:
         return dtype
@@ -112,7 +112,7 @@ def _space_axes(fields: Mapping[str, str], sizes: list[int]) -> list[int]:
         raise undecodable(f"the volume file has {len(sizes)} axes, and its header does not say which three are space")
     values = [size for i, size in enumerate(sizes) if i not in space and size > 1]
     if values:
-        raise undecodable(f"the volume file has {values[0]} values for each voxel, and a scan has one")
+        raise undecodable(f"the volume file has {values[0]} values for each voxel; a scan has one")
     return space
 
 
@@ -125,11 +125,11 @@ def _data(fields: Mapping[str, str], path: str, end: int | None) -> VoxelData:
     encoding = _needed(fields, "encoding").lower()
     if encoding not in _RAW + _GZIP:
         raise undecodable(
-            "the volume's voxels are neither raw nor compressed with gzip, but in an encoding that is not read"
+            "the volume's voxels are neither raw nor compressed with gzip, but in an encoding that is not supported"
         )
     skip = whole_numbers(fields.get("byte skip") or "0", "byte skip")[0]
     if fields.get("line skip", "0") != "0" or skip < -1 or (skip == -1 and encoding in _GZIP):
-        raise undecodable("the volume's header skips a part of its data file in a way that is unknown here")
+        raise undecodable("the volume's header skips part of its data file in a way that is not supported")
     if "data file" in fields:
         path, start = file_beside(path, fields["data file"]), 0
     elif end is None:
@@ -165,5 +165,5 @@ def _units(fields: Mapping[str, str]) -> list[float]:
     units = [_MILLIMETRES.get(unit.strip().lower()) for unit in named[:3]] or [1.0, 1.0, 1.0]
     known = [unit for unit in units if unit is not None]
     if len(known) != 3:
-        raise unplaced("the volume states its size in a unit that is unknown")
+        raise unplaced("the volume's unit of length is not supported")
     return known

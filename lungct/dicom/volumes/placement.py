@@ -125,8 +125,8 @@ def check_right_angles(axes: NDArray[np.float64]) -> float:
     degrees = float(np.degrees(np.arcsin(np.clip(np.abs(cosines), 0, 1))).max())
     if degrees > MOST_SHEAR_DEGREES:
         raise unplaced(
-            f"the volume's axes are sheared: they depart from right angles by {degrees:.2g} degrees, "
-            f"and {MOST_SHEAR_DEGREES:g} is accepted"
+            f"the volume's axes are sheared: they are {degrees:.2g} degrees off right angles, and at most "
+            f"{MOST_SHEAR_DEGREES:g} is allowed"
         )
     return degrees
 
