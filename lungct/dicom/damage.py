@@ -168,7 +168,8 @@ def check_missing(missing: Missing, whole: int) -> None:
         raise SeriesError(missing.fault.sentence + more, code=missing.fault.code)
     kinds = [f"{missing.damaged} damaged"] if missing.damaged else []
     unpacked = missing.unreadable - missing.packed
-    kinds += [counted(unpacked, "unreadable file", "unreadable files")] if unpacked else []
+    unreadable = counted(unpacked, "unreadable file", "unreadable files")
+    kinds += [f"{unreadable} named like the images"] if unpacked else []
     kinds += [f"{missing.packed} compressed by gzip, zip or the like"] if missing.packed else []
     raise SeriesError(
         f"{missing.images} of {images} images are missing ({', '.join(kinds)}); a scan may lack {allowed}",
