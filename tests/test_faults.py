@@ -147,7 +147,7 @@ def test_a_patient_whose_decoder_is_always_killed_stays_missing_and_costs_no_oth
     (line,) = stderr.splitlines()
     assert "1 patient could not be decoded" in line
     assert "first p07" in line
-    assert "killed, 3 times" in line
+    assert "killed 3 times" in line
     assert row_list(tmp_path) == [row for row in undisturbed if row["patient_id"] != "p07"]
     again = run("extract", cohort, "--out", tmp_path, *FLAGS)
     assert again.code == 0, again
