@@ -142,7 +142,8 @@ def test_a_patient_whose_decoder_is_always_killed_stays_missing_and_costs_no_oth
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
     stdout, stderr = process.communicate(timeout=240)
-    assert len(killed) == 3, (stdout, stderr)
+    # Three that decode; before, up to three that ask whether the id names a person.
+    assert 3 <= len(killed) <= 6, (stdout, stderr)
     assert process.returncode == 3, (stdout, stderr)
     (line,) = stderr.splitlines()
     assert "1 patient could not be decoded" in line
