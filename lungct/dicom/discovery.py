@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -87,6 +87,13 @@ def find_files(patient_dir: str | os.PathLike[str], *, archive: str | os.PathLik
     with storage_faults(_UNLISTED):
         files = sorted(walk.files())
     return FileListing(tuple(files), dict(walk.passed_over), tuple(sorted(walk.unopened)))
+
+
+def files_at(location: str | Sequence[str], archive: str | None) -> FileListing:
+    """Return a patient's files: those of a directory, as `find_files` lists them, or the list that was given."""
+    if isinstance(location, str):
+        return find_files(location, archive=archive)
+    return FileListing(tuple(sorted(location)), {})
 
 
 def first_files(

@@ -103,7 +103,7 @@ def series_choices(
 
     """
     options.check()
-    found = survey_or_volume(location, _listing(location, archive), options)
+    found = survey_or_volume(location, discovery.files_at(location, archive), options)
     if isinstance(found, PickedVolume):
         yield read_volume(found)
         return
@@ -164,12 +164,6 @@ def survey_or_volume(
         return picked
     found = survey(others)
     return found if found.dicom else topmost_volume(volumes, options.volume)
-
-
-def _listing(location: str | Sequence[str], archive: str | None) -> FileListing:
-    if isinstance(location, str):
-        return discovery.find_files(location, archive=archive)
-    return FileListing(tuple(sorted(location)), {})
 
 
 def read_volume(picked: PickedVolume) -> Series:

@@ -21,7 +21,6 @@ import numpy as np
 from lungct.arguments import counted
 from lungct.dicom import Series, SeriesOptions, discovery
 from lungct.dicom.candidates import Candidate
-from lungct.dicom.discovery import FileListing
 from lungct.dicom.geometry import LARGEST_GAP_MM, gap_mm, is_uneven, normal
 from lungct.dicom.options import NO_OPTIONS
 from lungct.dicom.reading import read_volume, survey_or_volume, surveyed_choices
@@ -253,9 +252,10 @@ def describe(
     """
     found = Description()
     try:
-        listing = _listing(location, archive)
+        place = os.fspath(location) if isinstance(location, os.PathLike) else location
+        listing = discovery.files_at(place, archive)
         found = Description(files=len(listing.files), passed_over=listing.passed_over)
-        surveyed = survey_or_volume(_as_text(location), listing, options)
+        surveyed = survey_or_volume(place, listing, options)
         if isinstance(surveyed, PickedVolume):
             return with_scan(found, read_volume(surveyed))
         ranking = rank(surveyed.candidates, options)
@@ -265,16 +265,6 @@ def describe(
         return with_scan(replace(found, series=_all_series(ranking, used), used=used, choice=choice), scan)
     except SeriesError as error:
         return replace(found, error=str(error), error_code=error.code)
-
-
-def _as_text(location: str | os.PathLike[str] | Sequence[str]) -> str | Sequence[str]:
-    return os.fspath(location) if isinstance(location, os.PathLike) else location
-
-
-def _listing(location: str | os.PathLike[str] | Sequence[str], archive: str | None) -> FileListing:
-    if isinstance(location, str | os.PathLike):
-        return discovery.find_files(location, archive=archive)
-    return FileListing(tuple(sorted(location)), {})
 
 
 def with_scan(found: Description, chosen: Series) -> Description:
