@@ -121,8 +121,11 @@ def evaluate(
     y: ArrayLike,
     fold: ArrayLike,
     score: ArrayLike,
-    optimistic_score: ArrayLike | None = None,
     *,
+    optimistic_score: ArrayLike | None = None,
+    linear_score: ArrayLike | None = None,
+    averaged_score: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     seed: int = 42,
     resamples: int = RESAMPLES,
     block: int = BLOCK,
@@ -140,6 +143,12 @@ def evaluate(
     optimistic_score
         (n,) out-of-fold scores, each at a number of rounds that was chosen on the patient's own fold; None if there
         are none.
+    linear_score
+        (n,) out-of-fold scores of the linear reference, or None.
+    averaged_score
+        (n,) averages of boosters none of which was fitted on the patient's fold, or None.
+    groups
+        (n,) which patients belong together (a person's scans), or None: each is by itself.
     seed
         Seed of the resamples; all scores are measured on the same ones.
     resamples
@@ -150,14 +159,17 @@ def evaluate(
     Returns
     -------
     dict
-        ``auc``, ``log_loss`` and ``brier`` of ``score``, each ``{"value", "low", "high"}``; ``optimistic`` with the
-        same three, or None; ``baseline`` with ``log_loss`` and ``brier`` (its AUC is 0.5 by definition).
+        ``auc``, ``log_loss`` and ``brier`` of ``score``, each ``{"value", "low", "high"}``; ``optimistic``, ``linear``
+        and ``averaged`` with the same three, or None; ``baseline`` with ``log_loss`` and ``brier`` (its AUC is 0.5 by
+        definition).
 
     """
     y, fold = np.asarray(y).astype(np.int64), np.asarray(fold)
     scores: dict[str, NDArray[np.float64]] = {"score": np.asarray(score, dtype=np.float64)}
-    if optimistic_score is not None:
-        scores["optimistic"] = np.asarray(optimistic_score, dtype=np.float64)
+    others = {"optimistic": optimistic_score, "linear": linear_score, "averaged": averaged_score}
+    for name, given in others.items():
+        if given is not None:
+            scores[name] = np.asarray(given, dtype=np.float64)
     scores["baseline"] = baseline_scores(y, fold)
 
     losses = {name: (log_losses(y, s), brier_scores(y, s)) for name, s in scores.items()}
@@ -173,7 +185,8 @@ def evaluate(
         return {kind: _estimate(value, resampled[name][kind]).as_dict() for kind, value in observed.items()}
 
     out = measured("score")
-    out["optimistic"] = measured("optimistic") if "optimistic" in scores else None
+    for name in others:
+        out[name] = measured(name) if name in scores else None
     # Within fold and class the baseline is constant, so every resample has the observed loss.
     out["baseline"] = {
         kind: Estimate(value, value, value).as_dict()

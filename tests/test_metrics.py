@@ -145,7 +145,7 @@ def test_baseline_does_not_vary_within_fold_and_class() -> None:
 
 def test_optimistic_scores_are_measured_the_same_way() -> None:
     y, fold, score = cohort()
-    out = metrics.evaluate(y, fold, score, score)
+    out = metrics.evaluate(y, fold, score, optimistic_score=score)
     assert out["optimistic"] == {name: out[name] for name in ("auc", "log_loss", "brier")}
     assert metrics.evaluate(y, fold, score)["optimistic"] is None
 

@@ -206,7 +206,7 @@ def fit_and_score(
         fold[part.valid] = part.fold
     score = _out_of_fold(X, plan, boosters, chosen)
     optimistic = None if inner else _out_of_fold(X, plan, boosters, best)
-    measured = metrics.evaluate(y, fold, score, optimistic, seed=int(learner.params["seed"]))
+    measured = metrics.evaluate(y, fold, score, optimistic_score=optimistic, seed=int(learner.params["seed"]))
     measured["folds"] = [
         {
             "repeat": 0,

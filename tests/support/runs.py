@@ -56,7 +56,7 @@ def made_up_run(
     fold = np.arange(n) * folds // n
     score = 0.3 + 0.2 * y + rng.normal(0, 0.2, n)
     optimistic = None if inner else score + 0.05 * (y - 0.5)
-    numbers: dict[str, Any] = metrics.evaluate(y, fold, score, optimistic)
+    numbers: dict[str, Any] = metrics.evaluate(y, fold, score, optimistic_score=optimistic)
     rounds = [curve_rounds // 2 + k for k in range(folds)]
     numbers["folds"] = [
         {
