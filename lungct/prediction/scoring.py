@@ -1,34 +1,22 @@
-"""A run and a feature table -> a prediction for each patient: a table, or the CSV that a challenge takes.
-
-A patient who is not in the run gets the mean of its boosters' predictions, each at its fold's ``rounds``, clipped to
-[0, 1]. No prediction comes from a booster that was fitted on that person: patients used in training are scored only by
-the booster that did not see them, that of their own fold. A patient is recognised by, in this order,
-
-1. the id, unless the pixels are those of another patient of the run;
-2. the person, whose scans are all in one fold (ids of the form ``person/scan``);
-3. the pixel_hash: the same scan under another id.
-
-This module does not depend on LightGBM's text format.
-"""
+"""The predictions of a run's boosters for a feature table."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lungct import csvfile
-from lungct.arguments import listed, spelled
+from lungct.arguments import one_of, spelled
 from lungct.csvfile import csv_bytes
-from lungct.errors import LungCTWarning, UsageError
-from lungct.features import Settings, pooled, read_feature_columns, read_settings
-from lungct.patients import person_in_id
+from lungct.errors import UsageError
+from lungct.features import pooled, read_feature_columns, read_settings
+from lungct.prediction.compatibility import check_features, settings_of_training
+from lungct.prediction.known import own_folds
+from lungct.prediction.wanted import MISSING, Missing, WantedIds
 from lungct.rundir import Run, damaged_error, read_run
 from lungct.storage import locate, make_directory, output_file, write_atomically
 
@@ -64,12 +52,16 @@ class Model:
 def predict(run: str | os.PathLike[str], dir: str | os.PathLike[str]) -> pa.Table:
     """Predict every patient of a feature table who has features.
 
+    Patients whom the run was trained on, recognised by id, person or pixel_hash, are scored by the booster of their own
+    fold alone, which was not fitted on them; on the run's own table that is their out-of-fold score, clipped.
+
     Parameters
     ----------
     run
         The directory that ``train`` wrote.
     dir
-        A feature table made with the same settings as the one that the run was trained on.
+        A feature table made with the same preset, backbone, weights and choice of series as the one that the run was
+        trained on.
 
     Returns
     -------
@@ -84,10 +76,12 @@ def predict(run: str | os.PathLike[str], dir: str | os.PathLike[str]) -> pa.Tabl
     Warns
     -----
     LungCTWarning
-        If an id that the run knows has other pixels here.
+        If an id that the run knows has other pixels here, features were computed on another device or in another
+        precision or batch size, or ids are under another key than the run's, so that they cannot show who was used in
+        training.
 
     """
-    return _predict(read_run(run), dir, None)
+    return _predict(read_run(run), dir, None, "refuse")
 
 
 def predict_to_csv(
@@ -96,6 +90,7 @@ def predict_to_csv(
     out: str | os.PathLike[str],
     *,
     ids: str | os.PathLike[str] | None = None,
+    missing: Missing = "refuse",
 ) -> PredictSummary:
     """Predict, and write a CSV with the run's id and label columns in one step.
 
@@ -106,18 +101,31 @@ def predict_to_csv(
     out
         The CSV; an existing file is replaced.
     ids
-        A CSV with the run's id column: only these patients, in its order.
+        A CSV with the run's id column: only these patients, in its order and as it writes their ids.
+    missing
+        What ids of ``ids`` without features get: "refuse" (the default: none of them is predicted), "blank" (an empty
+        field) or "prevalence" (the share of positives that the run was trained on, in [0, 1]).
 
     Raises
     ------
     UsageError
-        As for `predict`; also if an id of ``ids`` has no features or appears twice, or ``out`` cannot be written.
+        As for `predict`; also if an id of ``ids`` has no features and ``missing`` is "refuse", or appears twice, or
+        ``out`` cannot be written.
+
+    Warns
+    -----
+    LungCTWarning
+        As for `predict`; also of ids without features, with their number.
 
     """
     begun = time.monotonic()
-    loaded = read_run(run)
-    wanted = None if ids is None else _read_ids(ids, loaded.settings["id_column"])
-    table = _predict(loaded, dir, wanted, ids_name=os.fspath(ids or ""))
+    one_of(missing, MISSING, "missing")
+    if ids is None and missing != "refuse":
+        raise UsageError(
+            f"{spelled('missing', missing)} says what the ids of {spelled('ids')} without features get",
+            fix=f"give {spelled('ids')} too, or leave {spelled('missing')} out",
+        )
+    table = _predict(read_run(run), dir, ids, missing)
     make_directory(locate(out, argument="out").parent, argument="out")
     path = output_file(out, argument="out")
     columns = (column.to_pylist() for column in table.columns)
@@ -125,29 +133,35 @@ def predict_to_csv(
     return PredictSummary(str(out), table.num_rows, round(time.monotonic() - begun, 3))
 
 
-def _predict(run: Run, dir: str | os.PathLike[str], wanted: Sequence[str] | None, *, ids_name: str = "") -> pa.Table:
+def _predict(
+    run: Run, dir: str | os.PathLike[str], wanted: str | os.PathLike[str] | None, missing: Missing
+) -> pa.Table:
     """Predict a table's patients, or the wanted ones in their order."""
     import pyarrow as pa
 
-    _refuse_other_settings(run, read_settings(dir), os.fspath(dir))
-    models = _load_models(run)
-    table = read_feature_columns(dir, ("patient_id", "person", "pixel_hash"))
-    known = {row["patient_id"]: row for row in table.to_pylist()}
-    ids, X = pooled(dir, run.settings["pooling"])
+    settings, trained_on, id_column = read_settings(dir), settings_of_training(run), run.settings["id_column"]
+    list_of_ids = None
     if wanted is not None:
-        place = {patient_id: i for i, patient_id in enumerate(ids)}
-        missing = [patient_id for patient_id in wanted if patient_id not in place]
-        if missing:
-            raise UsageError(
-                f"{spelled('ids')} {ids_name} has {len(missing)} of {len(wanted)} ids without features in "
-                f"{os.fspath(dir)}, {listed(missing)}",
-                fix="leave them out, or extract them first",
-            )
-        X = X[[place[patient_id] for patient_id in wanted]]
-        ids = list(wanted)
-    folds = own_folds(run, [known[patient_id] for patient_id in ids])
-    predictions = pa.array(_scores(models, X, folds))
-    return pa.table({run.settings["id_column"]: pa.array(ids, pa.string()), run.settings["label_column"]: predictions})
+        list_of_ids = WantedIds(wanted, id_column, hide_ids=settings.pseudonym_key is not None)
+    check_features(run, trained_on, settings, os.fspath(dir))
+    models = _load_models(run)
+    table = read_feature_columns(dir, ("patient_id", "person", "pixel_hash")).to_pylist()
+    ids, X = pooled(dir, run.settings["pooling"])
+    names, places = ids, list(range(len(ids)))
+    found: list[int | None] = list(places)
+    if list_of_ids is not None:
+        names = list_of_ids.ids
+        everyone = [row["patient_id"] for row in table]
+        found = list_of_ids.places(ids, everyone, os.fspath(dir), missing)
+        places = [place for place in found if place is not None]
+    by_id = {row["patient_id"]: row for row in table}
+    folds = own_folds(run, trained_on, [by_id[ids[place]] for place in places], settings)
+    scores = iter(_scores(models, X[places], folds).tolist())
+    instead = run.metrics["positives"] / run.metrics["patients"] if missing == "prevalence" else None
+    values = [instead if place is None else next(scores) for place in found]
+    return pa.table(
+        {id_column: pa.array(names, pa.string()), run.settings["label_column"]: pa.array(values, pa.float64())}
+    )
 
 
 def _load_models(run: Run) -> list[Model]:
@@ -164,63 +178,6 @@ def _load_models(run: Run) -> list[Model]:
     return models
 
 
-def own_folds(run: Run, patients: Sequence[Mapping[str, str | None]]) -> list[frozenset[int] | None]:
-    """Find the folds whose boosters may score each patient; None if all of them may.
-
-    Parameters
-    ----------
-    patients
-        ``patient_id``, ``person`` and ``pixel_hash`` of each.
-
-    Warns
-    -----
-    LungCTWarning
-        Of ids that the run knows with another pixel_hash, and of scans that are in several of its folds, so that every
-        booster was fitted on them.
-
-    """
-    by_id: dict[str, tuple[int, str]] = {}
-    by_hash: dict[str, set[int]] = {}
-    by_person: dict[str, set[int]] = {}
-    scores = run.scores
-    for name, person, fold, pixel_hash in zip(
-        scores.patient_id, scores.person, scores.fold.tolist(), scores.pixel_hash, strict=True
-    ):
-        by_id[name] = (fold, pixel_hash)
-        if pixel_hash:
-            by_hash.setdefault(pixel_hash, set()).add(fold)
-        if run.settings["grouped"]:
-            by_person.setdefault(_person(name, person), set()).add(fold)
-
-    folds: list[frozenset[int] | None] = []
-    rescanned, everywhere = [], []
-    for patient in patients:
-        name, pixel_hash = patient["patient_id"] or "", patient["pixel_hash"] or ""
-        own = by_hash.get(pixel_hash, set())
-        if name in by_id:
-            fold, known_hash = by_id[name]
-            if known_hash and pixel_hash and known_hash != pixel_hash:
-                rescanned.append(name)
-            # The pixels of another patient of the run are better evidence than the id of what a booster has seen.
-            folds.append(frozenset(own if own and fold not in own else [fold]))
-            continue
-        own = by_person.get(_person(name, patient["person"]), set()) or own
-        if len(own) > 1:
-            everywhere.append(name)
-        folds.append(frozenset(own) if own else None)
-    if rescanned:
-        _warn(
-            f"{listed(rescanned)}: the run was trained on other pixels under "
-            f"{'this id' if len(rescanned) == 1 else 'these ids'} (a rescan, or another person with that id)"
-        )
-    if everywhere:
-        _warn(
-            f"{listed(everywhere)}: the run was trained on the same scan in several folds, so every booster has seen "
-            "it, and the prediction is overconfident"
-        )
-    return folds
-
-
 def _scores(
     models: Sequence[Model], X: NDArray[np.float32], folds: Sequence[frozenset[int] | None]
 ) -> NDArray[np.float64]:
@@ -233,49 +190,3 @@ def _scores(
         total[rows] += predict_scores(model.booster, X[rows], model.rounds)
         count[rows] += 1
     return np.clip(total / count, 0.0, 1.0)
-
-
-def _refuse_other_settings(run: Run, settings: Settings, dir: str) -> None:
-    try:
-        trained_on = Settings.from_json(
-            json.dumps(run.settings["table"]["settings"]), where="its table's settings.json"
-        )
-    except UsageError as error:
-        raise UsageError(
-            f"{spelled('RUN')} {run.place} was trained on a feature table that this lungct cannot read "
-            f"({error.message})",
-            fix="extract and train again",
-        ) from error
-    except (KeyError, TypeError) as error:
-        raise damaged_error(run.place, error) from error
-    differences = trained_on.differences(settings)
-    if differences:
-        raise UsageError(
-            f"{spelled('RUN')} {run.place} was trained on features made with other settings than those in {dir} (the "
-            f"run's against the table's): {'; '.join(differences)}",
-            fix="extract with the run's settings, or train on this table",
-        )
-
-
-def _read_ids(path: str | os.PathLike[str], id_column: str) -> list[str]:
-    """Read the ids that the user wants predicted, in their order."""
-    rows = csvfile.read_columns(path, (id_column,), argument="ids")
-    where = f"{spelled('ids')} {os.fspath(path)}"
-    if not rows:
-        raise UsageError(f"{where} has a header and no rows", fix="add a row for each id")
-    seen: set[str] = set()
-    for line, (patient_id,) in rows:
-        if not patient_id:
-            raise UsageError(f"{where} has no id in line {line}", fix="give the row an id, or remove it")
-        if patient_id in seen:
-            raise UsageError(f"{where} has the id {patient_id!r} twice (again in line {line})", fix="remove one")
-        seen.add(patient_id)
-    return [patient_id for _, (patient_id,) in rows]
-
-
-def _person(patient_id: str, person: str | None) -> str:
-    return person or person_in_id(patient_id) or patient_id
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, LungCTWarning, stacklevel=4)
