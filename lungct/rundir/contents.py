@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -137,6 +138,12 @@ def to_files(run: Run) -> dict[str, bytes]:
         "curves.csv": csv_bytes(CURVES_HEADER, losses),
         **{model_name(*key): text.encode() for key, text in sorted(run.models.items())},
     }
+
+
+def checksums(run: Run) -> dict[str, str]:
+    """Return the SHA-256 of each of a run's files, as metrics.json has them or will have them."""
+    written: dict[str, str] | None = run.metrics.get("sha256")
+    return written or {name: hashlib.sha256(data).hexdigest() for name, data in to_files(run).items()}
 
 
 def scores_from_csv(data: bytes) -> Scores:
