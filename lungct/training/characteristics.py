@@ -16,7 +16,7 @@ from lungct.dicom.notes import code_of, in_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 TEXTS_COUNTED = 8
 """Texts that are counted each by itself; the rest is ``other``."""
@@ -53,8 +53,10 @@ def describe(table: pa.Table, labels: Mapping[str, int]) -> list[dict[str, Any]]
         A fact that is unknown for every patient (lung_litres without the preset ``lung``) has no entry.
 
     """
-    rows = [i for i, patient_id in enumerate(table.column("patient_id").to_pylist()) if patient_id in labels]
-    table = table.take(rows)
+    import pyarrow as pa
+
+    used = [patient_id in labels for patient_id in table.column("patient_id").to_pylist()]
+    table = table.filter(pa.array(used, type=pa.bool_()))
     y = np.array([labels[patient_id] for patient_id in table.column("patient_id").to_pylist()], dtype=np.int64)
     entries = [_texts(name, table.column(name).to_pylist(), y) for name in _TEXTS]
     entries += [_numbers(name, table.column(name).to_pylist(), y) for name in _NUMBERS]
@@ -79,9 +81,8 @@ def _quartiles(x: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _texts(name: str, values: Sequence[str | None], y: NDArray[np.int64]) -> dict[str, Any]:
-    texts = np.array([value or "" for value in values], dtype=object)
     # The most common first; of equally common ones, in order of the alphabet.
-    ordered = sorted(Counter(texts[texts != ""].tolist()).items(), key=lambda item: (-item[1], item[0]))
+    ordered = sorted(Counter(filter(None, values)).items(), key=lambda item: (-item[1], item[0]))
     # "Other" stands for two texts at least.
     counted = TEXTS_COUNTED if len(ordered) > TEXTS_COUNTED + 1 else len(ordered)
     shown = [text for text, _ in ordered[:counted]]
@@ -89,9 +90,9 @@ def _texts(name: str, values: Sequence[str | None], y: NDArray[np.int64]) -> dic
     return {
         "name": name,
         "kind": "texts",
-        "values": [{"value": text, **_counts(texts == text, y)} for text in shown],
-        "other": {"texts": len(rest), **_counts(np.array([text in rest for text in texts]), y)},
-        "unknown": _counts(texts == "", y),
+        "values": [{"value": text, **_counts([value == text for value in values], y)} for text in shown],
+        "other": {"texts": len(rest), **_counts([value in rest for value in values], y)},
+        "unknown": _counts([not value for value in values], y),
     }
 
 
@@ -101,12 +102,14 @@ def _notes(values: Sequence[Sequence[str]], y: NDArray[np.int64]) -> dict[str, A
         "name": "notes",
         "kind": "codes",
         "values": [
-            {"value": code, **_counts(np.array([code in mine for mine in codes]), y)}
+            {"value": code, **_counts([code in mine for mine in codes], y)}
             for code in in_order(code for mine in codes for code in mine)
         ],
-        "any": _counts(np.array([bool(mine) for mine in codes]), y),
+        "any": _counts([bool(mine) for mine in codes], y),
     }
 
 
-def _counts(which: NDArray[np.bool_], y: NDArray[np.int64]) -> dict[str, int]:
-    return {label: int(np.sum(which & (y == code))) for label, code in LABELS.items()}
+def _counts(which: ArrayLike, y: NDArray[np.int64]) -> dict[str, int]:
+    """Count the patients of each label of whom something is true."""
+    true = np.asarray(which, dtype=bool)
+    return {label: int(np.sum(true & (y == code))) for label, code in LABELS.items()}
