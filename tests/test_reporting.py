@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
 import json
 import re
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from support.runs import HOSTILE, made_up_run, write_run
 
 from lungct import reporting
 from lungct.errors import UsageError
-from lungct.reporting import numbers
+from lungct.reporting import closing, learning, numbers, words, worries
 from lungct.reporting.drawing import POINTS, thinned
 from lungct.rundir import Run, read_run
 
@@ -254,6 +256,12 @@ def test_bins_and_histogram_count_every_patient_once(pairs: list[tuple[int, floa
     assert [b.score for b in bins] == sorted(b.score for b in bins)
     (negatives, positives), _ = numbers.histogram(y, score)
     assert (negatives.sum(), positives.sum()) == ((y == 0).sum(), y.sum())
+
+
+@pytest.mark.parametrize("module", [closing, learning, words, worries])
+def test_examples_in_docstrings_are_true(module: ModuleType) -> None:
+    result = doctest.testmod(module, extraglobs={"np": np})
+    assert (result.failed, result.attempted > 0) == (0, True)
 
 
 def test_wilsons_interval_is_the_textbooks() -> None:

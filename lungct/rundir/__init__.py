@@ -19,16 +19,18 @@ left from what a living one is building. ``docs/formats.md`` has every rule with
 """
 
 from lungct.rundir.contents import SCHEMA, Run, Scores, checksums
-from lungct.rundir.reading import damaged_error, read_run, usable_run
+from lungct.rundir.reading import EarlierRun, damaged_error, earlier_run, read_run, usable_run
 from lungct.rundir.writing import RunWriter, write_report
 
 __all__ = [
     "SCHEMA",
+    "EarlierRun",
     "Run",
     "RunWriter",
     "Scores",
     "checksums",
     "damaged_error",
+    "earlier_run",
     "read_run",
     "usable_run",
     "write_report",
