@@ -28,7 +28,11 @@ RUNS: dict[str, dict[str, Any]] = {
     "one class": {"n": 30, "label_of": lambda i: int(i >= 20)},
     "older": {"older": True, "left_out": LEFT_OUT},
     "repeats": {"n": 90, "repeats": 8},
-    "many left out": {"n": 300, "folds": 24, "left_out": [(f"patient-{i:06d}", f"reason {i % 7}") for i in range(3000)]},
+    "many left out": {
+        "n": 300,
+        "folds": 24,
+        "left_out": [(f"patient-{i:06d}", f"reason {i % 7}") for i in range(3000)],
+    },
     "long ids": {
         "id_of": lambda i: f"{i:03d}-" + "x" * 200,
         "left_out": [("y" * 250, "no CT " + "z" * 300), ("y" * 251, "features, but no label")],
@@ -59,6 +63,7 @@ def test_the_report_is_whole_legible_and_fetches_nothing(browser: Any, page: Pat
     picture = Path(kept) / f"{page.parent.name}-{width}-{scheme}.png" if kept else None
     seen = look(browser, page, width=width, scheme=scheme, picture=picture)
     assert seen.faults == []
+    assert seen.scrolling == []
     assert seen.headings[0] == 1
     assert seen.headings.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(seen.headings, seen.headings[1:], strict=False))
@@ -95,6 +100,12 @@ def test_what_is_wrong_with_a_page_is_seen(browser: Any, tmp_path: Path, body: s
     page.write_text(BROKEN.format(body), encoding="utf-8")
     faults = look(browser, page, width=400, scheme="light").faults
     assert any(fault in found for found in faults) if fault else faults == []
+
+
+def test_what_has_to_be_scrolled_is_seen(browser: Any, tmp_path: Path) -> None:
+    page = tmp_path / "wide.html"
+    page.write_text(BROKEN.format('<div style="overflow: auto"><p style="width: 900px">far</p></div>'))
+    assert look(browser, page, width=400, scheme="light").scrolling == ['div "far"']
 
 
 def test_what_a_page_fetches_is_seen(browser: Any, tmp_path: Path) -> None:

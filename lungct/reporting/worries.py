@@ -37,13 +37,14 @@ def worries_about(run: Run) -> Iterator[Worry]:
     """
     metrics = run.metrics
     yield from _random_weights(run)
-    yield from _shared_scans(run)
+    yield from _scans_in_several_folds(run)
     yield from _old_intervals(metrics)
     yield from _few_events(metrics)
     yield from _calibration(metrics.get("calibration") or {})
     yield from _left_out(metrics)
     yield from _notes(metrics)
     yield from _unfinished(run)
+    yield from _scans_with_several_ids(run)
 
 
 def random_weights(run: Run) -> bool:
@@ -61,20 +62,14 @@ def _random_weights(run: Run) -> Iterator[Worry]:
         )
 
 
-def _shared_scans(run: Run) -> Iterator[Worry]:
-    apart, together = shared_scans(run)
+def _scans_in_several_folds(run: Run) -> Iterator[Worry]:
+    apart, _ = shared_scans(run)
     if apart:
         scans, are = ("1 scan", "is") if apart == 1 else (f"{apart} scans", "are")
         yield Worry(
             f"{scans} in several folds",
             f"{scans} {are} in several folds, under different ids: a booster was trained on a scan that it is tested "
             "on, so the numbers are optimistic.",
-        )
-    if together:
-        scans, has = ("1 scan", "has") if together == 1 else (f"{together} scans", "have")
-        yield Worry(
-            f"{scans} with several ids",
-            f"{scans} {has} several ids, all in one fold: each id counts as a patient of its own.",
         )
 
 
@@ -205,4 +200,14 @@ def _unfinished(run: Run) -> Iterator[Worry]:
             f"learning curves cut off in {folds}",
             f"In {folds}, the loss was still falling when the rounds ended: a larger number than "
             f"{run.settings['rounds']} (--rounds) may give a better model.",
+        )
+
+
+def _scans_with_several_ids(run: Run) -> Iterator[Worry]:
+    _, together = shared_scans(run)
+    if together:
+        scans, has = ("1 scan", "has") if together == 1 else (f"{together} scans", "have")
+        yield Worry(
+            f"{scans} with several ids",
+            f"{scans} {has} several ids, all in one fold: each id counts as a patient of its own.",
         )

@@ -37,6 +37,8 @@ class Sight:
         What was requested besides the page.
     wide
         What is wider than the page, or cut off by its own box.
+    scrolling
+        What has to be scrolled sideways within its box.
     pale
         Texts whose contrast is too low.
     missing
@@ -51,6 +53,7 @@ class Sight:
     said: list[str] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
     wide: list[str] = field(default_factory=list)
+    scrolling: list[str] = field(default_factory=list)
     pale: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     headings: list[int] = field(default_factory=list)
@@ -58,7 +61,7 @@ class Sight:
 
     @property
     def faults(self) -> list[str]:
-        """All faults but those of headings."""
+        """All faults but those of headings, and but what can be scrolled to."""
         return [*self.said, *self.fetched, *self.wide, *self.pale, *self.missing]
 
 
@@ -123,13 +126,14 @@ _LOOK = r"""
     return false;
   };
 
-  const wide = [];
+  const wide = [], scrolling = [];
   if (document.documentElement.scrollWidth > innerWidth)
     wide.push('the page is ' + document.documentElement.scrollWidth + ' wide in a window of ' + innerWidth);
   for (const element of document.querySelectorAll('body *')) {
     if (element.closest('svg') || unseen(element) || !element.getClientRects().length) continue;
     const right = element.getBoundingClientRect().right, left = element.getBoundingClientRect().left;
     if ((right > innerWidth + 1 || left < -1) && !inside(element)) wide.push('off the page: ' + named(element));
+    if (scrolls(element) && element.scrollWidth > element.clientWidth + 1) scrolling.push(named(element));
     if (style(element).display === 'inline' || scrolls(element)) continue;
     if (element.scrollWidth > element.clientWidth + 1 && element.clientWidth) wide.push('cut off: ' + named(element));
   }
@@ -171,6 +175,6 @@ _LOOK = r"""
     if (!drawing || box.width < 150 || box.height < 100 || !lines.length) missing.push('no drawing: ' + named(figure));
   }
   const headings = [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => Number(h.tagName[1]));
-  return {wide, pale: [...pale], missing, headings, verdict_ends};
+  return {wide, scrolling, pale: [...pale], missing, headings, verdict_ends};
 }
 """
