@@ -400,7 +400,7 @@ def _add_pseudonyms(subparsers: Any) -> argparse.ArgumentParser:
         help="replace the ids of labels by pseudonyms",
         **help_texts(
             "Copy a CSV and replace its ids by the pseudonyms that `extract --pseudonyms KEYFILE` writes. A key is a "
-            "file of at least 16 bytes that you keep secret.",
+            "file of at least 16 bytes that you keep secret. Other columns are copied as they are.",
             "head -c 32 /dev/urandom > KEYFILE",
             "lungct pseudonyms labels.csv --key KEYFILE --out pseudonymous.csv",
         ),
