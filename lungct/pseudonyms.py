@@ -157,8 +157,8 @@ def pseudonymise_csv(
     places = [file.place(column) for column in columns]
     if telling := _telling_columns(file, ids, places):
         warnings.warn(
-            f"{file.where}: ids or persons in {listed(telling)} are copied as they are; leave such columns out, or give "
-            f"that of persons as {spelled('group_column')}",
+            f"{file.where}: ids or persons in {listed(telling)} are copied as they are; leave such columns out, or "
+            f"give that of persons as {spelled('group_column')}",
             LungCTWarning,
             stacklevel=2,
         )
