@@ -23,7 +23,7 @@ TEXTS_COUNTED = 8
 LABELS = {"negative": 0, "positive": 1}
 
 _NUMBERS = ("slices", "spacing_mm", "thickness_mm", "lung_litres")
-_TEXTS = ("manufacturer", "model", "kernel")
+_TEXTS = ("manufacturer", "kernel")
 COLUMNS = ("patient_id", *_TEXTS, *_NUMBERS, "notes")
 """The columns of a feature table that `describe` reads."""
 
@@ -45,7 +45,7 @@ def describe(table: pa.Table, labels: Mapping[str, int]) -> list[dict[str, Any]]
 
         ``numbers`` (slices, spacing_mm between slices, thickness_mm, lung_litres): ``negative`` and ``positive``, each
         ``{"n", "q1", "median", "q3"}`` of the known values (quartiles None if n is 0), and ``unknown`` counts.
-        ``texts`` (manufacturer, model, kernel): ``values``, a list of counts with their ``value``, the most common
+        ``texts`` (manufacturer, kernel): ``values``, a list of counts with their ``value``, the most common
         first; ``other``, counts with the number of ``texts`` that they stand for; ``unknown`` counts.
         ``codes`` (notes): ``values``, counts of the patients with each code; ``any``, of those with at least one. A
         patient may have several codes.
