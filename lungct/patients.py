@@ -8,20 +8,24 @@ is the person. Other files beside the directories belong to nobody; a warning co
 
 from __future__ import annotations
 
-import csv
 import os
+import unicodedata
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lungct.arguments import counted, listed, spelled
+from lungct.csvfile import read_records
 from lungct.errors import LungCTWarning, UsageError
+from lungct.ids import canonical
 from lungct.storage import Place, depth_below, list_levels, same_place, storage_faults
 from lungct.storage.volumefiles import VOLUME_ENDINGS, is_volume, is_voxels, without_ending
 
 PACKED_ENDINGS = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 """The endings of files that hold others, in lower case, which must be unpacked first."""
+ID_COLUMN = "id"
+"""The column of ids in a CSV of patients to extract."""
 _DOCUMENT_ENDINGS = (
     *(".txt", ".md", ".rst", ".html", ".pdf", ".doc", ".docx", ".log"),
     *(".csv", ".tsv", ".xls", ".xlsx", ".parquet", ".json", ".xml", ".yaml", ".yml"),
@@ -158,6 +162,8 @@ def _is_document(name: str) -> bool:
 def named_patients(src: Place, ids: Collection[str], *, depth: int) -> list[Patient]:
     """Look up patients by id, without listing SRC; ordered by id.
 
+    An id that SRC has in another Unicode form (`lungct.ids.canonical`) is found, and is then SRC's own.
+
     Raises
     ------
     UsageError
@@ -165,11 +171,10 @@ def named_patients(src: Place, ids: Collection[str], *, depth: int) -> list[Pati
 
     """
     check_src(src)
-    wanted = sorted(set(ids))
-    names = {patient_id: _name_of(src, patient_id, depth) for patient_id in wanted}
-    found = [_patient(src, patient_id, name) for patient_id, name in names.items() if name is not None]
-    check_found(src, wanted, {patient.id for patient in found})
-    return found
+    found = {patient.id: patient for name in ids if (patient := _look_up(src, name, depth)) is not None}
+    check_found(src, ids, found.keys())
+    check_unique(found.values())
+    return sorted(found.values(), key=lambda patient: patient.id)
 
 
 def _patient(src: Place, patient_id: str, name: str) -> Patient:
@@ -187,12 +192,13 @@ def person_in_id(patient_id: str) -> str | None:
 
 
 def check_found(src: Place, wanted: Collection[str], found: Collection[str]) -> None:
-    """Raise NamingError if SRC lacks one of the patients that were asked for."""
-    missing = sorted(set(wanted) - set(found))
+    """Raise NamingError if SRC lacks one of the patients that were asked for, in whatever Unicode form."""
+    have = set(map(canonical, found))
+    missing = sorted(patient_id for patient_id in set(wanted) if canonical(patient_id) not in have)
     if missing:
         raise NamingError(
             f"{spelled('patients')}: {spelled('SRC')} {src} has no patient {listed(missing)}",
-            f"{spelled('patients')}: {spelled('SRC')} lacks {len(missing)} of the {len(wanted)} patients",
+            f"{spelled('patients')}: {spelled('SRC')} lacks {len(missing)} of the {len(set(wanted))} patients",
             fix="correct the ids, or leave them out",
         )
 
@@ -203,27 +209,28 @@ def read_ids(path: Place, *, argument: str = "patients") -> list[str]:
     Raises
     ------
     UsageError
-        If the file cannot be read or has no ids.
+        If the file cannot be read, has several columns and none called ``id``, or has no ids.
+
+    Warns
+    -----
+    LungCTWarning
+        If the file had to be read as Windows-1252.
 
     """
     where = f"{spelled(argument)} {path}"
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8 text"
-        if isinstance(error, OSError):
-            reason = error.strerror or "it does not exist"
-        raise UsageError(f"{where} cannot be read ({reason})", fix="give a text file of ids") from error
-    rows = [row for row in csv.reader(lines) if row and row[0].strip()]
+    rows = [values for _, values in read_records(path, argument=argument, columns=[ID_COLUMN])]
     column = 0
-    if rows and "id" in (cell.strip() for cell in rows[0]):
-        column = [cell.strip() for cell in rows[0]].index("id")
+    if rows and ID_COLUMN in rows[0]:
+        column = rows[0].index(ID_COLUMN)
         rows = rows[1:]
-    elif any(len(row) > 1 for row in rows):
-        raise UsageError(f"{where} has several columns, and none is called id", fix="name the column of ids 'id'")
-    ids = [row[column].strip() for row in rows if len(row) > column and row[column].strip()]
+    elif any(any(row[1:]) for row in rows):
+        raise UsageError(
+            f"{where} has several columns, and none is called {ID_COLUMN}",
+            fix=f"name the column of ids {ID_COLUMN!r}, or put ids that contain a separator in quotes",
+        )
+    ids = [row[column] for row in rows if len(row) > column and row[column]]
     if not ids:
-        raise UsageError(f"{where} has no ids", fix="give one per line, or a CSV with a column id")
+        raise UsageError(f"{where} has no ids", fix=f"give one per line, or a CSV with a column {ID_COLUMN}")
     return ids
 
 
@@ -259,28 +266,57 @@ def _is_in_table(src: Place, name: str, table: Place) -> bool:
     return same_place(place, table) or depth_below(place, table) is not None
 
 
-def _name_of(src: Place, patient_id: str, depth: int) -> str | None:
-    """Return the path below SRC of the directory or volume that is a patient; None if there is none."""
+def _look_up(src: Place, patient_id: str, depth: int) -> Patient | None:
+    """Return a patient by id: the directory or volume that has this path below SRC; None if there is none."""
     parts = patient_id.split("/")
     if not all(parts) or "." in parts or ".." in parts or len(parts) != depth:
         return None  # a patient has one id, the path that listing returns
     with storage_faults(f"{spelled('SRC')} {src} cannot be read"):
-        if (src / patient_id).is_dir():
-            return patient_id
-        for ending in VOLUME_ENDINGS:
-            if (src / f"{patient_id}{ending}").is_file():
-                return f"{patient_id}{ending}"
+        if (name := _directory(src, parts)) is not None:
+            return _patient(src, printable(name), name)
+        above = _directory(src, parts[:-1])
+        for form in _forms(parts[-1]) if above is not None else ():
+            own = f"{above}/{form}" if above else form
+            for ending in VOLUME_ENDINGS:
+                if (src / f"{own}{ending}").is_file():
+                    return _patient(src, printable(own), f"{own}{ending}")
     return None
 
 
+def _directory(src: Place, parts: Sequence[str]) -> str | None:
+    """Return the path below SRC of a directory, each component in the Unicode form that it has there."""
+    whole = "/".join(parts)
+    if not parts or (src / whole).is_dir():
+        return whole
+    if whole.isascii():
+        return None
+    name = ""
+    for part in parts:
+        below = (f"{name}/{form}" if name else form for form in _forms(part))
+        found = next((path for path in below if (src / path).is_dir()), None)
+        if found is None:
+            return None
+        name = found
+    return name
+
+
+def _forms(name: str) -> list[str]:
+    """Return a name as it is, and in the Unicode forms in which file systems may have it."""
+    forms = (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    return list(dict.fromkeys([name, *forms]))
+
+
 def check_unique(patients: Iterable[Patient]) -> None:
-    """Raise NamingError if two patients have the same id."""
-    seen: set[str] = set()
+    """Raise NamingError if two patients have the same id, or ids that differ only in their Unicode form."""
+    seen: dict[str, str] = {}
     for patient in patients:
-        if patient.id in seen:
+        form = canonical(patient.id)
+        if form in seen:
+            same = patient.id == seen[form]
+            why = "a directory and a volume file?" if same else "their names differ only in Unicode form"
             raise NamingError(
-                f"{spelled('SRC')} has two patients called {patient.id} (a directory and a volume file?)",
-                f"{spelled('SRC')} has two patients with the same name (a directory and a volume file?)",
+                f"{spelled('SRC')} has two patients called {patient.id} ({why})",
+                f"{spelled('SRC')} has two patients with the same name ({why})",
                 fix="rename one of them",
             )
-        seen.add(patient.id)
+        seen[form] = patient.id

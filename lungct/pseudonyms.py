@@ -1,8 +1,11 @@
 """Keyed ids and pixel hashes, which replace the names of directories in a table.
 
-A *pseudonym* is the first 32 hex digits of HMAC-SHA-256 of the id under the key. Anyone who has the key and a list of
-ids can compute the pseudonyms again and so identify the patients; without both, nobody can. The table is pseudonymous,
-not anonymous: anyone who has a scan can still match its features.
+A *pseudonym* is the first 32 hex digits of HMAC-SHA-256 of the id under the key. Of an id of several path components it
+has as many, each the hash of the id up to there: ``H(person)/H(person/scan)``. So scans of one person still have their
+first component in common, and cross-validation keeps them in one fold.
+
+Anyone who has the key and a list of ids can compute the pseudonyms again and so identify the patients; without both,
+nobody can. The table is pseudonymous, not anonymous: anyone who has a scan can still match its features.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lungct.arguments import spelled
-from lungct.csvfile import csv_bytes, place_of, read_rows
+from lungct.csvfile import cannot_be_used, csv_bytes, id_problems, read_csv
 from lungct.errors import UsageError
+from lungct.ids import canonical
 from lungct.storage import local_path, locate, output_file, same_place, write_atomically
 
 if TYPE_CHECKING:
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 DIGITS = 32
 LEAST_KEY_BYTES = 16
 MOST_KEY_BYTES = 1 << 16
+_PSEUDONYM = re.compile(rf"[0-9a-f]{{{DIGITS}}}(?:/[0-9a-f]{{{DIGITS}}})*")
 MAKE_KEY = "make one with `head -c 32 /dev/urandom > KEYFILE`"
 
 
@@ -36,8 +42,13 @@ class Key:
     secret: bytes = field(repr=False)
 
     def pseudonym(self, patient_id: str) -> str:
-        """Return an id's pseudonym, 32 hex digits."""
-        return self._digest(b"id\0" + patient_id.encode())[:DIGITS]
+        """Return an id's pseudonym: 32 hex digits for each component of its path, separated by slashes.
+
+        Ids that differ only in their Unicode form have one pseudonym (`lungct.ids.canonical`).
+        """
+        components = canonical(patient_id).split("/")
+        paths = ("/".join(components[: count + 1]) for count in range(len(components)))
+        return "/".join(self._digest(b"id\0" + path.encode())[:DIGITS] for path in paths)
 
     def pixel_hash(self, pixels: NDArray[Any]) -> str:
         """Return HMAC-SHA-256 of the pixels' bytes, 64 hex digits."""
@@ -45,11 +56,24 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that identify the key without revealing it."""
-        return self._digest(b"lungct key fingerprint")[:16]
+        """16 hex digits that identify the key, and the rule of its pseudonyms, without revealing it.
+
+        The rule is part of it because a table made under another rule, one hash of the whole ``person/scan``, would
+        otherwise be continued with the same patients under other ids. Raise the number when the rule changes.
+        """
+        return self._digest(b"lungct key fingerprint, pseudonyms 2")[:16]
 
     def _digest(self, message: bytes) -> str:
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
+
+
+def is_pseudonym(text: str) -> bool:
+    """Return whether a text is written as pseudonyms are, so that it names nobody.
+
+    >>> is_pseudonym("0" * 32 + "/" + "f" * 32), is_pseudonym("Doe")
+    (True, False)
+    """
+    return _PSEUDONYM.fullmatch(text) is not None
 
 
 def read_key(path: str | os.PathLike[str]) -> Key:
@@ -81,31 +105,52 @@ def pseudonymise_csv(
     out: str | os.PathLike[str],
     *,
     id_column: str = "id",
+    group_column: str | None = None,
 ) -> int:
     """Write a CSV again with pseudonyms in its id column, and return the number of rows.
+
+    Parameters
+    ----------
+    labels
+        The CSV: columns separated by commas, semicolons or tabs, in UTF-8, UTF-16 or Windows-1252.
+    key
+        What ids are hashed with.
+    out
+        The file to write: separated by commas, in UTF-8.
+    id_column
+        The column of the ids.
+    group_column
+        A column of persons or other groups, which get pseudonyms too: a person's is the table's ``person``. A blank
+        stays blank.
 
     Raises
     ------
     UsageError
-        If the CSV cannot be read, lacks the column, has a row without an id or an id twice, or ``out`` cannot be
+        If the CSV cannot be read, lacks a column, has a row without an id or an id twice, or ``out`` cannot be
         written to.
 
     """
-    where = f"{spelled('LABELS')} {labels}"
     source, target = locate(labels, argument="LABELS"), output_file(out, argument="out")
     if same_place(target, source):
         raise UsageError(f"{spelled('out')} {target} is {spelled('LABELS')} itself", fix="give another file")
     if target.exists() and target.read_bytes() == key.secret:
         raise UsageError(f"{spelled('out')} {target} is the key", fix="give another file")
-    header, rows = read_rows(source, argument="LABELS")
-    column = place_of(header, id_column, where)
-    seen: set[str] = set()
-    for line, values in rows:
-        if not values[column] or values[column] in seen:
-            # Not the id itself, which may be a name.
-            problem = "repeats an id" if values[column] else "has no id"
-            raise UsageError(f"{where}, line {line}, {problem}", fix="give each patient one row")
-        seen.add(values[column])
-        values[column] = key.pseudonym(values[column])
-    write_atomically(target, csv_bytes(header, [values for _, values in rows]))
-    return len(rows)
+    columns: dict[str, str | None] = {id_column: "id_column"}
+    if group_column is not None:
+        if group_column == id_column:
+            raise UsageError(
+                f"{spelled('id_column')} and {spelled('group_column')} are both {id_column!r}", fix="give two columns"
+            )
+        columns[group_column] = "group_column"
+    file = read_csv(source, columns, argument="LABELS")
+    ids, lines = file.column(id_column), [line for line, _ in file.rows]
+    # Lines and not ids, which may be names.
+    problems = [*file.problems, *id_problems(lines, ids, lambda line, _: f"line {line}")]
+    if problems:
+        raise cannot_be_used(file.where, problems)
+    places = [file.place(column) for column in columns]
+    for _, values in file.rows:
+        for place in places:
+            values[place] = key.pseudonym(values[place]) if values[place] else ""
+    write_atomically(target, csv_bytes(file.header, [values for _, values in file.rows]))
+    return len(file.rows)

@@ -158,13 +158,52 @@ def test_a_file_without_ids_is_refused(tmp_path: Path) -> None:
     for data, sentence in (
         (b"", "has no ids"),
         (b"a,b\n", "none is called id"),
-        (b"\xff\xfe\0", "UTF-8"),
+        (b"\xff\xfe\0", "UTF-16"),
     ):
         path.write_bytes(data)
         with pytest.raises(UsageError, match=sentence):
             read_ids(path)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is a directory"):
         read_ids(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["sep=;\nnote;id\nx;a\ny;Ren\u00e9e\n", "id\tnote\na\tx\nRen\u00e9e\ty\n", "a\nRen\u00e9e\n"]
+)
+def test_ids_are_read_from_what_spreadsheets_write(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "ids"
+    for encoding in ("utf-8", "utf-16"):
+        path.write_bytes(text.encode(encoding))
+        assert read_ids(path) == ["a", "Ren\u00e9e"]
+    path.write_bytes(text.encode("cp1252"))
+    with pytest.warns(LungCTWarning, match="Windows-1252"):
+        assert read_ids(path) == ["a", "Ren\u00e9e"]
+
+
+NFC, NFD = "Ren\u00e9e", "Rene\u0301e"
+
+
+def test_an_id_in_another_unicode_form_finds_its_directory(tmp_path: Path) -> None:
+    (tmp_path / "flat" / NFD).mkdir(parents=True)
+    (tmp_path / "flat" / f"{NFD}2.nii.gz").touch()
+    (tmp_path / "deep" / NFD / NFC).mkdir(parents=True)
+    flat = named_patients(tmp_path / "flat", [NFC, f"{NFC}2"], depth=1)
+    assert flat == list_patients(tmp_path / "flat", depth=1, without=tmp_path / "none")
+    assert [patient.id for patient in flat] == [NFD, f"{NFD}2"]
+    for name in (f"{NFC}/{NFC}", f"{NFD}/{NFD}"):
+        assert [patient.id for patient in named_patients(tmp_path / "deep", [name], depth=2)] == [f"{NFD}/{NFC}"]
+    with pytest.raises(UsageError, match="has no patient"):
+        named_patients(tmp_path / "flat", ["Renee"], depth=1)
+
+
+def test_two_patients_whose_names_look_alike_are_refused(tmp_path: Path) -> None:
+    for name in (NFC, NFD):
+        (tmp_path / name).mkdir()
+    assert [patient.id for patient in named_patients(tmp_path, [NFD], depth=1)] == [NFD]
+    with pytest.raises(UsageError, match="their names differ only in Unicode form"):
+        list_patients(tmp_path, depth=1, without=tmp_path / "none")
+    with pytest.raises(UsageError, match="their names differ only in Unicode form"):
+        named_patients(tmp_path, [NFC, NFD], depth=1)
 
 
 def test_packed_files_above_the_patients_may_mean_another_depth(tmp_path: Path) -> None:

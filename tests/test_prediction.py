@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import re
 import shutil
+import unicodedata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -206,8 +208,8 @@ def test_only_the_wanted_are_warned_of(trained: Path, tmp_path: Path) -> None:
     [
         ("id\nbroken\np001\n", r"1 of 2 ids without features .*'broken'"),
         ("id\nnobody\n", "'nobody'"),
-        ("id\np001\np001\n", "'p001' twice"),
-        ("id,x\np001,1\n,2\n", "no id in line 3"),
+        ("id\np001\np002\np001\n", r"1 id is there more than once \(.p001. again in line 4\)"),
+        ("id,x\np001,1\n,2\n", r"1 row has no id \(line 3\)"),
         ("id\n", "no rows"),
         ("patient\np001\n", "no column 'id'; it has 'patient'"),
         ("", "is empty"),
@@ -226,6 +228,46 @@ def test_ids_that_cannot_be_predicted_are_refused_and_nothing_is_written(
     assert not out.exists()
 
 
+def test_ids_without_features_get_a_blank_or_the_prevalence(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_bytes("sep=;\nid;x\nbroken;1\np001;1\nnobody;1\n".encode("utf-16"))
+    run, out = trained / "run", tmp_path / "out.csv"
+    known = by_id(predict(run, trained / "features"))["p001"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    share = metrics["positives"] / metrics["patients"]
+    for missing, value in (("blank", ""), ("prevalence", repr(share))):
+        with pytest.warns(
+            LungCTWarning, match="2 of 3 ids without features .*'broken', 'nobody'; 1 has an error"
+        ) as said:
+            summary = predict_to_csv(run, trained / "features", out, ids=tmp_path / "ids.csv", missing=missing)  # type: ignore[arg-type]
+        assert len(said) == 1
+        assert summary.patients == 3
+        assert out.read_text() == f"id,cancer\nbroken,{value}\np001,{known!r}\nnobody,{value}\n"
+    with pytest.raises(UsageError, match="say with missing what they get"):
+        predict_to_csv(run, trained / "features", out, ids=tmp_path / "ids.csv")
+    (tmp_path / "ids.csv").write_text("id\nnobody\n")
+    with pytest.warns(LungCTWarning, match="1 of 1 id without features"):
+        predict_to_csv(run, trained / "features", out, ids=tmp_path / "ids.csv", missing="blank")
+    assert out.read_text() == "id,cancer\nnobody,\n"
+
+
+def test_missing_is_about_ids(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="missing='blank' says what the ids of ids without features get"):
+        predict_to_csv(trained / "run", trained / "features", tmp_path / "out.csv", missing="blank")
+    with pytest.raises(UsageError, match="missing must be one of refuse, blank, prevalence, not 'zero'"):
+        predict_to_csv(trained / "run", trained / "features", tmp_path / "out.csv", missing="zero")  # type: ignore[arg-type]
+
+
+def test_ids_that_nearly_match_are_explained_but_names_are_not_shown(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("id\np001.0\np002\n")
+    with pytest.raises(UsageError, match=r"1 would match but for '\.0' at the end \('p001\.0', in the table 'p001'\)"):
+        predict_to_csv(trained / "run", trained / "features", tmp_path / "out.csv", ids=tmp_path / "ids.csv")
+    hidden = write_table(tmp_path / "f", [patient("0" * 32, 0)], pseudonym_key="0123456789abcdef")
+    (tmp_path / "ids.csv").write_text(f"id\nDoe^Jane\n{'1' * 32}\n")
+    with pytest.raises(UsageError, match=f"line 2, '{'1' * 32}'") as caught:
+        predict_to_csv(trained / "run", hidden, tmp_path / "out.csv", ids=tmp_path / "ids.csv")
+    assert "Doe" not in str(caught.value)
+
+
 @pytest.mark.parametrize("out", ["{dir}", "{dir}/file/x.csv", "/proc/none/x.csv"])
 def test_an_output_that_cannot_be_written_is_refused(trained: Path, tmp_path: Path, out: str) -> None:
     (tmp_path / "file").write_text("")
@@ -235,11 +277,72 @@ def test_an_output_that_cannot_be_written_is_refused(trained: Path, tmp_path: Pa
 
 def test_a_table_of_other_settings_is_refused_with_both_values(trained: Path, tmp_path: Path) -> None:
     rows, _ = cohort(3)
-    other = write_table(tmp_path / "f", rows, preset="lung", batch_size=64)
+    other = write_table(tmp_path / "f", rows, preset="lung", batch_size=64, series_include="LUNG")
     with pytest.raises(UsageError) as caught:
         predict(trained / "run", other)
-    assert "preset: 'dsb2017' against 'lung'" in str(caught.value)
-    assert "batch_size: 16 against 64" in str(caught.value)
+    assert "preset: 'dsb2017' against 'lung'; series_include: None against 'LUNG'" in str(caught.value)
+    assert "batch_size" not in str(caught.value)
+
+
+def test_another_device_precision_or_batch_size_is_warned_of(trained: Path, tmp_path: Path) -> None:
+    rows, _ = cohort(6, prefix="new")
+    here, elsewhere = (
+        write_table(tmp_path / name, rows, **settings)
+        for name, settings in (("f", {}), ("g", {"device": "cuda", "precision": "bf16", "batch_size": 64}))
+    )
+    with pytest.warns(
+        LungCTWarning, match="device: 'cpu' against 'cuda'; precision: 'fp32' against 'bf16'; batch_size"
+    ):
+        found = by_id(predict(trained / "run", elsewhere))
+    assert found == by_id(predict(trained / "run", here))
+
+
+def test_another_depth_may_be_predicted_and_another_key_is_warned_of(trained: Path, tmp_path: Path) -> None:
+    rows, _ = cohort(3, prefix="new")
+    assert predict(trained / "run", write_table(tmp_path / "f", rows, depth=2)).num_rows == 3
+    hidden = write_table(tmp_path / "g", rows, pseudonym_key="0123456789abcdef")
+    with pytest.warns(LungCTWarning, match="pseudonyms under the key 0123456789abcdef, .* nothing shows who was used"):
+        assert predict(trained / "run", hidden).num_rows == 3
+
+
+def test_an_id_is_known_in_whatever_unicode_form(trained: Path, tmp_path: Path, ray_session: Session) -> None:
+    names = [f"Ren\u00e9e{i:02d}" for i in range(24)]
+    rows = [patient(name, i % 2) for i, name in enumerate(names)]
+    otherwise = {unicodedata.normalize("NFD", name): i % 2 for i, name in enumerate(names)}
+    labels = write_labels(tmp_path / "l.csv", otherwise)
+    training.train(write_table(tmp_path / "f", rows), labels, tmp_path / "run", folds=4, **FAST)
+    assert list(scores(tmp_path / "run")) == names
+    moved = [dataclasses.replace(row, patient_id=unicodedata.normalize("NFD", row.patient_id)) for row in rows]
+    found = by_id(predict(tmp_path / "run", write_table(tmp_path / "g", moved)))
+    for name, row in scores(tmp_path / "run").items():
+        assert found[unicodedata.normalize("NFD", name)] == min(1.0, max(0.0, float(row["score"])))
+    (tmp_path / "ids.csv").write_text(f"id\n{names[3]}\n", encoding="utf-8")
+    predict_to_csv(tmp_path / "run", tmp_path / "g", tmp_path / "out.csv", ids=tmp_path / "ids.csv")
+    assert (tmp_path / "out.csv").read_text().splitlines()[1].split(",")[0] == names[3]
+
+
+def test_a_person_of_a_group_column_is_known_by_it(trained: Path, tmp_path: Path, ray_session: Session) -> None:
+    rows = [patient(f"s{i:02d}", i // 2 % 2) for i in range(48)]
+    text = "id,cancer,who\n" + "".join(f"s{i:02d},{i // 2 % 2},who{i // 2}\n" for i in range(48))
+    (tmp_path / "l.csv").write_text(text)
+    run = tmp_path / "run"
+    training.train(write_table(tmp_path / "f", rows), tmp_path / "l.csv", run, folds=4, group_column="who", **FAST)
+    known = scores(run)
+    assert {row["person"] for row in known.values()} == {f"who{i}" for i in range(24)}
+    assert all(known[f"s{2 * i:02d}"]["fold"] == known[f"s{2 * i + 1:02d}"]["fold"] for i in range(24))
+    later = [patient("who3/later", 1), dataclasses.replace(patient("x", 0), person="who4"), patient("who5", 0)]
+    found = by_id(predict(run, write_table(tmp_path / "g", later, depth=2)))
+    for row, first in zip(later, ("s06", "s08", "s10"), strict=True):
+        assert [found[row.patient_id]] == expected(run, [row], [int(known[first]["fold"])])
+
+
+def test_a_slash_in_a_patient_id_of_headers_names_no_person(trained: Path, tmp_path: Path) -> None:
+    new = patient("p003/later", 1)
+    fold = int(scores(trained / "run")["p003"]["fold"])
+    scan = by_id(predict(trained / "run", write_table(tmp_path / "f", [new], depth=2)))
+    assert [scan[new.patient_id]] == expected(trained / "run", [new], [fold])
+    whole = by_id(predict(trained / "run", write_table(tmp_path / "g", [new], depth="patient-id")))
+    assert [whole[new.patient_id]] == pytest.approx(expected(trained / "run", [new]), rel=1e-14)
 
 
 def test_the_version_and_the_name_of_the_weights_are_for_information(trained: Path, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.runs import made_up_run
 
@@ -23,12 +24,17 @@ def estimate(low: float, high: float) -> dict[str, float | None]:
     return {"value": (low + high) / 2, "low": low, "high": high}
 
 
+@cache
+def usual(n: int) -> Run:
+    return made_up_run(Path("run"), n=n, weights="imagenet", label_of=lambda i: i % 2)
+
+
 def sound(n: int = 400, **changes: Any) -> Run:
     """Return a run with nothing to worry about, but for changes of its metrics."""
-    run = made_up_run(Path("run"), n=n, weights="imagenet", label_of=lambda i: i % 2)
+    run = usual(n)
     metrics = dict(run.metrics)
     metrics["calibration"] = {"slope": estimate(0.8, 1.2), "intercept": estimate(-0.1, 0.1)}
-    metrics["characteristics"] = [entry for entry in metrics["characteristics"] if entry["name"] != "notes"]
+    metrics["characteristics"] = []
     metrics |= {"auc": estimate(0.7, 0.8), "difference": {"log_loss": estimate(-0.2, -0.1)}, **changes}
     return replace(run, metrics=metrics)
 
@@ -67,6 +73,7 @@ def test_the_answer_follows_from_both_intervals(
         assert word in verdict.sentence
 
 
+@settings(deadline=None)
 @given(st.tuples(st.floats(0, 1), st.floats(0, 1)), st.tuples(st.floats(-1, 1), st.floats(-1, 1)))
 def test_only_what_ranks_and_fits_beats_guessing(auc: tuple[float, float], loss: tuple[float, float]) -> None:
     verdict = judge(sound(40, auc=estimate(*sorted(auc)), difference={"log_loss": estimate(*sorted(loss))}))
@@ -108,6 +115,10 @@ def test_a_better_linear_reference_is_in_the_first_sentence(
         assert "logistic" not in sentence
 
 
+def test_a_made_up_run_has_no_scanner_that_goes_with_the_label(tmp_path: Path) -> None:
+    assert "scanned differently" not in texts(made_up_run(tmp_path, n=120))
+
+
 def texts(run: Run) -> str:
     return "\n".join(worry.text for worry in judge(run).worries)
 
@@ -133,6 +144,43 @@ def test_calibration_worries_where_an_interval_leaves_the_ideal(
     assert ("alibration" in found) == bool(words)
     for word in words:
         assert word in found
+
+
+def fact(name: str, *counts: tuple[int, int]) -> dict[str, Any]:
+    """Return an entry of texts with these counts of negatives and positives; the last is of the unknown."""
+    parts = [{"negative": negative, "positive": positive} for negative, positive in counts]
+    values = [{"value": f"text {i}", **part} for i, part in enumerate(parts[:-1])]
+    other = {"texts": 0, "negative": 0, "positive": 0}
+    return {"name": name, "kind": "texts", "values": values, "other": other, "unknown": parts[-1]}
+
+
+def middle(name: str, negative: tuple[float, float], positive: tuple[float, float], n: int = 50) -> dict[str, Any]:
+    """Return an entry of numbers with these quartiles."""
+    parts = {
+        label: {"n": n, "q1": q1, "median": (q1 + q3) / 2, "q3": q3}
+        for label, (q1, q3) in (("negative", negative), ("positive", positive))
+    }
+    return {"name": name, "kind": "numbers", **parts, "unknown": {"negative": 0, "positive": 0}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "apart"),
+    [
+        (fact("kernel", (50, 0), (0, 50), (0, 0)), "kernel"),
+        (fact("manufacturer", (45, 5), (5, 45), (0, 0)), "maker"),
+        (fact("manufacturer", (50, 0), (0, 50)), "maker"),
+        (fact("kernel", (30, 20), (20, 30), (0, 0)), None),
+        (fact("kernel", (3, 0), (0, 2), (0, 0)), None),
+        (fact("kernel", (50, 50), (0, 0)), None),
+        (middle("spacing_mm", (1.0, 1.25), (2.5, 5.0)), "distance between slices"),
+        (middle("spacing_mm", (2.5, 5.0), (1.0, 1.25)), "distance between slices"),
+        (middle("slices", (100, 200), (200, 300)), None),
+        (middle("slices", (100, 200), (250, 300), n=5), None),
+    ],
+)
+def test_a_fact_about_scans_that_goes_with_the_label_worries(entry: dict[str, Any], apart: str | None) -> None:
+    found = texts(sound(characteristics=[entry]))
+    assert (f"Positives and negatives were scanned differently: {apart}." in found) == (apart is not None)
 
 
 def test_few_events_are_counted_with_what_the_cohort_could_have_told() -> None:

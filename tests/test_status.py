@@ -11,6 +11,7 @@ from support.commands import lungct as run
 from support.commands import refused
 from support.tables import bad, row, shard_bytes, write_table
 
+import lungct
 from lungct.errors import UsageError
 from lungct.extraction.status import status
 from lungct.features import Row
@@ -36,6 +37,17 @@ def test_done_failed_and_left_are_counted(table: Path) -> None:
         "all files read; names, settings and contents agree"
     )
     assert "2 patients with features, 2 with an error row, 1 left" in run("status", table, table.parent / "src").stdout
+
+
+def test_names_in_another_unicode_form_are_the_same_patients(tmp_path: Path) -> None:
+    """As after a copy from macOS to Linux: nothing is left, and extraction has nothing to do."""
+    (tmp_path / "table").mkdir()
+    write_table(tmp_path / "table", [row("a"), row("Rene\u0301e")])
+    for name in ("a", "Ren\u00e9e"):
+        (tmp_path / "src" / name).mkdir(parents=True)
+    assert status(tmp_path / "table", tmp_path / "src").left == 0
+    summary = lungct.extract(tmp_path / "src", tmp_path / "table")
+    assert (summary.extracted, summary.failed, summary.skipped) == (0, 0, 2)
 
 
 def test_a_check_names_what_is_wrong(table: Path) -> None:

@@ -96,6 +96,9 @@ def train(options: argparse.Namespace) -> Result:
         options.out,
         id_column=options.id_column,
         label_column=options.label_column,
+        group_column=options.group_column,
+        positive=options.positive,
+        allow_unmatched=options.allow_unmatched,
         folds=options.folds,
         pooling=options.pooling,
         objective=options.objective,
@@ -114,7 +117,8 @@ def predict(options: argparse.Namespace) -> Result:
     """Predict from a run and a feature table."""
     from lungct.prediction import predict_to_csv
 
-    return Result(predict_to_csv(options.run_dir, options.dir, options.out, ids=options.ids).as_dict())
+    summary = predict_to_csv(options.run_dir, options.dir, options.out, ids=options.ids, missing=options.missing)
+    return Result(summary.as_dict())
 
 
 def inspect(options: argparse.Namespace) -> Result:
@@ -250,5 +254,11 @@ def pseudonyms(options: argparse.Namespace) -> Result:
     """Replace the ids of labels by pseudonyms."""
     from lungct.pseudonyms import pseudonymise_csv, read_key
 
-    rows = pseudonymise_csv(options.labels, read_key(options.key), options.out, id_column=options.id_column)
+    rows = pseudonymise_csv(
+        options.labels,
+        read_key(options.key),
+        options.out,
+        id_column=options.id_column,
+        group_column=options.group_column,
+    )
     return Result({"command": "pseudonyms", "out": options.out, "patients": rows})

@@ -82,7 +82,7 @@ def pipeline(options: argparse.Namespace) -> Result:
     stages = (
         (extract, {"out": features}),
         (commands.train, {"dir": features, "out": run}),
-        (commands.predict, {"run_dir": run, "dir": features, "out": predictions, "ids": None}),
+        (commands.predict, {"run_dir": run, "dir": features, "out": predictions, "ids": None, "missing": "refuse"}),
     )
     values: dict[str, Any] = {"command": "pipeline", "out": out}
     for command, places in stages:

@@ -204,7 +204,23 @@ def add_training(p: argparse.ArgumentParser) -> None:
     group = p.add_argument_group("labels")
     group.add_argument("--id-column", default="id", metavar="NAME", help="column of the ids (default: %(default)s)")
     group.add_argument(
-        "--label-column", default="cancer", metavar="NAME", help="column of the labels (default: %(default)s)"
+        "--label-column",
+        default="cancer",
+        metavar="NAME",
+        help="column of the labels, 0 or 1; blank where a patient has none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--positive",
+        metavar="VALUE",
+        help="which text of the column counts as 1, where it has two others than 0 and 1: yes",
+    )
+    group.add_argument(
+        "--group-column",
+        metavar="NAME",
+        help="column that says who belongs together (a person's scans, a family) and stays within one fold",
+    )
+    group.add_argument(
+        "--allow-unmatched", action="store_true", help="train even if fewer than half of the ids have features"
     )
     group = p.add_argument_group("model")
     group.add_argument(
@@ -249,6 +265,13 @@ def _add_predict(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("dir", metavar="DIR", help="a feature table made with the same settings")
     p.add_argument("--out", metavar="CSV", required=True, help="file of the predictions (required)")
     p.add_argument("--ids", metavar="CSV", help="only these ids, in their order (default: all)")
+    p.add_argument(
+        "--missing",
+        metavar="WHAT",
+        default="refuse",
+        help="what --ids without features get: refuse (default: nothing is predicted), blank (an empty field) or "
+        "prevalence (the run's share of positives)",
+    )
     p.set_defaults(function=commands.predict)
     return p
 
@@ -386,5 +409,6 @@ def _add_pseudonyms(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("--key", metavar="KEYFILE", required=True, help="file of the key (required)")
     p.add_argument("--out", metavar="CSV", required=True, help="file to write (required)")
     p.add_argument("--id-column", default="id", metavar="NAME", help="column of the ids (default: %(default)s)")
+    p.add_argument("--group-column", metavar="NAME", help="column of persons, which get pseudonyms too")
     p.set_defaults(function=commands.pseudonyms)
     return p

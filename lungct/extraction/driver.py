@@ -17,13 +17,12 @@ from lungct.cluster import Session, connect
 from lungct.dicom import SeriesOptions
 from lungct.errors import KilledError, LungCTWarning, NothingUsableError, StorageError
 from lungct.extraction.naming import warn_of_names
-from lungct.extraction.options import BY_PATIENT_ID
 from lungct.extraction.pipeline import run_units
 from lungct.extraction.planning import ExtractPlan, cut_units, missing_patients, plan_extraction
 from lungct.extraction.preparation import PreparedTable, check_table_and_weights, prepare_table
 from lungct.extraction.request import ExtractRequest
 from lungct.extraction.worker import Fault, UnitReport
-from lungct.features import TableEntry, TableWriter
+from lungct.features import BY_PATIENT_ID, TableEntry, TableWriter
 from lungct.preprocess import Preset
 from lungct.progress import Progress
 from lungct.pseudonyms import read_key

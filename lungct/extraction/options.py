@@ -10,14 +10,13 @@ from lungct.dicom import SeriesOptions
 from lungct.errors import UsageError
 from lungct.extraction.placement import ComputeDevice
 from lungct.extraction.request import ExtractRequest
-from lungct.features import Settings
+from lungct.features import BY_PATIENT_ID, Settings
 from lungct.pseudonyms import Key
 
 DEFAULT_PRESET = "dsb2017"
 DEFAULT_BACKBONE = "resnet152"
 DEFAULT_WEIGHTS = "imagenet"
 DEFAULT_DEPTH = 1
-BY_PATIENT_ID = "patient-id"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,18 @@ from dataclasses import dataclass, replace
 from lungct.arguments import spelled
 from lungct.errors import UsageError
 from lungct.extraction.grouping import group_by_person
-from lungct.extraction.options import BY_PATIENT_ID, RowOptions, check_key, choose_options, may_contradict
+from lungct.extraction.options import RowOptions, check_key, choose_options, may_contradict
 from lungct.extraction.request import ExtractRequest
-from lungct.features import Settings, TableEntry, list_shards, looks_like_settings, read_entries, read_settings
+from lungct.features import (
+    BY_PATIENT_ID,
+    Settings,
+    TableEntry,
+    list_shards,
+    looks_like_settings,
+    read_entries,
+    read_settings,
+)
+from lungct.ids import canonical
 from lungct.patients import NamingError, Patient, check_found, list_patients, named_patients, read_ids
 from lungct.pseudonyms import Key
 from lungct.storage import Place, locate, storage_faults
@@ -68,7 +77,7 @@ def plan_extraction(request: ExtractRequest, start_ray: Callable[[], object]) ->
     entries = read_entries(request.out) if table else {}
     if options.depth == BY_PATIENT_ID:
         start_ray()
-    patients = _select_patients(request, options)
+    patients = _as_in_table(_select_patients(request, options), entries)
     nothing_to_do = (
         table is not None
         and not may_contradict(request, table)
@@ -143,9 +152,21 @@ def _with_ids(found: list[Patient], ids: Sequence[str] | None, src: Place) -> li
     """Return the patients with these ids (None: all of them); NamingError if one is missing."""
     if ids is None:
         return found
-    wanted = set(ids)
-    check_found(src, wanted, {patient.id for patient in found})
-    return [patient for patient in found if patient.id in wanted]
+    check_found(src, ids, {patient.id for patient in found})
+    wanted = set(map(canonical, ids))
+    return [patient for patient in found if canonical(patient.id) in wanted]
+
+
+def _as_in_table(patients: list[Patient], entries: Mapping[str, TableEntry]) -> list[Patient]:
+    """Return patients under the ids that the table has, if it has them in another Unicode form; ordered by id.
+
+    An archive that was copied from macOS to Linux may have its names in another form, and is still the same archive.
+    """
+    if all(patient.id in entries or patient.id.isascii() for patient in patients):
+        return patients
+    own = {canonical(patient_id): patient_id for patient_id in entries}
+    found = [replace(patient, id=own.get(canonical(patient.id), patient.id)) for patient in patients]
+    return sorted(found, key=lambda patient: patient.id)
 
 
 def _pseudonymous(patient: Patient, key: Key) -> Patient:

@@ -15,6 +15,7 @@ from lungct.dicom.notes import code_of
 from lungct.extraction.grouping import group_by_person
 from lungct.extraction.options import check_key
 from lungct.features import Settings, check_table, read_settings, read_shards
+from lungct.ids import canonical
 from lungct.patients import Patient, list_patients, on_one_line
 from lungct.pseudonyms import read_key
 from lungct.storage import Place, locate, output_file, write_atomically
@@ -167,7 +168,7 @@ def status(
         key = read_key(pseudonyms) if pseudonyms is not None else None
         check_key(settings, key, str(directory))
         found = _patients(locate(src, argument="SRC"), settings, table)
-        left = len({key.pseudonym(p.id) if key else p.id for p in found} - rows.ids)
+        left = len({key.pseudonym(p.id) if key else canonical(p.id) for p in found} - set(map(canonical, rows.ids)))
     if target is not None:
         write_atomically(target, csv_bytes(COLUMNS, [astuple(patient) for patient in rows.failed]))
     return Status(

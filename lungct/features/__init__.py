@@ -40,7 +40,14 @@ the T rows of D numbers of one patient into one vector.
 from lungct.features.checking import check_table
 from lungct.features.reading import POOLINGS, Pooling, pooled, read_feature_columns, read_features
 from lungct.features.rows import Row, schema
-from lungct.features.settings import REVISION, Settings, looks_like_settings, read_settings
+from lungct.features.settings import (
+    BY_PATIENT_ID,
+    REVISION,
+    SERIES_OPTIONS,
+    Settings,
+    looks_like_settings,
+    read_settings,
+)
 from lungct.features.shards import (
     StagedShard,
     is_shard,
@@ -52,8 +59,10 @@ from lungct.features.shards import (
 from lungct.features.writing import TableEntry, TableWriter, read_entries, remove_table
 
 __all__ = [
+    "BY_PATIENT_ID",
     "POOLINGS",
     "REVISION",
+    "SERIES_OPTIONS",
     "Pooling",
     "Row",
     "Settings",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -20,6 +20,8 @@ REVISION = 2
 """Raised whenever pixels, the choice of series or arithmetic change: rows of two revisions do not mix."""
 # Written, but not compared: another version, and the same weights in another file, may continue a table.
 NOT_COMPARED = ("lungct", "weights")
+BY_PATIENT_ID = "patient-id"
+"""The ``depth`` of a table whose patients are those that headers name: its ids are no paths."""
 SERIES_OPTIONS = tuple(field.name for field in fields(SeriesOptions))
 """Settings that are written only where they were given: one that is absent counts as null."""
 _MAY_BE_NULL = ("pseudonym_key", *SERIES_OPTIONS)
@@ -109,10 +111,19 @@ class Settings:
                 f"{where} is not a feature table's settings.json ({error})", fix="give the directory that extract wrote"
             ) from error
 
-    def differences(self, other: Settings) -> list[str]:
-        """Return a text for each setting that must be equal and is not, with both values."""
+    def differences(self, other: Settings, names: Sequence[str] | None = None) -> list[str]:
+        """Return a text for each setting that differs, with both values.
+
+        Parameters
+        ----------
+        other
+            What to compare with.
+        names
+            The settings to compare; None: those that must be equal in one table.
+
+        """
         mine, theirs = self.comparable(), other.comparable()
-        names = [*mine, *(name for name in theirs if name not in mine)]
+        names = [*mine, *(name for name in theirs if name not in mine)] if names is None else names
         return [
             f"{name}: {mine.get(name)!r} against {theirs.get(name)!r}"
             for name in names

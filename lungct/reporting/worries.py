@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lungct.arguments import counted
 from lungct.dicom.notes import IN_WORDS
 from lungct.reporting.learning import learning
@@ -15,7 +17,16 @@ from lungct.rundir import Run
 FEW_EVENTS = 100
 """Patients of the rarer class that are advised for measuring a model, its calibration above all (Vergouwe et al.,
 J. Clin. Epidemiol. 58:475, 2005; Collins et al., Stat. Med. 35:214, 2016)."""
+FEWEST_COMPARED = 10  # patients of each class, for comparing their quartiles
 NOTES_NAMED = 3
+FACTS = {
+    "slices": "number of slices",
+    "spacing_mm": "distance between slices",
+    "thickness_mm": "slice thickness",
+    "lung_litres": "air in the lungs",
+    "manufacturer": "maker",
+}
+"""Facts about scans whose names are not words (`lungct.training.characteristics`)."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ def worries_about(run: Run) -> Iterator[Worry]:
     yield from _random_weights(run)
     yield from _scans_in_several_folds(run)
     yield from _old_intervals(metrics)
+    yield from _scanned_differently(metrics)
     yield from _few_events(metrics)
     yield from _calibration(metrics.get("calibration") or {})
     yield from _left_out(metrics)
@@ -86,6 +98,41 @@ def shared_scans(run: Run) -> tuple[int, int]:
     several = {pixel_hash for pixel_hash, names in ids.items() if len(names) > 1}
     apart = {pixel_hash for (pixel_hash, _), places in folds.items() if len(places) > 1} & several
     return len(apart), len(several - apart)
+
+
+def _scanned_differently(metrics: Mapping[str, Any]) -> Iterator[Worry]:
+    entries = metrics.get("characteristics") or []
+    apart = [FACTS.get(entry["name"], entry["name"]) for entry in entries if goes_with_label(entry)]
+    if apart:
+        yield Worry(
+            f"positives scanned differently ({joined(apart)})",
+            f"Positives and negatives were scanned differently: {joined(apart)}. A model may tell scanners apart "
+            "instead of patients, and then these numbers do not hold elsewhere.",
+        )
+
+
+def goes_with_label(entry: Mapping[str, Any]) -> bool:
+    """Return whether a fact about scans (an entry of ``characteristics``) goes with the label, beyond chance.
+
+    Of texts: Cramér's V of at least 0.5 (the usual mark of a strong association), and p below 0.001 in the chi-squared
+    test. Of numbers: the ranges between the quartiles of negatives and of positives do not even touch.
+    """
+    if entry["kind"] == "numbers":
+        negative, positive = entry["negative"], entry["positive"]
+        if min(negative["n"], positive["n"]) < FEWEST_COMPARED:
+            return False
+        return bool(negative["q3"] < positive["q1"] or positive["q3"] < negative["q1"])
+    if entry["kind"] != "texts":
+        return False
+    parts = [*entry["values"], entry["other"], entry["unknown"]]
+    counts = np.array([[part["negative"], part["positive"]] for part in parts], dtype=np.int64)
+    counts = counts[counts.sum(axis=1) > 0]
+    if len(counts) < 2 or (counts.sum(axis=0) == 0).any():
+        return False
+    from scipy.stats import chi2_contingency  # type: ignore[import-untyped,unused-ignore]
+
+    statistic, p, _, _ = chi2_contingency(counts, correction=False)
+    return bool(p < 0.001 and np.sqrt(statistic / counts.sum()) >= 0.5)
 
 
 def _old_intervals(metrics: Mapping[str, Any]) -> Iterator[Worry]:

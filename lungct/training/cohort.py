@@ -1,27 +1,22 @@
-"""The user's files -> the cohort to train on: labels, LightGBM's parameters, and labels joined with features."""
+"""Labels and features -> the patients to train on, and those left out."""
 
 from __future__ import annotations
 
-import json
 import os
-import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lungct import csvfile
-from lungct.arguments import counted, listed, listed_texts, spelled
-from lungct.errors import LungCTWarning, UsageError
-from lungct.features import Pooling, pooled, read_feature_columns, read_settings
-from lungct.patients import person_in_id
-from lungct.storage import locate
+from lungct.features import BY_PATIENT_ID, Pooling, pooled, read_feature_columns, read_settings
+from lungct.ids import canonical
+from lungct.pseudonyms import is_pseudonym
+from lungct.training import matching
+from lungct.training.groups import find_groups, warn_of_shared_scans
+from lungct.training.labels import Labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from lungct.boosting import Fold
 
 
 @dataclass(frozen=True)
@@ -31,19 +26,23 @@ class Cohort:
     Attributes
     ----------
     ids
-        n patients.
+        n patients, as the table has them.
     X
         float32 (n, P) pooled features.
     y
         int64 (n,) labels.
     persons
-        n persons, from the table; None if the id is the person.
+        n persons: the table's, else the text of the labels' group column; None if there is neither.
     pixel_hashes
         n hashes of the patients' triplets; None if the table has none.
     groups
-        n persons, if ids are scans of persons (``person/scan``, or the table knows a person); else None.
+        n names of groups that stay within a fold (`lungct.training.groups`); None if every patient is one.
     left_out
         ``(patient_id, why)``, ordered by id.
+    matched
+        Labelled ids, patients with features, and patients who are both: ``{"labels", "table", "both"}``.
+    flow
+        How many patients were excluded, and why (docs/formats.md).
 
     """
 
@@ -54,206 +53,89 @@ class Cohort:
     pixel_hashes: list[str | None]
     groups: list[str] | None
     left_out: list[tuple[str, str]]
-
-
-def read_labels(path: str | os.PathLike[str], *, id_column: str = "id", label_column: str = "cancer") -> dict[str, int]:
-    """Read a CSV of labels.
-
-    Returns
-    -------
-    dict
-        The label, 0 or 1, of each id. Ids are text, exactly as written: ``007`` is not 7.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read, lacks a column, has an id twice or a label other than 0 and 1; the message names
-        the first few ids.
-
-    """
-    where = f"{spelled('labels')} {os.fspath(path)}"
-    if id_column == label_column:
-        raise UsageError(
-            f"{spelled('id_column')} and {spelled('label_column')} are both {id_column!r}", fix="give two columns"
-        )
-    rows = csvfile.read_columns(path, (id_column, label_column), argument="labels")
-    if not rows:
-        raise UsageError(f"{where} has a header and no rows", fix="add a row for each patient")
-    nameless = [line for line, (patient_id, _) in rows if not patient_id]
-    if nameless:
-        raise UsageError(f"{where} has no id in line {listed(nameless)}", fix="give each row an id, or remove it")
-    labels: dict[str, int] = {}
-    twice: dict[str, None] = {}
-    wrong: list[str] = []
-    for _, (patient_id, text) in rows:
-        if patient_id in labels:
-            twice[patient_id] = None
-        label = _label(text)
-        if label is None:
-            wrong.append(f"{patient_id!r} ({text!r})" if text else f"{patient_id!r} (blank)")
-        labels[patient_id] = label or 0
-    if wrong:
-        raise UsageError(
-            f"{where}: {label_column} must be 0 or 1, but {counted(len(wrong), 'label is', 'labels are')} "
-            f"something else: {listed_texts(wrong)}",
-            fix="correct them, or remove the rows of patients without a label",
-        )
-    if twice:
-        raise UsageError(
-            f"{where} has {counted(len(twice), 'id', 'ids')} more than once: {listed(twice)}",
-            fix="keep one row of each",
-        )
-    return labels
-
-
-def read_params(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read LightGBM parameters from a JSON file: one object of names and values.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read, does not hold a JSON object, or has a name twice.
-
-    """
-    where = f"{spelled('params')} {os.fspath(path)}"
-
-    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        double = sorted({name for name in names if names.count(name) > 1})
-        if double:
-            raise UsageError(f"{where} has {listed(double)} twice", fix="keep one of each")
-        return dict(pairs)
-
-    try:
-        text = locate(path, argument="params").read_bytes()
-        values = json.loads(text, object_pairs_hook=without_duplicates)
-    except OSError as error:
-        raise UsageError(f"{where} cannot be read ({error.strerror})", fix="give a JSON file") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON ({error})", fix="correct it") from error
-    if not isinstance(values, dict):
-        raise UsageError(
-            f"{where} must hold one object of names and values", fix='write, for example, {"num_leaves": 7}'
-        )
-    return values
+    matched: dict[str, int]
+    flow: dict[str, Any]
 
 
 def build_cohort(
-    dir: str | os.PathLike[str], labels: Mapping[str, int], *, pooling: Pooling, labels_name: str
+    dir: str | os.PathLike[str],
+    labels: Labels,
+    *,
+    pooling: Pooling,
+    allow_unmatched: bool = False,
+    quiet: bool = True,
 ) -> Cohort:
-    """Join features and labels.
+    """Join features and labels by id, and say in one line how many match.
 
     Parameters
     ----------
-    labels_name
-        The name of the labels in errors.
+    dir
+        The feature table.
+    labels
+        Its patients' labels.
+    pooling
+        See `lungct.pooled`.
+    allow_unmatched
+        Go on even if fewer than half of the ids match.
+    quiet
+        Print nothing on stderr; warnings stay.
 
     Raises
     ------
     UsageError
-        If no patient has both.
+        If no patient has both, or too few have.
+
+    Warns
+    -----
+    LungCTWarning
+        If there are labelled ids that are not in the table and patients with features who are not in the labels; or if
+        one scan has several ids.
 
     """
-    table = read_feature_columns(dir, ("patient_id", "error", "person", "pixel_hash"))
-    errors, known_persons, hashes = (_by_patient(table, name) for name in ("error", "person", "pixel_hash"))
+    settings = read_settings(dir)
+    columns = ("patient_id", "error", "error_code", "person", "pixel_hash")
+    table = read_feature_columns(dir, columns)
     ids, X = pooled(dir, pooling)
-    keep = [i for i, patient_id in enumerate(ids) if patient_id in labels]
-    if not keep:
-        pseudonymised = read_settings(dir).pseudonym_key is not None
-        raise _no_overlap(ids, errors, labels, os.fspath(dir), labels_name, pseudonymised)
-    kept = [ids[i] for i in keep]
-    persons = [known_persons[patient_id] for patient_id in kept]
+    errors, codes, persons, hashes = (_by_patient(table, name) for name in columns[1:])
+    pseudonymised = settings.pseudonym_key is not None
+    found = matching.match(labels, matching.TableIds(os.fspath(dir), errors, codes, ids, pseudonymised))
+    matching.check(found, allow_unmatched=allow_unmatched)
+    matching.say(found, quiet=quiet)
+    kept = found.both
+    place = {patient_id: i for i, patient_id in enumerate(ids)}
+    entries = [labels.entries[canonical(patient_id)] for patient_id in kept]
+    y = np.array([entry.label for entry in entries], dtype=np.int64)
+    own_persons = [persons[patient_id] for patient_id in kept]
+    pixel_hashes = [hashes[patient_id] for patient_id in kept]
+    group_texts = [entry.group for entry in entries] if labels.grouped else None
+    warn_of_shared_scans(kept, y, pixel_hashes)
     return Cohort(
         ids=kept,
-        X=X[keep],
-        y=np.array([labels[patient_id] for patient_id in kept], dtype=np.int64),
-        persons=persons,
-        pixel_hashes=[hashes[patient_id] for patient_id in kept],
-        groups=_groups(kept, persons),
-        left_out=_left_out(errors, frozenset(ids), labels),
+        X=X[[place[patient_id] for patient_id in kept]],
+        y=y,
+        persons=_persons(own_persons, group_texts, hide=pseudonymised),
+        pixel_hashes=pixel_hashes,
+        groups=find_groups(kept, own_persons, group_texts, pixel_hashes, ids_are_paths=settings.depth != BY_PATIENT_ID),
+        left_out=found.left_out,
+        matched=found.counts,
+        flow=found.flow,
     )
 
 
-def _groups(ids: Sequence[str], persons: Sequence[str | None]) -> list[str] | None:
-    """Return each id's person: the table's, else the id up to its first slash; None if every id is a person."""
-    known = [person or person_in_id(patient_id) for patient_id, person in zip(ids, persons, strict=True)]
-    if not any(known):
-        return None
-    return [person or patient_id for patient_id, person in zip(ids, known, strict=True)]
+def _persons(persons: list[str | None], groups: list[str] | None, *, hide: bool) -> list[str | None]:
+    """Return whose scan each patient is: the table's person, else the group.
 
-
-def _left_out(
-    errors: Mapping[str, str | None], with_features: frozenset[str], labels: Mapping[str, int]
-) -> list[tuple[str, str]]:
-    left_out = [(name, "labelled, but not in the feature table") for name in labels if name not in errors]
-    for name, error in errors.items():
-        if name not in with_features:
-            left_out.append((name, error or "no features"))
-        elif name not in labels:
-            left_out.append((name, "features, but no label"))
-    return sorted(left_out)
-
-
-def _label(text: str) -> int | None:
-    """Return 0 or 1, also for 0.0 and 1.0; None for anything else."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return int(value) if value in (0.0, 1.0) else None
-
-
-def _no_overlap(
-    ids: Sequence[str],
-    errors: Mapping[str, str | None],
-    labels: Mapping[str, int],
-    table: str,
-    labels_name: str,
-    pseudonymised: bool,
-) -> UsageError:
-    """Return the error that explains why no patient has both features and a label."""
-    if not ids:
-        return UsageError(
-            f"no patient in {table} has features ({counted(len(errors), 'has an error row', 'have error rows')}), "
-            "so there is nothing to train on",
-            fix="read the column error of the table",
-        )
-    if any(patient_id in errors for patient_id in labels):
-        return UsageError(
-            f"every labelled patient in {table} has an error row, so there is nothing to train on",
-            fix="read the column error of the table",
-        )
-    no_match = f"no id of {spelled('labels')} {labels_name} is in {table}"
-    if pseudonymised:
-        # The labels' ids may be names, so none of them is shown.
-        return UsageError(
-            f"{no_match}, whose ids are pseudonyms",
-            fix="replace the ids of the labels with `lungct pseudonyms` and the table's key",
-        )
-    return UsageError(
-        f"{no_match} (the labels begin with {next(iter(labels))!r}, the table with {ids[0]!r})",
-        fix=f"give the column that holds the table's ids as {spelled('id_column')}",
-    )
+    With ``hide``, the table's ids are pseudonyms, and a group that is none may be a name: a number stands in its place.
+    """
+    if groups is None:
+        return persons
+    numbers: dict[str, str] = {}
+    for group in groups:
+        if group:
+            known = group if not hide or is_pseudonym(group) else f"group {len(numbers) + 1}"
+            numbers.setdefault(group, known)
+    return [person or numbers.get(group) for person, group in zip(persons, groups, strict=True)]
 
 
 def _by_patient(table: Any, column: str) -> dict[str, str | None]:
     return dict(zip(table.column("patient_id").to_pylist(), table.column(column).to_pylist(), strict=True))
-
-
-def warn_of_shared_scans(cohort: Cohort, plan: Sequence[Fold]) -> None:
-    """Warn if one scan has several ids in different folds: the booster that scores it was fitted on it, too."""
-    seen: dict[str, dict[int, str]] = {}
-    for part in plan:
-        for i in part.valid:
-            pixel_hash = cohort.pixel_hashes[i]
-            if pixel_hash is not None:
-                seen.setdefault(pixel_hash, {}).setdefault(part.fold, cohort.ids[i])
-    shared = [sorted(folds.values()) for folds in seen.values() if len(folds) > 1]
-    if shared:
-        pairs = listed_texts(" = ".join(map(repr, names[:3])) for names in sorted(shared))
-        subject = "the same scan appears" if len(shared) == 1 else f"{len(shared)} scans appear"
-        warnings.warn(
-            f"{subject} under several ids in different folds, so the metrics are optimistic: {pairs}",
-            LungCTWarning,
-            stacklevel=3,
-        )

@@ -22,8 +22,10 @@ from lungct.reporting import closing_lines, in_brackets, render
 from lungct.rundir import SCHEMA, EarlierRun, Run, RunWriter, Scores, earlier_run, usable_run
 from lungct.storage import Place, locate, storage_faults
 from lungct.training import characteristics
-from lungct.training.cohort import Cohort, build_cohort, read_labels, read_params, warn_of_shared_scans
+from lungct.training.cohort import Cohort, build_cohort
+from lungct.training.labels import read_labels
 from lungct.training.on_ray import fit_on_ray
+from lungct.training.params import read_params
 
 if TYPE_CHECKING:
     from lungct.boosting import CVResult, Learner, Objective
@@ -36,6 +38,7 @@ class TrainSummary:
     out: str
     patients: int
     positives: int
+    matched: dict[str, int]
     folds: int
     auc: dict[str, float | None]
     log_loss: dict[str, float | None]
@@ -49,7 +52,7 @@ class TrainSummary:
         return {"command": "train", **asdict(self)}
 
 
-_IN_SUMMARY = ("patients", "positives", "auc", "log_loss", "brier", "optimistic", "baseline", "seconds")
+_IN_SUMMARY = ("patients", "positives", "matched", "auc", "log_loss", "brier", "optimistic", "baseline", "seconds")
 
 
 def train(
@@ -59,6 +62,9 @@ def train(
     *,
     id_column: str = "id",
     label_column: str = "cancer",
+    group_column: str | None = None,
+    positive: str | None = None,
+    allow_unmatched: bool = False,
     folds: int = 5,
     pooling: Pooling = "mean",
     objective: Objective = "l2",
@@ -77,11 +83,20 @@ def train(
     dir
         The feature table: the ``out`` of an extraction.
     labels
-        A CSV with an id column and a label column of 0 and 1.
+        A CSV with an id column and a label column of 0 and 1: columns separated by commas, semicolons or tabs, in
+        UTF-8, UTF-16 or Windows-1252. A blank label is a patient without one.
     out
         RUN: a new directory, an empty one, or an earlier run, which is replaced once the new one is complete.
     id_column, label_column
         The names of these columns; predictions are written under the same names.
+    group_column
+        A column of the labels: patients with the same text in it (scans of one person, members of a family) stay within
+        one fold. A blank is a patient by themselves. The table's persons, and patients with one scan, stay together in
+        any case.
+    positive
+        Which of the label column's two texts counts as 1: "yes".
+    allow_unmatched
+        Train even if fewer than half of the labelled ids (or of the patients with features, if those are fewer) match.
     folds, objective, rounds, early_stopping, inner, seed
         See `lungct.cross_validate`.
     pooling
@@ -100,6 +115,12 @@ def train(
     StorageError, ClusterError
         If the storage or Ray fails; an earlier run is left as it was.
 
+    Warns
+    -----
+    LungCTWarning
+        If there are labels without a patient as well as patients without a label (mistyped ids?), one scan has several
+        ids, or the labels' encoding was a guess.
+
     """
     from lungct.boosting import fit_and_score, make_learner, plan_folds
     from lungct.cluster import connect
@@ -108,9 +129,16 @@ def train(
     one_of(pooling, POOLINGS, "pooling")
     overrides = params if isinstance(params, Mapping) or params is None else read_params(params)
     place = usable_run(out)
-    table_settings = read_settings(dir).as_dict()
-    known = read_labels(labels, id_column=id_column, label_column=label_column)
-    cohort = build_cohort(dir, known, pooling=pooling, labels_name=os.fspath(labels))
+    table_settings = read_settings(dir)
+    known = read_labels(
+        labels,
+        id_column=id_column,
+        label_column=label_column,
+        group_column=group_column,
+        positive=positive,
+        hide_ids=table_settings.pseudonym_key is not None,
+    )
+    cohort = build_cohort(dir, known, pooling=pooling, allow_unmatched=allow_unmatched, quiet=quiet)
     plan = plan_folds(cohort.y, folds=folds, seed=seed, inner=inner, groups=cohort.groups)
     learner = make_learner(
         objective=objective,
@@ -120,15 +148,16 @@ def train(
         seed=int(seed),
         columns=cohort.X.shape[1],
     )
-    warn_of_shared_scans(cohort, plan)
     settings = {
         "schema": SCHEMA,
         "kind": "run",
         "lungct": __version__,
-        "table": {"path": str(locate(dir, argument="DIR")), "settings": table_settings},
+        "table": {"path": str(locate(dir, argument="DIR")), "settings": table_settings.as_dict()},
         "labels": _describe_labels(labels),
         "id_column": id_column,
         "label_column": label_column,
+        "group_column": group_column,
+        "positive": positive,
         "pooling": pooling,
         "objective": objective,
         "params": dict(learner.params),
@@ -193,6 +222,8 @@ def _to_run(
         "positives": int(cohort.y.sum()),
         "folds": numbers["folds"],
         **{name: numbers[name] for name in ("auc", "log_loss", "brier", "optimistic", "baseline")},
+        "matched": cohort.matched,
+        "flow": cohort.flow,
         "characteristics": described,
         "left_out": [{"patient_id": name, "why": why} for name, why in cohort.left_out],
         "seconds": round(seconds, 3),

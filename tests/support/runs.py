@@ -165,11 +165,10 @@ def _who(n: int, y: NDArray[np.int64], left_out: list[tuple[str, str]]) -> dict[
         {
             "patient_id": [str(i) for i in range(n)],
             "manufacturer": [("SIEMENS", "GE MEDICAL SYSTEMS", "TOSHIBA", None)[i % 4] for i in range(n)],
-            "model": [f"Scanner {i % 11}" for i in range(n)],
-            "kernel": [("B30f", "STANDARD", "FC51")[i % 3] for i in range(n)],
+            "kernel": [f"B{30 + i // 3 % 11}f" for i in range(n)],
             "slices": [100 + 7 * (i % 40) for i in range(n)],
             "spacing_mm": [[(1.0, 1.25, 2.5, float("nan"))[i % 4], 0.7, 0.7] for i in range(n)],
-            "thickness_mm": [(1.0, 1.25, None)[i % 3] for i in range(n)],
+            "thickness_mm": [(1.0, 1.25, None)[i // 2 % 3] for i in range(n)],
             "lung_litres": [None] * n,
             "notes": [["lossy"] if i % 5 == 0 else ["gap_mm=12.5", "lossy"] if i % 17 == 1 else [] for i in range(n)],
         }
