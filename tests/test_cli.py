@@ -62,6 +62,7 @@ def test_the_version_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
         (["extract", "src"], "the following arguments are required: --out (see `lungct extract --help`)"),
         (["status", "x", "--lim", "3"], "unrecognized arguments: --lim 3 (see `lungct --help`)"),
         (["inspect", "x", "--all", "--png", "y"], "--png draws one patient and --all counts an archive"),
+        (["predict", "r", "d", "--out", "o", "--missing", "blank"], "--missing blank says what the ids of --ids"),
         (["phantom", "--out", ""], "--out is empty: give a path"),
     ],
 )

@@ -134,10 +134,12 @@ def test_the_smaller_side_decides(tmp_path: Path) -> None:
     [
         (lambda name: str(int(name)), "would match but for leading zeros ('0', in the table '0000')"),
         (lambda name: f"{name}.0", "would match but for '.0' at the end ('0000.0', in the table '0000')"),
-        (lambda name: f"{int(name)}.0", "would match but for several of these"),
+        (lambda name: f"{int(name)}.0", "would match but for leading zeros and '.0' at the end"),
         (lambda name: f"scans/{name}", "would match but for a path or a file's ending ('scans/0000'"),
         (lambda name: f"{name}.dcm", "would match but for a path or a file's ending"),
         (lambda name: f"{name[:2]}\u2013{name[2:]}", "would match but for blanks, dashes or invisible characters"),
+        (lambda name: f"scans/{int(name)}.0", "would match but for several reasons at once"),
+        (lambda name: name.replace("0", "O"), "would match but for letters for digits"),
         (lambda name: f"{name}\u200b", "would match but for blanks, dashes or invisible characters"),
     ],
 )

@@ -19,6 +19,7 @@ from support.tables import SETTINGS, rows, shard_bytes, state, write_cohort
 import lungct
 from lungct.cluster import Session
 from lungct.errors import LungCTWarning, NothingUsableError, StorageError, UsageError
+from lungct.extraction.status import status
 
 NETWORK: dict[str, Any] = {"backbone": "resnet18", "weights": "random:3"}
 FLAGS = ("--backbone", "resnet18", "--weights", "random:3")
@@ -210,7 +211,7 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(cohort: Path, tmp_pat
         ((cohort, "--out", out, "--limit", "many"), "--limit"),
         ((cohort, "--out", out, "--depth", "4"), "4 levels below"),
         ((cohort, "--out", out, "--patients", tmp_path / "ids"), "no patient 'nobody'"),
-        ((cohort, "--out", out, "--patients", tmp_path / "none"), "cannot be read"),
+        ((cohort, "--out", out, "--patients", tmp_path / "none"), "does not exist"),
         ((cohort, "--out", out, "--unknown"), "--unknown"),
         ((cohort, "--out", cohort / "p1" / "out"), "inside a patient"),
         ((cohort, "--out", "ftp://host/x"), "cannot open ftp://"),
@@ -291,6 +292,12 @@ def test_a_scan_of_a_person_carries_the_person(cohort: Path, tmp_path: Path, ray
     assert {name: row["person"] for name, row in rows(hidden).items()} == {
         key.pseudonym(name): key.pseudonym(person) for name, person in wanted.items()
     }
+    assert all(name.startswith(f"{row['person']}/") for name, row in rows(hidden).items())
+    assert status(hidden, tmp_path / "src", pseudonyms=tmp_path / "key").left == 0
+    (tmp_path / "ids").write_text("sep=;\nwho;id\nx;bob/none\nx;ann/two\n")
+    again: dict[str, Any] = {"patients": tmp_path / "ids", "retry_errors": True, "pseudonyms": tmp_path / "key"}
+    summary = lungct.extract(tmp_path / "src", hidden, **again)
+    assert (summary.extracted, summary.failed, summary.skipped) == (0, 1, 1)
 
 
 @pytest.mark.ray

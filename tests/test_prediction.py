@@ -175,7 +175,7 @@ def test_other_column_names_come_back(trained: Path, tmp_path: Path, ray_session
         tmp_path / "run",
         id_column="PatientID",
         label_column="malignant",
-        folds=2,
+        folds=3,
         pooling="meanstd",
         **FAST,
     )

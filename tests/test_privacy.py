@@ -116,7 +116,7 @@ def test_with_a_key_no_mark_reaches_any_output(cohort: Path, ray_directory: Path
         ("extract", cohort, "--out", table, "--pseudonyms", key, *network),
         ("pseudonyms", labels, "--key", key, "--out", coded),
         ("status", table, cohort, "--check", "--pseudonyms", key),
-        ("train", table, "--labels", coded, "--out", model, "--folds", "2", "--rounds", "5"),
+        ("train", table, "--labels", coded, "--out", model, "--folds", "3", "--rounds", "5"),
         ("predict", model, table, "--out", out / "predictions.csv"),
     )
     said = b""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.runs import made_up_run
 
+from lungct.boosting.rounds import summed_curve
 from lungct.reporting.learning import learning
 from lungct.reporting.verdict import judge
 from lungct.rundir import Run
@@ -26,7 +27,7 @@ def estimate(low: float, high: float) -> dict[str, float | None]:
 
 @cache
 def usual(n: int) -> Run:
-    return made_up_run(Path("run"), n=n, weights="imagenet", label_of=lambda i: i % 2)
+    return made_up_run(Path("run"), n=n, weights="imagenet", label_of=lambda i: (i + 1) % 2)
 
 
 def sound(n: int = 400, **changes: Any) -> Run:
@@ -184,11 +185,13 @@ def test_a_fact_about_scans_that_goes_with_the_label_worries(entry: dict[str, An
 
 
 def test_few_events_are_counted_with_what_the_cohort_could_have_told() -> None:
-    found = texts(sound(60, smallest_auc=0.713))
-    assert "Only 30 of 60 patients are" in found
-    assert "about 10 in each fold" in found
-    assert "an AUC of 0.71 from 0.5" in found
-    assert "could have told" not in texts(sound(60, smallest_auc=None))
+    found = texts(sound(62, smallest_auc=0.713))
+    assert "Only 31 of 62 patients are positive, 10 to 11 in each fold" in found
+    assert "no AUC below 0.72 could be told from 0.5 (80 % power)" in found
+    assert "no AUC could be told from 0.5" in texts(sound(62, smallest_auc=None))
+    older = sound(60)
+    assert "power" not in texts(replace(older, metrics={k: v for k, v in older.metrics.items() if k != "smallest_auc"}))
+    assert "Only" not in texts(sound(400))
 
 
 def test_patients_left_out_are_counted_with_their_share() -> None:
@@ -213,13 +216,38 @@ def test_scans_with_several_ids_worry_more_in_several_folds(tmp_path: Path) -> N
 
 
 def test_curves_that_ran_to_their_cap_are_counted() -> None:
-    run = sound()
+    run = made_up_run(Path("run"), inner=True)
     capped = replace(run, settings={**run.settings, "rounds": 40})
     assert "In 3 of 3 folds, the loss was still falling when the rounds ended: a larger number than 40" in texts(capped)
     assert not any(one.unfinished for one in learning(run))
-    # Early stopping would have ended these just at the cap.
-    ended = replace(capped, settings={**capped.settings, "early_stopping": 40 - 27})
-    assert [one.unfinished for one in learning(ended)] == [False, False, False]
+    # Early stopping would have ended the curves of the first two folds by the cap.
+    best = [fold["best_iteration"] for fold in run.metrics["folds"]]
+    ended = replace(capped, settings={**capped.settings, "early_stopping": 40 - best[1]})
+    assert best[0] <= best[1] < best[2]
+    assert [one.unfinished for one in learning(ended)] == [False, False, True]
+
+
+def test_a_pairs_curve_that_ran_to_its_cap_counts() -> None:
+    run = made_up_run(Path("run"))
+    settings = {**run.settings, "rounds": 40, "early_stopping": 40}
+    long = {key: len(curve) == 40 for key, curve in run.pair_curves.items()}
+    without = [any(long[key] for key in long if key[2] == k) for k in range(3)]
+    curves = {key: curve[:39] for key, curve in run.curves.items()}
+    assert True in without
+    assert [one.unfinished for one in learning(replace(run, settings=settings, curves=curves))] == without
+
+
+def test_the_choosing_curve_has_its_minimum_at_the_rounds() -> None:
+    run = made_up_run(Path("run"), folds=4)
+    assert len({len(curve) for curve in run.pair_curves.values()}) > 1
+    for one in learning(run):
+        assert one.choosing is not None
+        assert int(one.choosing.argmin()) + 1 == one.fold["rounds"]
+        patients = [fold["patients"] for fold in run.metrics["folds"]]
+        pairs = {(j, k): curve for (_, j, k), curve in run.pair_curves.items()}
+        summed = summed_curve(pairs, patients, one.fold["fold"])
+        others = sum(patients) - one.fold["patients"]
+        np.testing.assert_allclose(one.choosing, summed / others)
 
 
 def test_an_older_run_says_that_its_intervals_are_too_narrow(tmp_path: Path) -> None:

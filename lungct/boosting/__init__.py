@@ -13,20 +13,29 @@ best iteration
 
 Each patient has two scores, both from the booster that was not fitted on the patient's fold. The *optimistic score*
 uses the best iteration of the very fold that is then scored: the way of 2017, and flattering. The *score* uses a number
-of rounds chosen without that fold: where the mean of the *other* folds' curves, weighted by their patients, is least.
-With ``inner`` the number of rounds is chosen on a fifth of the training part instead.
+of rounds chosen by boosters that never saw that fold: each *pair* of folds (j, k) has a booster fitted outside both;
+its curve on fold j helps to choose the rounds of fold k, and the other way round. With ``inner`` the number of rounds
+is chosen on a fifth of the training part instead.
 
-Arrays in, arrays out: nothing here depends on files or Ray. A caller with machines to spread the folds over passes
-`fit_and_score` a ``fit_folds``. Boosters cross processes as LightGBM's text, which keeps every bit of a prediction.
+Two more are for comparison. The *linear score* is that of a logistic regression under the same folds. The *averaged
+score* stands for what a patient whom no booster saw gets, the average of all boosters: it is the average of the pairs'
+boosters that did not see the patient's fold. They were fitted on fewer patients, so it is a little pessimistic.
 
-    folds.py        labels -> folds; curves -> rounds
+Arrays in, arrays out: nothing here depends on files or Ray. A caller with machines to spread the fits over passes
+`fit_and_score` a ``run_jobs``. Boosters cross processes as LightGBM's text, which keeps every bit of a prediction.
+
+    folds.py        labels -> folds, and pairs of them
     parameters.py   options -> LightGBM's parameters
-    fitting.py      one fold -> its booster; a booster -> scores
+    jobs.py         the fits, as jobs that any process can do
+    fitting.py      a pair or a fold -> its booster and curves; a booster -> scores
+    rounds.py       the pairs' curves -> rounds
+    linear.py       a fold -> the linear reference's scores
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,32 +44,34 @@ from lightgbm import Booster
 from numpy.typing import ArrayLike, NDArray
 
 from lungct import metrics
-from lungct.boosting.fitting import FoldFit, fit_fold, load_booster, predict_scores
-from lungct.boosting.folds import Fold, choose_rounds, plan_folds
+from lungct.arguments import counted, listed, spelled
+from lungct.boosting.fitting import FoldFit, PairFit, load_booster, predict_scores
+from lungct.boosting.folds import Fold, Pair, plan_folds, plan_pairs
+from lungct.boosting.jobs import FoldJob, Job, LinearJob, PairJob, RunJobs, count_jobs, run_here
 from lungct.boosting.parameters import OBJECTIVES, PARAMETERS_2017, Learner, Objective, make_learner
-from lungct.errors import UsageError
+from lungct.boosting.rounds import choose_rounds, summed_curve
+from lungct.errors import LungCTWarning, NothingUsableError, UsageError
 
 __all__ = [
     "OBJECTIVES",
     "PARAMETERS_2017",
     "Booster",
     "CVResult",
-    "FitFolds",
     "Fold",
-    "FoldFit",
+    "Job",
     "Learner",
     "Objective",
+    "RunJobs",
     "choose_rounds",
+    "count_jobs",
     "cross_validate",
     "fit_and_score",
-    "fit_fold",
     "load_booster",
     "make_learner",
     "plan_folds",
     "predict_scores",
+    "summed_curve",
 ]
-
-FitFolds = Callable[[NDArray[Any], NDArray[np.float64], Sequence[Fold], Learner], Iterable[FoldFit]]
 
 
 @dataclass(frozen=True)
@@ -75,17 +86,24 @@ class CVResult:
         float64 (n,): out of fold, each booster at its ``rounds``.
     optimistic_score
         float64 (n,): out of fold, each booster at its ``best_iteration``; None with ``inner``.
+    linear_score
+        float64 (n,): out of fold, of the linear reference.
+    averaged_score
+        float64 (n,): out of fold, averages of the pairs' boosters; None with ``inner`` and under DART.
     boosters
-        Each fold's booster.
+        Each fold's booster; its ``predict`` uses ``rounds`` unless told otherwise.
     rounds
         For each fold, the number of its booster's rounds that ``score`` uses.
     best_iteration
         For each fold, the round of its curve's minimum.
     curves
-        For each fold, its validation loss round by round.
+        For each fold, its validation loss round by round, until early stopping.
+    pair_curves
+        ``(j, k)`` to the loss on fold j, round by round until early stopping, of the booster fitted outside folds j and
+        k; empty with ``inner``.
     metrics
-        ``auc``, ``log_loss``, ``brier``, ``optimistic`` and ``baseline`` as `lungct.metrics.evaluate` returns them, and
-        ``folds``: each fold's patients, positives, rounds, best_iteration, auc and log_loss.
+        What `lungct.metrics.evaluate` returns, and ``folds``: each fold's patients, positives, rounds, best_iteration,
+        auc and log_loss.
     params
         LightGBM's parameters as they were used.
 
@@ -94,10 +112,13 @@ class CVResult:
     fold: NDArray[np.int64]
     score: NDArray[np.float64]
     optimistic_score: NDArray[np.float64] | None
+    linear_score: NDArray[np.float64]
+    averaged_score: NDArray[np.float64] | None
     boosters: list[Booster] = field(repr=False)
     rounds: list[int]
     best_iteration: list[int]
     curves: list[NDArray[np.float64]] = field(repr=False)
+    pair_curves: dict[tuple[int, int], NDArray[np.float64]] = field(repr=False)
     metrics: dict[str, Any] = field(repr=False)
     params: dict[str, Any] = field(repr=False)
 
@@ -114,7 +135,7 @@ def cross_validate(
     params: Mapping[str, Any] | None = None,
     inner: bool = False,
     groups: Sequence[Any] | NDArray[Any] | None = None,
-    fit_folds: FitFolds | None = None,
+    run_jobs: RunJobs | None = None,
 ) -> CVResult:
     """Cross-validate LightGBM.
 
@@ -125,7 +146,7 @@ def cross_validate(
     y
         (n,) labels, 0 or 1.
     folds
-        The number of folds, at least 2.
+        The number of folds, at least 3 (2 with ``inner``).
     seed
         Seed of the folds, of LightGBM and of the intervals' resamples.
     objective
@@ -133,15 +154,15 @@ def cross_validate(
     rounds
         The maximum number of rounds.
     early_stopping
-        The number of rounds without a better validation loss after which a fold's fit ends.
+        The number of rounds without a smaller validation loss after which a fit ends.
     params
         LightGBM parameters that override some of 2017's.
     inner
         Choose the number of rounds on a stratified fifth of each training part, then fit that number of rounds on the
-        whole training part; there is then no optimistic score.
+        whole training part: 5 fits instead of 15 with 5 folds. There is then no optimistic score.
     groups
         (n,) groups that are never divided between folds (a person's scans).
-    fit_folds
+    run_jobs
         See `fit_and_score`.
 
     Returns
@@ -151,7 +172,9 @@ def cross_validate(
     Raises
     ------
     UsageError
-        If labels, folds, groups or parameters cannot be used; the message says which and why.
+        If X, labels, folds, groups or parameters cannot be used; the message says which and why.
+    NothingUsableError
+        If no booster could split its patients.
 
     """
     X, y = _checked(X, y)
@@ -164,7 +187,7 @@ def cross_validate(
         seed=seed,
         columns=X.shape[1],
     )
-    return fit_and_score(X, y, plan, learner, fit_folds=fit_folds)
+    return fit_and_score(X, y, plan, learner, groups=groups, run_jobs=run_jobs)
 
 
 def fit_and_score(
@@ -173,7 +196,8 @@ def fit_and_score(
     plan: Sequence[Fold],
     learner: Learner,
     *,
-    fit_folds: FitFolds | None = None,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    run_jobs: RunJobs | None = None,
 ) -> CVResult:
     """Fit the folds of a plan and score their held-out patients.
 
@@ -184,66 +208,126 @@ def fit_and_score(
     y
         float64 (n,) labels, 0 or 1.
     plan
-        The folds, as `plan_folds` returns them for ``y``.
+        The folds, as `plan_folds` returns them for ``y`` and ``groups``.
     learner
         As `make_learner` returns it for P columns.
-    fit_folds
-        Fits the folds elsewhere: it is called once, with X, y, the plan and the learner, and returns each fold's
-        `FoldFit` in the plan's order (`fit_fold` fits one). None: fit them here, one after the other.
+    groups
+        (n,) groups that the plan does not divide, or None.
+    run_jobs
+        Does the fits elsewhere: it is called with X, y and jobs, first those of the pairs and of the linear reference,
+        then those of the folds, and returns the jobs' results in their order. None: here, one after another.
+
+    Raises
+    ------
+    NothingUsableError
+        If no booster could split its patients.
 
     """
-    inner = plan[0].inner_train is not None
-    fits = list((fit_folds or _fit_here)(X, y, plan, learner))
-    curves = [fit.curve for fit in fits]
-    best = [fit.best_iteration for fit in fits]
-    chosen = best if inner else choose_rounds(curves, [len(part.valid) for part in plan])
+    run, seed = run_jobs or run_here, int(learner.params["seed"])
+    together = None if groups is None else np.asarray(groups)
+    pairs = plan_pairs(plan)
+    done = run(X, y, [*(PairJob(p, learner) for p in pairs), *(LinearJob(part, seed, together) for part in plan)])
+    pair_fits, linear_scores = done[: len(pairs)], done[len(pairs) :]
+    pair_curves = _by_pair(pairs, pair_fits)
+    sizes = [len(part.valid) for part in plan]
+    rounds: Sequence[int | None] = choose_rounds(pair_curves, sizes) if pairs else [None] * len(plan)
+    jobs = [FoldJob(part, learner, count) for part, count in zip(plan, rounds, strict=True)]
+    fits: Sequence[FoldFit] = run(X, y, jobs)
+    _refuse_no_splits(fits, plan, learner)
 
-    boosters = [load_booster(fit.model) for fit in fits]
-    for booster, part_best in zip(boosters, best, strict=True):
-        booster.best_iteration = part_best
-    fold = np.empty(len(y), dtype=np.int64)
-    for part in plan:
-        fold[part.valid] = part.fold
-    score = _out_of_fold(X, plan, boosters, chosen)
-    optimistic = None if inner else _out_of_fold(X, plan, boosters, best)
-    measured = metrics.evaluate(y, fold, score, optimistic_score=optimistic, seed=int(learner.params["seed"]))
+    fold = _assembled(plan, [np.full(len(part.valid), part.fold) for part in plan])
+    score = _assembled(plan, [fit.score for fit in fits])
+    optimistic = _assembled(plan, [fit.optimistic_score for fit in fits]) if pairs else None
+    linear = _assembled(plan, linear_scores)
+    averaged = _averaged(X, plan, pairs, pair_fits, [fit.rounds for fit in fits])
+    measured = metrics.evaluate(
+        y,
+        fold,
+        score,
+        optimistic_score=optimistic,
+        linear_score=linear,
+        averaged_score=averaged,
+        groups=together,
+        seed=seed,
+    )
     measured["folds"] = [
         {
             "repeat": 0,
             "fold": part.fold,
             "patients": len(part.valid),
             "positives": int(y[part.valid].sum()),
-            "rounds": chosen[part.fold],
-            "best_iteration": best[part.fold],
+            "rounds": fit.rounds,
+            "best_iteration": fit.best_iteration,
             **metrics.evaluate_fold(y[part.valid], score[part.valid]),
         }
-        for part in plan
+        for part, fit in zip(plan, fits, strict=True)
     ]
     return CVResult(
         fold=fold,
         score=score,
         optimistic_score=optimistic,
-        boosters=boosters,
-        rounds=chosen,
-        best_iteration=best,
-        curves=curves,
+        linear_score=linear,
+        averaged_score=averaged,
+        boosters=[load_booster(fit.model, fit.rounds) for fit in fits],
+        rounds=[fit.rounds for fit in fits],
+        best_iteration=[fit.best_iteration for fit in fits],
+        curves=[fit.curve for fit in fits],
+        pair_curves=pair_curves,
         metrics=measured,
         params=dict(learner.params),
     )
 
 
-def _fit_here(X: NDArray[Any], y: NDArray[np.float64], plan: Sequence[Fold], learner: Learner) -> Iterable[FoldFit]:
-    for part in plan:
-        yield fit_fold(X, y, part, learner)
+def _by_pair(pairs: Sequence[Pair], fits: Sequence[PairFit]) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """Return the curves by (the fold that is scored, the other fold of the pair)."""
+    curves = {}
+    for pair, fit in zip(pairs, fits, strict=True):
+        (j, k), (of_j, of_k) = pair.folds, fit.curves
+        curves[j, k], curves[k, j] = of_j, of_k
+    return curves
 
 
-def _out_of_fold(
-    X: NDArray[Any], plan: Sequence[Fold], boosters: Sequence[Booster], rounds: Sequence[int]
-) -> NDArray[np.float64]:
-    score = np.empty(len(X))
-    for part, booster, count in zip(plan, boosters, rounds, strict=True):
-        score[part.valid] = predict_scores(booster, X[part.valid], count)
-    return score
+def _averaged(
+    X: NDArray[Any], plan: Sequence[Fold], pairs: Sequence[Pair], fits: Sequence[PairFit], rounds: Sequence[int]
+) -> NDArray[np.float64] | None:
+    """Average, for each fold's patients, the pairs' boosters that did not see that fold, each at the fold's rounds."""
+    total = np.zeros(len(X))
+    for pair, fit in zip(pairs, fits, strict=True):
+        if fit.model is None:
+            return None
+        booster = load_booster(fit.model)
+        for k, rows in zip(pair.folds, pair.valid, strict=True):
+            total[rows] += predict_scores(booster, X[rows], min(rounds[k], booster.current_iteration()))
+    return total / (len(plan) - 1) if pairs else None
+
+
+def _assembled(plan: Sequence[Fold], parts: Sequence[Any]) -> NDArray[Any]:
+    """Put the folds' values into the order of the patients."""
+    values = np.empty(sum(len(part.valid) for part in plan), dtype=parts[0].dtype)
+    for part, value in zip(plan, parts, strict=True):
+        values[part.valid] = value
+    return values
+
+
+def _refuse_no_splits(fits: Sequence[FoldFit], plan: Sequence[Fold], learner: Learner) -> None:
+    """Raise NothingUsableError if every booster gives one constant; warn if some do."""
+    empty = [part for part, fit in zip(plan, fits, strict=True) if fit.splits == 0]
+    if not empty:
+        return
+    size = min(len(part.train) for part in empty)
+    why = (
+        f"(at {counted(size, 'training patient', 'training patients')}, min_data_in_leaf "
+        f"{learner.params['min_data_in_leaf']} and bagging_fraction {learner.params['bagging_fraction']})"
+    )
+    fix = f"train on more patients, or give {spelled('params')} with a smaller min_data_in_leaf"
+    if len(empty) == len(plan):
+        raise NothingUsableError(f"no booster could split its patients {why}, so every score is a constant", fix=fix)
+    warnings.warn(
+        f"the boosters of {counted(len(empty), 'fold', 'folds')} ({listed(part.fold for part in empty)}) could not "
+        f"split their patients {why}, so these folds' scores are constants: {fix}",
+        LungCTWarning,
+        stacklevel=4,
+    )
 
 
 def _checked(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -252,6 +336,12 @@ def _checked(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float
     if X.ndim != 2 or X.shape[1] == 0 or X.dtype.kind not in "fiub":
         raise UsageError(
             f"X must be a matrix of numbers, (patients, features), but has shape {X.shape} and dtype {X.dtype}"
+        )
+    if X.dtype.kind == "f" and np.isinf(X).any():
+        rows, columns = (int(np.isinf(X).any(axis=axis).sum()) for axis in (1, 0))
+        raise UsageError(
+            f"X has infinite values in {counted(rows, 'row', 'rows')} and {counted(columns, 'column', 'columns')}",
+            fix="correct them, or give NaN where a value is missing",
         )
     if X.dtype.kind == "f" and not np.isfinite(X).any(axis=1).all():
         raise UsageError("X has a row without a finite number", fix="leave such patients out")

@@ -1,9 +1,10 @@
-"""Labels -> stratified folds; curves -> the number of rounds that each fold's scores use."""
+"""Labels -> stratified folds, and the pairs of them that choose the rounds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,35 @@ class Fold:
     inner_valid: NDArray[np.int64] | None = None
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two folds, and the rows outside both, on which a booster is fitted that has seen neither.
+
+    Attributes
+    ----------
+    folds
+        The numbers of the two folds.
+    train
+        Rows outside both, ascending.
+    valid
+        The rows of each of the two.
+
+    """
+
+    folds: tuple[int, int]
+    train: NDArray[np.int64]
+    valid: tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def plan_pairs(plan: Sequence[Fold]) -> list[Pair]:
+    """Return each pair of a plan's folds; none of a plan whose folds have inner parts."""
+    if plan[0].inner_train is not None:
+        return []
+    return [
+        Pair((j.fold, k.fold), np.intersect1d(j.train, k.train), (j.valid, k.valid)) for j, k in combinations(plan, 2)
+    ]
+
+
 def plan_folds(
     y: NDArray[Any],
     *,
@@ -64,6 +94,11 @@ def plan_folds(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     at_least(folds, 2, "folds")
+    if folds == 2 and not inner:
+        raise UsageError(
+            f"{spelled('folds', 2)} leaves no patients outside a pair of folds, where the number of rounds is chosen",
+            fix=f"give at least 3 folds, or {spelled('inner', True)}",
+        )
     at_least(seed, 0, "seed", most=2**31 - 1)
     _refuse_small_classes(y, folds)
     labels = y.astype(np.int64)
@@ -89,7 +124,20 @@ def plan_folds(
                 f"the persons cannot be divided into {folds} folds so that every training part has both labels",
                 fix="give fewer folds, or more persons of the rarer label",
             )
-    return [_with_inner(part, labels, seed, groups) for part in plan] if inner else plan
+    if inner:
+        return [_with_inner(part, labels, seed, groups) for part in plan]
+    _refuse_pairs_of_one_class(plan, labels)
+    return plan
+
+
+def _refuse_pairs_of_one_class(plan: Sequence[Fold], labels: NDArray[np.int64]) -> None:
+    for pair in plan_pairs(plan):
+        if len(np.unique(labels[pair.train])) < 2:
+            raise UsageError(
+                f"outside folds {pair.folds[0]} and {pair.folds[1]} there are patients of one label only, and the "
+                "number of rounds is chosen by boosters that are fitted outside two folds",
+                fix=f"give {spelled('inner', True)}, or more patients of the rarer label",
+            )
 
 
 def _with_inner(part: Fold, labels: NDArray[np.int64], seed: int, groups: NDArray[Any] | None) -> Fold:
@@ -118,31 +166,6 @@ def _with_inner(part: Fold, labels: NDArray[np.int64], seed: int, groups: NDArra
             fix=f"leave {spelled('inner')} out, or train on more patients",
         )
     return Fold(part.fold, part.train, part.valid, fits, chooses)
-
-
-def choose_rounds(curves: Sequence[NDArray[np.float64]], patients: Sequence[int]) -> list[int]:
-    """Choose each fold's number of rounds from the other folds' curves.
-
-    It is the round r, from 1 to the length of the shortest curve of all, at which the mean of the other folds' curves,
-    weighted by their patients, is least; the first one on a tie.
-
-    Parameters
-    ----------
-    curves
-        For each fold, its validation loss: (rounds fitted,).
-    patients
-        For each fold, the number of its held-out patients.
-
-    """
-    shortest = min(len(curve) for curve in curves)
-    stacked = np.stack([curve[:shortest] for curve in curves])
-    weights = np.asarray(patients, dtype=np.float64)
-    chosen = []
-    for k in range(len(curves)):
-        others = np.arange(len(curves)) != k
-        mean = np.average(stacked[others], axis=0, weights=weights[others])
-        chosen.append(int(np.argmin(mean)) + 1)
-    return chosen
 
 
 def _refuse_small_classes(y: NDArray[Any], folds: int) -> None:

@@ -111,6 +111,11 @@ class Learner:
         """LightGBM's name for the validation loss."""
         return str(self.params["metric"])
 
+    @property
+    def dart(self) -> bool:
+        """Whether later rounds change earlier trees (dropout): the first r trees are not the model of round r."""
+        return self.params.get("boosting") == "dart"
+
 
 def make_learner(
     *,
@@ -167,12 +172,6 @@ def _overrides(params: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{given} may not set {name!r}", fix=f"give {spelled(_DECIDED_BY[main])} instead")
         if main in _FIXED:
             raise UsageError(f"{given} may not set {name!r}, because {_FIXED[main]}", fix="leave it out")
-        if main == "boosting" and value == "dart":
-            raise UsageError(
-                f"{given} may not set {name!r} to 'dart', which changes earlier trees afterwards, so that no number of "
-                "rounds can be chosen",
-                fix="give another value",
-            )
         if main in settled:
             raise UsageError(f"{given} sets {main!r} twice, under two names ({name!r} is one)", fix="leave one out")
         _refuse_value(name, value)

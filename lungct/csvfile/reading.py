@@ -216,10 +216,10 @@ def _check_columns(header: Sequence[str], columns: Mapping[str, str | None], whe
     missing = [column for column in columns if names.count(_name(column)) == 0]
     if missing:
         arguments = [argument for column in missing if (argument := columns[column])]
-        fix = f"name the column with {' and '.join(map(spelled, arguments))}" if arguments else None
+        noun = "column" if len(missing) == 1 else "columns"
+        fix = f"name the {noun} with {' and '.join(map(spelled, arguments))}" if arguments else None
         if len(header) == 1:
             fix = "separate its columns by commas, semicolons or tabs"
-        noun = "column" if len(missing) == 1 else "columns"
         raise UsageError(f"{where} has no {noun} {listed(missing)}; it has {listed(header)}", fix=fix)
     for column in columns:
         if (count := names.count(_name(column))) > 1:

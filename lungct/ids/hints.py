@@ -16,12 +16,13 @@ ENDINGS = (".nii.gz", ".nii", ".dcm", ".dicom", ".nrrd", ".nhdr", ".mhd", ".mha"
 """Endings of files that people leave on an id, in lower case."""
 _ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 _POINT_ZERO = re.compile(r"[.,]0+$")
+_LOOKS_LIKE = str.maketrans("OoIl", "0011")
 _NOT_COMPARED = frozenset({"Cf", "Cc", "Pd", "Pc", "Zs", "Zl", "Zp"})
 """Unicode's categories of invisible characters, dashes, underscores and blanks."""
 
 CANDIDATES = 50
 """Ids that share most pairs of letters with one that does not match: only these are compared letter by letter."""
-LETTERS_PER_EDIT = 3
+LETTERS_PER_EDIT = 2
 """The nearest id differs in at most one of so many letters."""
 
 
@@ -95,12 +96,18 @@ def nearest(patient_id: str, others: Iterable[str]) -> str | None:
 
 
 def _edits(first: str, second: str) -> int:
-    """Return how many letters must be put in, left out or replaced to make one text the other (Levenshtein 1966)."""
+    """Return how many letters must be put in, left out, replaced or swapped with the next to make one text the other.
+
+    The optimal string alignment distance (Damerau 1964, Levenshtein 1966).
+    """
+    above: list[int] = []
     row = list(range(len(second) + 1))
-    for i, letter in enumerate(first, start=1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(second, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (letter != other))
+    for i, letter in enumerate(first):
+        two_above, above, row = above, row, [i + 1]
+        for j, other in enumerate(second):
+            row.append(min(above[j + 1] + 1, row[j] + 1, above[j] + (letter != other)))
+            if i and j and letter == second[j - 1] and other == first[i - 1]:
+                row[-1] = min(row[-1], two_above[j - 1] + 1)
     return row[-1]
 
 
@@ -130,6 +137,10 @@ def _without_separators(text: str) -> str:
     return "".join(c for c in text if unicodedata.category(c) not in _NOT_COMPARED)
 
 
+def _with_digits(text: str) -> str:
+    return text.translate(_LOOKS_LIKE)
+
+
 def _own_name(text: str) -> str:
     r"""Return the last component of a path, without a file's ending.
 
@@ -144,7 +155,9 @@ def _own_name(text: str) -> str:
 _FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("leading zeros", _without_zeros),
     ("'.0' at the end", _without_point_zero),
+    ("leading zeros and '.0' at the end", lambda text: _without_zeros(_without_point_zero(text))),
     ("upper and lower case", str.casefold),
+    ("letters for digits (O for 0, l for 1)", _with_digits),
     ("blanks, dashes or invisible characters", _without_separators),
     ("a path or a file's ending", _own_name),
 )
@@ -152,8 +165,8 @@ _FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
 
 def _plain(text: str) -> str:
     """Return a text in all of these forms at once."""
-    order = (_own_name, _without_point_zero, _without_separators, _without_zeros, str.casefold)
+    order = (_own_name, _without_point_zero, _without_separators, _with_digits, _without_zeros, str.casefold)
     return reduce(lambda value, form: form(value), order, text)
 
 
-_REASONS = (*_FORMS, ("several of these (zeros, '.0', case, blanks, paths)", _plain))
+_REASONS = (*_FORMS, ("several reasons at once (zeros, '.0', case, blanks, paths)", _plain))

@@ -140,6 +140,7 @@ def _predict(
     import pyarrow as pa
 
     settings, trained_on, id_column = read_settings(dir), settings_of_training(run), run.settings["id_column"]
+    share = run.metrics["positives"] / run.metrics["patients"]
     list_of_ids = None
     if wanted is not None:
         list_of_ids = WantedIds(wanted, id_column, hide_ids=settings.pseudonym_key is not None)
@@ -152,12 +153,12 @@ def _predict(
     if list_of_ids is not None:
         names = list_of_ids.ids
         everyone = [row["patient_id"] for row in table]
-        found = list_of_ids.places(ids, everyone, os.fspath(dir), missing)
+        found = list_of_ids.places(ids, everyone, os.fspath(dir), missing, share)
         places = [place for place in found if place is not None]
     by_id = {row["patient_id"]: row for row in table}
     folds = own_folds(run, trained_on, [by_id[ids[place]] for place in places], settings)
     scores = iter(_scores(models, X[places], folds).tolist())
-    instead = run.metrics["positives"] / run.metrics["patients"] if missing == "prevalence" else None
+    instead = share if missing == "prevalence" else None
     values = [instead if place is None else next(scores) for place in found]
     return pa.table(
         {id_column: pa.array(names, pa.string()), run.settings["label_column"]: pa.array(values, pa.float64())}

@@ -55,7 +55,7 @@ class WantedIds:
         return f"line {line}" if self._hidden and not is_pseudonym(patient_id) else repr(patient_id)
 
     def places(
-        self, with_features: Sequence[str], everyone: Sequence[str], table: str, missing: Missing
+        self, with_features: Sequence[str], everyone: Sequence[str], table: str, missing: Missing, share: float
     ) -> list[int | None]:
         """Return where each id's features are; None for ids without features, if these are not refused.
 
@@ -69,6 +69,8 @@ class WantedIds:
             How errors name the table.
         missing
             What ids without features get.
+        share
+            The run's share of positives.
 
         Raises
         ------
@@ -103,7 +105,7 @@ class WantedIds:
                 fix=f"leave them out, extract them first, or say with {spelled('missing')} what they get "
                 "(blank or prevalence)",
             )
-        what = "an empty field" if missing == "blank" else "the run's share of positives"
+        what = "an empty field" if missing == "blank" else f"the run's share of positives, {share:.4g}"
         warnings.warn(f"{text}; they get {what}", LungCTWarning, stacklevel=4)
         return places
 

@@ -15,12 +15,15 @@ reliability
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lungct import metrics
+from lungct.metrics.curves import limits
+from lungct.metrics.curves import mean_curve as mean_curve
 from lungct.rundir import Scores
 
 BINS = 10  # of the reliability curve, at most
@@ -123,46 +126,6 @@ def patients_of(scores: Scores) -> Patients:
     )
 
 
-def mean_curve(curves: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
-    """Average curves vertically, exactly: jumps stay jumps, and the area is the mean of the areas.
-
-    Parameters
-    ----------
-    curves
-        (points, 2) each, with x never decreasing; several points with the same x are a jump.
-    weights
-        One for each curve.
-
-    Returns
-    -------
-    numpy.ndarray
-        (points, 2): at each x of any curve, the mean limit from the left and the mean limit from the right.
-
-    """
-    grid = np.unique(np.concatenate([curve[:, 0] for curve in curves]))
-    left, right = (
-        np.average([_limits(curve, grid, side) for curve in curves], axis=0, weights=weights)
-        for side in ("left", "right")
-    )
-    return np.column_stack([np.repeat(grid, 2), np.column_stack([left, right]).ravel()])
-
-
-def _limits(curve: NDArray[np.float64], grid: NDArray[np.float64], side: str) -> NDArray[np.float64]:
-    """Return a curve's limits at the grid's places, from one side ("left" or "right")."""
-    x, y = curve.T
-    places, first = np.unique(x, return_index=True)
-    last = np.append(first[1:], len(x)) - 1
-    # Between two places the curve goes from the last point of one to the first point of the next.
-    at = np.minimum(np.searchsorted(places, grid), len(places) - 1)
-    exact = places[at] == grid
-    before = np.clip(np.searchsorted(places, grid, side="right") - 1, 0, max(len(places) - 2, 0))
-    after = np.minimum(before + 1, len(places) - 1)
-    span = np.where(places[after] > places[before], places[after] - places[before], 1.0)
-    part = (grid - places[before]) / span
-    between = y[last[before]] + part * (y[first[after]] - y[last[before]])
-    return np.where(exact, y[(first if side == "left" else last)[at]], between)
-
-
 def area(curve: NDArray[np.float64]) -> float:
     """Return the area under a curve, by trapezoids."""
     return float(np.trapezoid(curve[:, 1], curve[:, 0]))
@@ -170,7 +133,7 @@ def area(curve: NDArray[np.float64]) -> float:
 
 def sensitivity(roc: NDArray[np.float64]) -> list[tuple[float, float]]:
     """Return the mean ROC curve's sensitivity at some false positive rates: (rate, sensitivity)."""
-    return [(at, float(_limits(roc, np.array([at]), "right")[0])) for at in FPR_SHOWN]
+    return [(at, float(limits(roc, np.array([at]), "right")[0])) for at in FPR_SHOWN]
 
 
 def reliability(y: NDArray[np.int64], score: NDArray[np.float64]) -> list[Bin]:
@@ -189,10 +152,7 @@ def reliability(y: NDArray[np.int64], score: NDArray[np.float64]) -> list[Bin]:
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927)."""
-    z, share = 1.959963984540054, successes / n
-    centre = share + z * z / (2 * n)
-    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
+    return metrics.wilson(successes / n, n)
 
 
 def histogram(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from lungct.arguments import counted
 from lungct.dicom.notes import IN_WORDS
+from lungct.metrics import events_per_fold
 from lungct.reporting.learning import learning
 from lungct.reporting.words import interval, joined, number, share, side
 from lungct.rundir import Run
@@ -51,7 +53,7 @@ def worries_about(run: Run) -> Iterator[Worry]:
     yield from _scans_in_several_folds(run)
     yield from _old_intervals(metrics)
     yield from _scanned_differently(metrics)
-    yield from _few_events(metrics)
+    yield from _few_events(run)
     yield from _calibration(metrics.get("calibration") or {})
     yield from _left_out(metrics)
     yield from _notes(metrics)
@@ -144,19 +146,23 @@ def _old_intervals(metrics: Mapping[str, Any]) -> Iterator[Worry]:
         )
 
 
-def _few_events(metrics: Mapping[str, Any]) -> Iterator[Worry]:
+def _few_events(run: Run) -> Iterator[Worry]:
+    metrics = run.metrics
     positives, patients = int(metrics["positives"]), int(metrics["patients"])
-    rarer, name = min((positives, "positive"), (patients - positives, "negative"))
+    rarer, name = (positives, "positive") if 2 * positives <= patients else (patients - positives, "negative")
     if rarer >= FEW_EVENTS:
         return
-    folds = sum(fold["repeat"] == metrics["folds"][0]["repeat"] for fold in metrics["folds"])
+    first = (run.scores.repeat == 0) & (run.scores.fold >= 0)
+    fewest, most = events_per_fold(run.scores.label[first], run.scores.fold[first])
+    each = str(fewest) if fewest == most else f"{fewest} to {most}"
     text = (
-        f"Only {rarer} of {patients} patients {'is' if rarer == 1 else 'are'} {name}, about {rarer / folds:.0f} in "
-        f"each fold; at least {FEW_EVENTS} of each class are advised for measuring a model."
+        f"Only {rarer} of {patients} patients {'is' if rarer == 1 else 'are'} {name}, {each} in each fold; at least "
+        f"{FEW_EVENTS} of each class are advised for measuring a model."
     )
-    smallest = metrics.get("smallest_auc")
-    if smallest is not None:
-        text += f" This cohort could have told an AUC of {number(smallest, 2)} from 0.5, but hardly a smaller one."
+    if "smallest_auc" in metrics:
+        smallest = metrics["smallest_auc"]
+        told = "no AUC" if smallest is None else f"no AUC below {math.ceil(100 * smallest) / 100:.2f}"
+        text += f" In a cohort like this, {told} could be told from 0.5 (80 % power)."
     yield Worry(f"only {rarer} {name} {'patient' if rarer == 1 else 'patients'}", text)
 
 

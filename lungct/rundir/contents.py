@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +29,9 @@ METRICS_KEYS = (
 )
 SCORES_HEADER = ("patient_id", "person", "label", "repeat", "fold", "score", "optimistic_score", "pixel_hash")
 CURVES_HEADER = ("repeat", "fold", "round", "loss")
+PAIR_CURVES_HEADER = ("repeat", "fold", "without", "round", "loss")
 
-_FILES = r"settings\.json|scores\.csv|curves\.csv|report\.html|metrics\.json|models/repeat-\d+-fold-\d+\.txt"
+_FILES = r"settings\.json|scores\.csv|(?:pair_)?curves\.csv|report\.html|metrics\.json|models/repeat-\d+-fold-\d+\.txt"
 _UNFINISHED = r"(?:models/)?\.[^/]+\.[0-9a-f]{8}\.tmp"  # as `lungct.storage.write_atomically` names what it stages
 _WRITTEN_BY_LUNGCT = re.compile(f"(?:{_FILES}|{_UNFINISHED})")
 
@@ -81,9 +82,12 @@ class Run:
     scores
         scores.csv.
     curves
-        ``(repeat, fold)`` to float64 (rounds fitted,): the validation loss, from round 1.
+        ``(repeat, fold)`` to float64 (rounds until early stopping,): the validation loss, from round 1.
     models
         ``(repeat, fold)`` to a booster in LightGBM's text format.
+    pair_curves
+        ``(repeat, fold, without)`` to float64 (rounds until early stopping,): the loss on ``fold`` of the booster that
+        was fitted outside ``fold`` and ``without``, from round 1; empty with ``inner``.
 
     """
 
@@ -91,8 +95,9 @@ class Run:
     settings: Mapping[str, Any]
     metrics: Mapping[str, Any]
     scores: Scores = field(repr=False)
-    curves: Mapping[tuple[int, int], NDArray[np.float64]] = field(repr=False)
+    curves: Mapping[tuple[int, ...], NDArray[np.float64]] = field(repr=False)
     models: Mapping[tuple[int, int], str] = field(repr=False)
+    pair_curves: Mapping[tuple[int, ...], NDArray[np.float64]] = field(repr=False, default_factory=dict)
 
 
 def model_name(repeat: int, fold: int) -> str:
@@ -127,17 +132,21 @@ def to_files(run: Run) -> dict[str, bytes]:
         scores.pixel_hash,
         strict=True,
     )
-    losses = (
-        (repeat, fold, number, loss)
-        for (repeat, fold), curve in sorted(run.curves.items())
-        for number, loss in enumerate(curve.tolist(), start=1)
-    )
-    return {
+    files = {
         "settings.json": json_bytes(run.settings),
         "scores.csv": csv_bytes(SCORES_HEADER, rows),
-        "curves.csv": csv_bytes(CURVES_HEADER, losses),
-        **{model_name(*key): text.encode() for key, text in sorted(run.models.items())},
+        "curves.csv": csv_bytes(CURVES_HEADER, _losses(run.curves)),
     }
+    if run.pair_curves:
+        files["pair_curves.csv"] = csv_bytes(PAIR_CURVES_HEADER, _losses(run.pair_curves))
+    return files | {model_name(*key): text.encode() for key, text in sorted(run.models.items())}
+
+
+def _losses(curves: Mapping[tuple[int, ...], NDArray[np.float64]]) -> Iterator[tuple[object, ...]]:
+    """Yield a row for each round of each curve: the curve's key, the round and the loss."""
+    for key, curve in sorted(curves.items()):
+        for number, loss in enumerate(curve.tolist(), start=1):
+            yield (*key, number, loss)
 
 
 def checksums(run: Run) -> dict[str, str]:
@@ -164,12 +173,13 @@ def scores_from_csv(data: bytes) -> Scores:
     )
 
 
-def curves_from_csv(data: bytes) -> dict[tuple[int, int], NDArray[np.float64]]:
-    """Read curves.csv; raise ValueError if it is something else."""
-    curves: dict[tuple[int, int], list[float]] = {}
-    for repeat, fold, _, loss in zip(*_columns(data, CURVES_HEADER), strict=True):
-        curves.setdefault((int(repeat), int(fold)), []).append(float(loss))
-    return {key: np.array(losses) for key, losses in curves.items()}
+def curves_from_csv(data: bytes, header: Sequence[str] = CURVES_HEADER) -> dict[tuple[int, ...], NDArray[np.float64]]:
+    """Read curves.csv or pair_curves.csv; raise ValueError if it is something else."""
+    *keys, _, losses = _columns(data, header)
+    curves: dict[tuple[int, ...], list[float]] = {}
+    for key, loss in zip(zip(*keys, strict=True), losses, strict=True):
+        curves.setdefault(tuple(map(int, key)), []).append(float(loss))
+    return {key: np.array(values) for key, values in curves.items()}
 
 
 def _columns(data: bytes, header: Sequence[str]) -> list[list[str]]:

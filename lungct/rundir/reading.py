@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from lungct.arguments import is_whole_number, listed, spelled
 from lungct.errors import UsageError
 from lungct.rundir.contents import (
     METRICS_KEYS,
+    PAIR_CURVES_HEADER,
     SCHEMA,
     SETTINGS_KEYS,
     Run,
@@ -179,6 +180,7 @@ def _read_contents(place: Place, metrics: dict[str, Any]) -> Run:
             metrics=metrics,
             scores=scores,
             curves=curves_from_csv(checked("curves.csv")),
+            pair_curves=_pair_curves(checked, checksums),
             models={key: checked(model_name(*key)).decode() for key in _folds(metrics, settings, scores, checksums)},
         )
         first = scores.repeat == 0
@@ -187,6 +189,13 @@ def _read_contents(place: Place, metrics: dict[str, Any]) -> Run:
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise damaged_error(place, error) from error
     return found
+
+
+def _pair_curves(checked: Callable[[str], bytes], checksums: Mapping[str, Any]) -> dict[tuple[int, ...], Any]:
+    """Return the pairs' curves; none of a run with ``inner``."""
+    if "pair_curves.csv" not in checksums:
+        return {}
+    return curves_from_csv(checked("pair_curves.csv"), PAIR_CURVES_HEADER)
 
 
 def _folds(

@@ -6,8 +6,8 @@ groups.py           which patients stay within one fold
 cohort.py           labels and features -> the patients to train on, and those left out
 characteristics.py  the feature table -> who these patients are, counted by label
 params.py           a JSON file of LightGBM's parameters
-on_ray.py           the folds as Ray tasks
-pipeline.py         the whole training: checks, folds, the run directory, the summary
+on_ray.py           the fits as Ray tasks
+pipeline.py         the whole training: checks, fits, the run directory, the summary
 """
 
 from lungct.training.cohort import Cohort, build_cohort

@@ -1,4 +1,4 @@
-"""The folds as Ray tasks, each with its share of the cores."""
+"""The fits as Ray tasks, each with its share of the cores."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from lungct.progress import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lungct.boosting import FitFolds, Fold, FoldFit, Learner
+    from lungct.boosting import Job, RunJobs
     from lungct.cluster import Session
 
 
-def fit_on_ray(session: Session, progress: Progress) -> FitFolds:
-    """Return a function that fits each fold in its own task; X goes into the object store once."""
+def run_on_ray(session: Session, progress: Progress) -> RunJobs:
+    """Return a function that runs each job in its own task; X and y go into the object store once."""
+    stored: dict[tuple[int, int], tuple[Any, Any]] = {}
 
-    def fit_folds(X: NDArray[Any], y: NDArray[np.float64], plan: Sequence[Fold], learner: Learner) -> list[FoldFit]:
+    def run_jobs(X: NDArray[Any], y: NDArray[np.float64], jobs: Sequence[Job]) -> list[Any]:
         import ray
 
-        share = _share(session, len(plan))
-        task = ray.remote(num_cpus=share)(_fit_task)
-        X_in_store, y_in_store = ray.put(X), ray.put(y)
-        tasks = [task.remote(X_in_store, y_in_store, part, learner, share) for part in plan]
+        arrays = stored.get((id(X), id(y)))
+        if arrays is None:
+            arrays = stored[id(X), id(y)] = (ray.put(X), ray.put(y))
+        share = _share(session, len(jobs))
+        task = ray.remote(num_cpus=share)(_run_task)
+        tasks = [task.remote(*arrays, job, share) for job in jobs]
         waiting = list(tasks)
         try:
             while waiting:
@@ -37,18 +40,16 @@ def fit_on_ray(session: Session, progress: Progress) -> FitFolds:
             for unfinished in waiting:
                 ray.cancel(unfinished, force=True)
 
-    return fit_folds
+    return run_jobs
 
 
-def _fit_task(X: NDArray[Any], y: NDArray[np.float64], part: Fold, learner: Learner, threads: int) -> FoldFit:
-    from lungct.boosting import fit_fold
-
-    return fit_fold(X, y, part, learner, threads=threads)
+def _run_task(X: NDArray[Any], y: NDArray[np.float64], job: Job, threads: int) -> Any:
+    return job.run(X, y, threads)
 
 
-def _share(session: Session, folds: int) -> int:
-    """Return the cores of one fold: its share of the cluster's, and no more than the largest node has."""
+def _share(session: Session, jobs: int) -> int:
+    """Return the cores of one job: its share of the cluster's, and no more than the largest node has."""
     import ray
 
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    return max(1, min(session.cpus // folds, max(nodes, default=1)))
+    return max(1, min(session.cpus // jobs, max(nodes, default=1)))

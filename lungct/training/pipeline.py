@@ -24,7 +24,7 @@ from lungct.storage import Place, locate, storage_faults
 from lungct.training import characteristics
 from lungct.training.cohort import Cohort, build_cohort
 from lungct.training.labels import read_labels
-from lungct.training.on_ray import fit_on_ray
+from lungct.training.on_ray import run_on_ray
 from lungct.training.params import read_params
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class TrainSummary:
     log_loss: dict[str, float | None]
     brier: dict[str, float | None]
     optimistic: dict[str, dict[str, float | None]] | None
+    linear: dict[str, dict[str, float | None]]
     baseline: dict[str, dict[str, float | None]]
     seconds: float
 
@@ -52,7 +53,10 @@ class TrainSummary:
         return {"command": "train", **asdict(self)}
 
 
-_IN_SUMMARY = ("patients", "positives", "matched", "auc", "log_loss", "brier", "optimistic", "baseline", "seconds")
+_IN_SUMMARY = (
+    *("patients", "positives", "matched", "auc", "log_loss", "brier"),
+    *("optimistic", "linear", "baseline", "seconds"),
+)
 
 
 def train(
@@ -122,7 +126,7 @@ def train(
         ids, or the labels' encoding was a guess.
 
     """
-    from lungct.boosting import fit_and_score, make_learner, plan_folds
+    from lungct.boosting import count_jobs, fit_and_score, make_learner, plan_folds
     from lungct.cluster import connect
 
     begun = time.monotonic()
@@ -176,9 +180,11 @@ def train(
     if replaced := earlier_run(place):
         print_message(_will_be_replaced(place, replaced), quiet=quiet)
     with RunWriter(place) as writer:
-        with connect(address) as session, Progress(folds, noun="folds", quiet=quiet) as progress:
-            fit_folds = fit_on_ray(session, progress)
-            result = fit_and_score(cohort.X, cohort.y.astype(np.float64), plan, learner, fit_folds=fit_folds)
+        fits = count_jobs(int(folds), inner=inner)
+        with connect(address) as session, Progress(fits, noun="fits", quiet=quiet) as progress:
+            jobs = run_on_ray(session, progress)
+            y = cohort.y.astype(np.float64)
+            result = fit_and_score(cohort.X, y, plan, learner, groups=cohort.groups, run_jobs=jobs)
         run = _to_run(place, settings, cohort, result, described, seconds=time.monotonic() - begun)
         writer.write(run, render(run))
     if not quiet:
@@ -221,7 +227,7 @@ def _to_run(
         "patients": len(cohort.ids),
         "positives": int(cohort.y.sum()),
         "folds": numbers["folds"],
-        **{name: numbers[name] for name in ("auc", "log_loss", "brier", "optimistic", "baseline")},
+        **{name: value for name, value in numbers.items() if name != "folds"},
         "matched": cohort.matched,
         "flow": cohort.flow,
         "characteristics": described,
@@ -244,6 +250,7 @@ def _to_run(
         metrics=metrics,
         scores=scores,
         curves={(0, fold): curve for fold, curve in enumerate(result.curves)},
+        pair_curves={(0, *pair): curve for pair, curve in sorted(result.pair_curves.items())},
         # num_iteration=-1: all rounds, not only those up to the best one.
         models={(0, fold): booster.model_to_string(num_iteration=-1) for fold, booster in enumerate(result.boosters)},
     )
