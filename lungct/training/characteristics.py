@@ -1,7 +1,8 @@
 """Who a cohort's patients are: what the feature table knows of their scans, counted by label.
 
 Only sums leave this module: no id, and no value of a single number. A text (a maker, a kernel) is counted if it is one
-of the few most common ones; the others are counted together.
+of the few most common ones; the others are counted together. The model of a scanner stays in the table, because reports
+are passed on, and a model may be rare enough to name a hospital.
 """
 
 from __future__ import annotations
