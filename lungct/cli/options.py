@@ -261,7 +261,7 @@ def _add_predict(subparsers: Any) -> argparse.ArgumentParser:
     )
     p.add_argument("run_dir", metavar="RUN", help="the directory that train wrote")
     p.add_argument(
-        "dir", metavar="DIR", help="a feature table of the same preset, backbone, weights and choice of series"
+        "dir", metavar="DIR", help="a feature table with the run's preset, backbone, weights and choice of series"
     )
     p.add_argument("--out", metavar="CSV", required=True, help="file of the predictions (required)")
     p.add_argument("--ids", metavar="CSV", help="only these ids, in their order (default: all)")
