@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 import lungct
 from lungct import boosting
 from lungct.arguments import command_line
+from lungct.boosting import linear
 from lungct.boosting.fitting import fit_fold
 from lungct.errors import NothingUsableError, UsageError
 
@@ -306,7 +307,12 @@ def test_the_rounds_of_a_fold_minimise_the_others_curves_and_never_depend_on_its
 def test_a_round_that_splits_nothing_has_a_tree_in_its_place(params: dict[str, Any]) -> None:
     X, y = planted(n=60, columns=5)
     learner = boosting.make_learner(
-        objective="l2", params={**FAST, **params, "min_data_in_leaf": 15}, rounds=80, early_stopping=70, seed=1, columns=5
+        objective="l2",
+        params={**FAST, **params, "min_data_in_leaf": 15},
+        rounds=80,
+        early_stopping=70,
+        seed=1,
+        columns=5,
     )
     train, valid = np.arange(40), np.arange(40, 60)
     fit = fit_fold(X, y.astype(float), boosting.Fold(0, train, valid), learner, rounds=100)
@@ -351,6 +357,32 @@ def test_the_linear_reference_is_logistic_regression_on_standardised_features() 
         search = GridSearchCV(pipeline, grid, cv=inner, scoring="neg_log_loss").fit(X[train], y[train])
         expected = search.predict_proba(X[held])[:, 1]
         np.testing.assert_allclose(result.linear_score[held], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(("n", "columns"), [(60, 8), (50, 200)])
+def test_the_linear_reference_is_fitted_as_by_scikit_learn(n: int, columns: int) -> None:
+    X, y = planted(n=n, columns=columns)
+    part = boosting.plan_folds(y, folds=5, seed=1)[0]
+    expected = {}
+    for strength in linear.STRENGTHS:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-9, max_iter=100_000))
+        expected[strength] = model.fit(X[part.train], y[part.train]).predict_proba(X[part.valid])[:, 1]
+    found = linear.fit_linear(X, y.astype(float), part, seed=1)
+    assert min(np.abs(found - scores).max() for scores in expected.values()) < 1e-4
+    train, valid = linear._prepared(X[part.train], X[part.valid])
+    for solution, scores in zip(
+        linear._solutions(train, y[part.train], linear.STRENGTHS), expected.values(), strict=True
+    ):
+        np.testing.assert_allclose(linear._probabilities(solution, valid), scores, atol=1e-3)
+    # Neither very large nor very small numbers are a problem, nor constants.
+    scale = np.ones(columns)
+    scale[:3] = 1e200, 1e-200, 0
+    with_zero = np.where(np.arange(columns) == 2, 0, X)
+    np.testing.assert_allclose(
+        linear.fit_linear(X * scale, y.astype(float), part, seed=1),
+        linear.fit_linear(with_zero, y.astype(float), part, seed=1),
+        atol=1e-4,
+    )
 
 
 def test_the_linear_reference_takes_wide_and_missing_features() -> None:
