@@ -25,7 +25,7 @@ from lungct import boosting
 from lungct.arguments import command_line
 from lungct.boosting import linear
 from lungct.boosting.fitting import fit_fold
-from lungct.errors import NothingUsableError, UsageError
+from lungct.errors import LungCTWarning, NothingUsableError, UsageError
 
 PARAMETERS: dict[str, dict[str, Any]] = {  # the 2017 parameters, written out a second time
     "l2": {
@@ -337,13 +337,40 @@ def test_boosting_that_a_round_without_a_split_breaks_is_refused_then(kind: str,
     assert "\n" not in str(caught.value)
 
 
-def test_boosters_that_split_nothing_are_no_result() -> None:
-    X, y = planted(n=24)
-    with pytest.raises(NothingUsableError, match="split") as caught:
-        boosting.cross_validate(X, y, folds=3)
+@pytest.mark.parametrize(
+    ("n", "options", "words"),
+    [
+        (24, {}, r"needs 20 \(twice min_data_in_leaf\) and they had 16 at most, of whom each round draws about 12"),
+        (24, {"inner": True}, "needs 20 .* smaller min_data_in_leaf"),
+        (24, {"params": {"bagging_freq": 0}}, "they had 16 at most: train on more patients"),
+        (60, {"params": {"lambda_l1": 50}}, "with 40 patients at most, no split meets min_data_in_leaf 10, .*l1 50"),
+        (60, {"params": {"min_gain_to_split": 99}, "objective": "binary"}, "min_gain_to_split 99: .*smaller values"),
+        (60, {"constant": True}, "every feature has one value only"),
+    ],
+)
+def test_boosters_that_split_nothing_are_no_result(n: int, options: dict[str, Any], words: str) -> None:
+    X, y = planted(n=n)
+    if options.pop("constant", False):
+        X = np.ones_like(X)
+    with pytest.raises(NothingUsableError, match=f"no booster could split .*{words}") as caught:
+        boosting.cross_validate(X, y, folds=3, rounds=20, **options)
     assert "\n" not in str(caught.value)
-    with pytest.raises(NothingUsableError, match="split"):
-        boosting.cross_validate(X, y, folds=3, inner=True)
+
+
+def test_folds_and_pairs_that_split_nothing_are_named() -> None:
+    _, y = planted(n=80)
+    plan = boosting.plan_folds(y, folds=4, seed=42)
+    X = np.zeros((80, 1))
+    for part, ones in zip(plan, (2, 4, 2, 2), strict=True):
+        X[part.valid[:ones]] = 1
+    params = {**FAST, "min_data_in_leaf": 7, "bagging_freq": 0}
+    with pytest.warns(LungCTWarning) as caught:
+        result = boosting.cross_validate(X, y, folds=4, rounds=20, params=params)
+    constant = [len(set(result.score[result.fold == k])) == 1 for k in range(4)]
+    assert constant == [False, True, False, False]
+    first, second = (str(warning.message) for warning in caught)
+    assert first.startswith("fold 1: the booster could not split its patients, so the scores are constants: with 60")
+    assert second.startswith("6 of the 6 boosters that choose the numbers of rounds could not split their patients")
 
 
 def test_the_linear_reference_is_logistic_regression_on_standardised_features() -> None:
