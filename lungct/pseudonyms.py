@@ -14,14 +14,15 @@ import hashlib
 import hmac
 import os
 import re
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lungct.arguments import spelled
-from lungct.csvfile import cannot_be_used, csv_bytes, id_problems, read_csv
-from lungct.errors import UsageError
+from lungct.arguments import listed, spelled
+from lungct.csvfile import CsvFile, cannot_be_used, csv_bytes, id_problems, read_csv
+from lungct.errors import LungCTWarning, UsageError
 from lungct.ids import canonical
 from lungct.storage import local_path, locate, output_file, same_place, write_atomically
 
@@ -129,6 +130,11 @@ def pseudonymise_csv(
         If the CSV cannot be read, lacks a column, has a row without an id or an id twice, or ``out`` cannot be
         written to.
 
+    Warns
+    -----
+    LungCTWarning
+        If a column that is copied as it is has the ids, or the persons in them.
+
     """
     source, target = locate(labels, argument="LABELS"), output_file(out, argument="out")
     if same_place(target, source):
@@ -149,8 +155,29 @@ def pseudonymise_csv(
     if problems:
         raise cannot_be_used(file.where, problems)
     places = [file.place(column) for column in columns]
+    if telling := _telling_columns(file, ids, places):
+        warnings.warn(
+            f"{file.where}: ids or persons in {listed(telling)} are copied as they are; leave such columns out, or "
+            f"give that of persons as {spelled('group_column')}",
+            LungCTWarning,
+            stacklevel=2,
+        )
     for _, values in file.rows:
         for place in places:
             values[place] = key.pseudonym(values[place]) if values[place] else ""
     write_atomically(target, csv_bytes(file.header, [values for _, values in file.rows]))
     return len(file.rows)
+
+
+def _telling_columns(file: CsvFile, ids: list[str], hidden: list[int]) -> list[str]:
+    """Return the columns, other than the hidden ones, most of whose texts are ids or the persons in them.
+
+    A column of few different texts, such as a label, is none, even if a patient is called 1.
+    """
+    names = set(ids) | {patient_id.partition("/")[0] for patient_id in ids}
+    telling = []
+    for place, name in enumerate(file.header):
+        texts = {values[place] for _, values in file.rows} - {""}
+        if place not in hidden and len(texts) > 2 and 2 * len(texts & names) > len(texts):
+            telling.append(name)
+    return telling

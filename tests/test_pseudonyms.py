@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from support.commands import lungct as run
 from support.commands import refused
 
-from lungct.errors import UsageError
-from lungct.pseudonyms import Key, is_pseudonym, read_key
+from lungct.errors import LungCTWarning, UsageError
+from lungct.pseudonyms import Key, is_pseudonym, pseudonymise_csv, read_key
 
 KEY = Key(b"a secret of enough bytes")
 
@@ -110,6 +110,16 @@ def test_a_column_of_persons_gets_pseudonyms_too(tmp_path: Path) -> None:
     assert KEY.pseudonym("DOE/1").startswith(f"{person}/")
     sentence = refused("pseudonyms", labels, "--key", key, "--out", out, "--id-column", "id", "--group-column", "who2")
     assert "has no columns 'id', 'who2'" in sentence
+
+
+def test_a_column_that_still_names_people_is_warned_of(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    names = ("Doe", "Roe", "Poe", "1")
+    labels.write_text("id,who,cancer,age\n" + "".join(f"{n}/ct,{n},{i % 2},6{i}\n" for i, n in enumerate(names)))
+    with pytest.warns(LungCTWarning, match="ids or persons in 'who' are copied as they are"):
+        pseudonymise_csv(labels, KEY, tmp_path / "out.csv")
+    pseudonymise_csv(labels, KEY, tmp_path / "out.csv", group_column="who")
+    assert "oe" not in (tmp_path / "out.csv").read_text()
 
 
 def test_what_is_wrong_with_labels_names_lines_and_no_ids(tmp_path: Path) -> None:

@@ -212,16 +212,14 @@ def add_training(p: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--positive",
         metavar="VALUE",
-        help="which text of the column counts as 1, where it has two others than 0 and 1: yes",
+        help="where the labels are two texts, not 0 and 1: the one that counts as 1, such as yes",
     )
     group.add_argument(
         "--group-column",
         metavar="NAME",
         help="column that says who belongs together (a person's scans, a family) and stays within one fold",
     )
-    group.add_argument(
-        "--allow-unmatched", action="store_true", help="train even if fewer than half of the ids have features"
-    )
+    group.add_argument("--allow-unmatched", action="store_true", help="train even if fewer than half of the ids match")
     group = p.add_argument_group("model")
     group.add_argument(
         "--pooling",
@@ -262,7 +260,9 @@ def _add_predict(subparsers: Any) -> argparse.ArgumentParser:
         ),
     )
     p.add_argument("run_dir", metavar="RUN", help="the directory that train wrote")
-    p.add_argument("dir", metavar="DIR", help="a feature table made with the same settings")
+    p.add_argument(
+        "dir", metavar="DIR", help="a feature table of the same preset, backbone, weights and choice of series"
+    )
     p.add_argument("--out", metavar="CSV", required=True, help="file of the predictions (required)")
     p.add_argument("--ids", metavar="CSV", help="only these ids, in their order (default: all)")
     p.add_argument(
@@ -400,7 +400,7 @@ def _add_pseudonyms(subparsers: Any) -> argparse.ArgumentParser:
         help="replace the ids of labels by pseudonyms",
         **help_texts(
             "Copy a CSV and replace its ids by the pseudonyms that `extract --pseudonyms KEYFILE` writes. A key is a "
-            "file of at least 16 bytes that you keep secret.",
+            "file of at least 16 bytes that you keep secret. Other columns are copied as they are.",
             "head -c 32 /dev/urandom > KEYFILE",
             "lungct pseudonyms labels.csv --key KEYFILE --out pseudonymous.csv",
         ),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from heapq import nlargest
 
-ENDINGS = (".nii.gz", ".nii", ".dcm", ".dicom", ".nrrd", ".nhdr", ".mhd", ".mha", ".zip", ".tar", ".tgz", ".gz")
-"""Endings of files that people leave on an id, in lower case."""
+_ENDING = re.compile(r"\.(?:nii\.gz|nii|dcm|dicom|nrrd|nhdr|mhd|mha|zip|tar|tgz|gz)$", re.IGNORECASE)
+"""Endings of files that people leave on an id."""
 _ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 _POINT_ZERO = re.compile(r"[.,]0+$")
 _LOOKS_LIKE = str.maketrans("OoIl", "0011")
@@ -68,7 +69,7 @@ def find_hints(first: Sequence[str], second: Sequence[str]) -> list[Hint]:
         if not left or not right:
             break
         mine, theirs = _by_form(left, form), _by_form(right, form)
-        pairs = {ids[0]: theirs[key][0] for key, ids in mine.items() if len(ids) == len(theirs.get(key, ())) == 1}
+        pairs = {mine[key]: theirs[key] for key in mine if key in theirs}
         if pairs:
             hints.append(Hint(len(pairs), reason, next(iter(pairs.items()))))
             matched = set(pairs.values())
@@ -111,10 +112,14 @@ def _edits(first: str, second: str) -> int:
     return row[-1]
 
 
-def _by_form(ids: Sequence[str], form: Callable[[str], str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for patient_id in ids:
-        found.setdefault(form(patient_id), []).append(patient_id)
+def _by_form(ids: Sequence[str], form: Callable[[str], str]) -> dict[str, str]:
+    """Return ids by their form, without those that share it with another."""
+    forms = list(map(form, ids))
+    found = dict(zip(forms, ids, strict=True))
+    if len(found) < len(ids):
+        for key, count in Counter(forms).items():
+            if count > 1:
+                del found[key]
     return found
 
 
@@ -128,7 +133,7 @@ def _without_zeros(text: str) -> str:
 
 
 def _without_point_zero(text: str) -> str:
-    return _POINT_ZERO.sub("", text)
+    return _POINT_ZERO.sub("", text) if text.endswith("0") else text
 
 
 def _without_separators(text: str) -> str:
@@ -148,8 +153,7 @@ def _own_name(text: str) -> str:
     ('0042', '0042')
     """
     name = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    ending = next((ending for ending in ENDINGS if name.lower().endswith(ending)), "")
-    return name[: len(name) - len(ending)]
+    return _ENDING.sub("", name) if "." in name else name
 
 
 _FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (

@@ -26,7 +26,6 @@ from lungct.metrics.curves import limits
 from lungct.metrics.curves import mean_curve as mean_curve
 from lungct.rundir import Scores
 
-POINTS = 300  # of a drawn curve, at most; this keeps the page of any cohort under a megabyte
 BINS = 10  # of the reliability curve, at most
 BIN_PATIENTS = 10  # in each bin, at least, if the cohort has that many
 FPR_SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -38,6 +37,16 @@ class Curves:
 
     folds: list[NDArray[np.float64]]
     mean: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Patients:
+    """Each patient once: n ids, int64 (n,) labels, float64 (n,) scores, and the fold in each repeat."""
+
+    ids: list[str]
+    label: NDArray[np.int64]
+    score: NDArray[np.float64]
+    folds: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -90,10 +99,31 @@ def pr_curves(scores: Scores) -> Curves | None:
 
 
 def _folds_of_both_classes(scores: Scores) -> Iterable[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    for fold in np.unique(scores.fold):
-        y, score = scores.label[scores.fold == fold], scores.score[scores.fold == fold]
+    for mine in folds_of(scores).values():
+        y, score = scores.label[mine], scores.score[mine]
         if 0 < y.sum() < len(y):
             yield y, score
+
+
+def folds_of(scores: Scores) -> dict[tuple[int, int], NDArray[np.bool_]]:
+    """Return which rows each (repeat, fold) has. A row without a fold (-1) is not part of the cross-validation."""
+    keys = sorted(set(zip(scores.repeat.tolist(), scores.fold.tolist(), strict=True)))
+    return {(repeat, fold): (scores.repeat == repeat) & (scores.fold == fold) for repeat, fold in keys if fold >= 0}
+
+
+def patients_of(scores: Scores) -> Patients:
+    """Return each patient of the cross-validation once, ordered by id, with the mean of the repeats' scores."""
+    places: dict[str, list[int]] = {}
+    for i, (patient_id, fold) in enumerate(zip(scores.patient_id, scores.fold.tolist(), strict=True)):
+        if fold >= 0:
+            places.setdefault(patient_id, []).append(i)
+    ids = sorted(places)
+    return Patients(
+        ids=ids,
+        label=np.array([scores.label[places[name][0]] for name in ids], dtype=np.int64),
+        score=np.array([scores.score[places[name]].mean() for name in ids], dtype=np.float64),
+        folds=[[int(scores.fold[i]) for i in places[name]] for name in ids],
+    )
 
 
 def area(curve: NDArray[np.float64]) -> float:
@@ -104,13 +134,6 @@ def area(curve: NDArray[np.float64]) -> float:
 def sensitivity(roc: NDArray[np.float64]) -> list[tuple[float, float]]:
     """Return the mean ROC curve's sensitivity at some false positive rates: (rate, sensitivity)."""
     return [(at, float(limits(roc, np.array([at]), "right")[0])) for at in FPR_SHOWN]
-
-
-def thinned(curve: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return at most `POINTS` points of a curve, including its ends."""
-    if len(curve) <= POINTS:
-        return curve
-    return curve[np.linspace(0, len(curve) - 1, POINTS).round().astype(np.int64)]
 
 
 def reliability(y: NDArray[np.int64], score: NDArray[np.float64]) -> list[Bin]:

@@ -18,8 +18,20 @@ left from what a living one is building. ``docs/formats.md`` has every rule with
     writing.py    contents -> RUN
 """
 
-from lungct.rundir.contents import SCHEMA, Run, Scores
-from lungct.rundir.reading import damaged_error, read_run, usable_run
+from lungct.rundir.contents import SCHEMA, Run, Scores, checksums
+from lungct.rundir.reading import EarlierRun, damaged_error, earlier_run, read_run, usable_run
 from lungct.rundir.writing import RunWriter, write_report
 
-__all__ = ["SCHEMA", "Run", "RunWriter", "Scores", "damaged_error", "read_run", "usable_run", "write_report"]
+__all__ = [
+    "SCHEMA",
+    "EarlierRun",
+    "Run",
+    "RunWriter",
+    "Scores",
+    "checksums",
+    "damaged_error",
+    "earlier_run",
+    "read_run",
+    "usable_run",
+    "write_report",
+]

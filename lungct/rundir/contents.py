@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -146,6 +147,12 @@ def _losses(curves: Mapping[tuple[int, ...], NDArray[np.float64]]) -> Iterator[t
     for key, curve in sorted(curves.items()):
         for number, loss in enumerate(curve.tolist(), start=1):
             yield (*key, number, loss)
+
+
+def checksums(run: Run) -> dict[str, str]:
+    """Return the SHA-256 of each of a run's files, as metrics.json has them or will have them."""
+    written: dict[str, str] | None = run.metrics.get("sha256")
+    return written or {name: hashlib.sha256(data).hexdigest() for name, data in to_files(run).items()}
 
 
 def scores_from_csv(data: bytes) -> Scores:

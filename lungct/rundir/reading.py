@@ -7,6 +7,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,29 @@ def usable_run(out: str | os.PathLike[str] | ObjectPath) -> Place:
             fix="give a new directory, an empty one, or an earlier run",
         )
     return place
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A finished run that stands where another is to be written: when it was finished, and its AUC."""
+
+    finished: datetime
+    patients: int
+    auc: Mapping[str, Any]
+
+
+def earlier_run(place: Place) -> EarlierRun | None:
+    """Return what there is to say of the run in a directory, before it is replaced; None if there is none to name."""
+    path = place / "metrics.json"
+    metrics = _json_object(path)
+    auc, patients = metrics.get("auc"), metrics.get("patients")
+    if not isinstance(auc, dict) or not {"value", "low", "high"} <= auc.keys() or not is_whole_number(patients):
+        return None
+    if isinstance(path, Path):
+        finished = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    else:
+        finished = path.modified().astimezone()
+    return EarlierRun(finished, int(metrics["patients"]), auc)
 
 
 def named_directory(place: Place) -> Place | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,18 +16,19 @@ import numpy as np
 
 from lungct._version import __version__
 from lungct.arguments import one_of, spelled
-from lungct.features import POOLINGS, Pooling, read_settings
-from lungct.progress import Progress
-from lungct.reporting import render
-from lungct.rundir import SCHEMA, Run, RunWriter, Scores, usable_run
+from lungct.features import POOLINGS, Pooling, read_feature_columns, read_settings
+from lungct.progress import Progress, print_message
+from lungct.reporting import closing_lines, in_brackets, render
+from lungct.rundir import SCHEMA, EarlierRun, Run, RunWriter, Scores, earlier_run, usable_run
 from lungct.storage import Place, locate, storage_faults
+from lungct.training import characteristics
 from lungct.training.cohort import Cohort, build_cohort
 from lungct.training.labels import read_labels
 from lungct.training.on_ray import run_on_ray
 from lungct.training.params import read_params
 
 if TYPE_CHECKING:
-    from lungct.boosting import CVResult, Objective
+    from lungct.boosting import CVResult, Learner, Objective
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def train(
     address
         A Ray cluster; None: Ray in this process.
     quiet
-        Show no progress.
+        Show no progress, do not name the run that is replaced, and print no results on stderr.
 
     Raises
     ------
@@ -163,6 +165,7 @@ def train(
         "pooling": pooling,
         "objective": objective,
         "params": dict(learner.params),
+        "overrides": _overrides(learner),
         "folds": int(folds),
         "repeats": 1,
         "grouped": cohort.groups is not None,
@@ -172,18 +175,51 @@ def train(
         "seed": int(seed),
         "versions": _versions(),
     }
+    known_scans = read_feature_columns(dir, characteristics.COLUMNS)
+    described = characteristics.describe(known_scans, dict(zip(cohort.ids, cohort.y.tolist(), strict=True)))
+    if replaced := earlier_run(place):
+        print_message(_will_be_replaced(place, replaced), quiet=quiet)
     with RunWriter(place) as writer:
         fits = count_jobs(int(folds), inner=inner)
         with connect(address) as session, Progress(fits, noun="fits", quiet=quiet) as progress:
             jobs = run_on_ray(session, progress)
             y = cohort.y.astype(np.float64)
             result = fit_and_score(cohort.X, y, plan, learner, groups=cohort.groups, run_jobs=jobs)
-        run = _to_run(place, settings, cohort, result, seconds=time.monotonic() - begun)
+        run = _to_run(place, settings, cohort, result, described, seconds=time.monotonic() - begun)
         writer.write(run, render(run))
+    if not quiet:
+        print(closing_lines(run), file=sys.stderr, flush=True)
     return TrainSummary(out=str(out), folds=int(folds), **{name: run.metrics[name] for name in _IN_SUMMARY})
 
 
-def _to_run(place: Place, settings: Mapping[str, Any], cohort: Cohort, result: CVResult, *, seconds: float) -> Run:
+def _will_be_replaced(place: Place, run: EarlierRun) -> str:
+    return (
+        f"{place} holds a run of {run.finished:%Y-%m-%d %H:%M} ({run.patients} patients, "
+        f"AUC {in_brackets(run.auc)}), which this training replaces when it is done"
+    )
+
+
+def _overrides(learner: Learner) -> dict[str, Any]:
+    """Return the parameters that are not 2017's: what ``params`` must hold for the same training."""
+    from lungct.boosting import PARAMETERS_2017
+
+    decided = ("objective", "metric", "seed")
+    return {
+        name: value
+        for name, value in learner.params.items()
+        if name not in decided and not (name in PARAMETERS_2017 and PARAMETERS_2017[name] == value)
+    }
+
+
+def _to_run(
+    place: Place,
+    settings: Mapping[str, Any],
+    cohort: Cohort,
+    result: CVResult,
+    described: list[dict[str, Any]],
+    *,
+    seconds: float,
+) -> Run:
     """Return what the run directory will hold."""
     numbers = result.metrics
     metrics = {
@@ -194,6 +230,7 @@ def _to_run(place: Place, settings: Mapping[str, Any], cohort: Cohort, result: C
         **{name: value for name, value in numbers.items() if name != "folds"},
         "matched": cohort.matched,
         "flow": cohort.flow,
+        "characteristics": described,
         "left_out": [{"patient_id": name, "why": why} for name, why in cohort.left_out],
         "seconds": round(seconds, 3),
     }

@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from lungct import metrics
 from lungct.rundir import Run, RunWriter, Scores, usable_run
+from lungct.rundir.contents import METRICS_KEYS
+from lungct.training.characteristics import describe
 from support import planted, tables
+from support.complete_metrics import complete
 from support.planted import DIM
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'\n\u202eevil"
@@ -49,18 +54,41 @@ def made_up_run(
     curve_rounds: int = ROUNDS,
     twins: bool = False,
     seed: int = 42,
+    signal: float = 0.2,
+    linear_signal: float = 0.2,
+    repeats: int = 1,
+    id_of: Callable[[int], str] = lambda i: HOSTILE if i == 0 else f"p{i:03d}",
+    older: bool = False,
 ) -> Run:
-    """Return a run of random scores, as a training would write it to ``place``."""
+    """Return a run of random scores, as a training would write it to ``place``.
+
+    Parameters
+    ----------
+    twins
+        Whether neighbouring patients have one scan.
+    signal, linear_signal
+        How much higher the scores of positives are, of the model and of the linear reference.
+    older
+        Whether the run lacks what lungct 0.1.0 did not measure.
+
+    """
     rng = np.random.default_rng(seed)
     y = np.array([label_of(i) for i in range(n)])
     fold = np.arange(n) * folds // n
-    score = 0.3 + 0.2 * y + rng.normal(0, 0.2, n)
+    score = 0.3 + signal * y + rng.normal(0, 0.2, n)
     optimistic = None if inner else score + 0.05 * (y - 0.5)
-    numbers: dict[str, Any] = metrics.evaluate(y, fold, score, optimistic_score=optimistic)
+    linear = 0.3 + linear_signal * y + np.random.default_rng([seed, 1]).normal(0, 0.2, n)
+    measured: dict[str, Any] = {} if older else {"linear_score": linear, "averaged_score": (score + 0.3 + 0.1 * y) / 2}
+    numbers: dict[str, Any] = metrics.evaluate(y, fold, score, optimistic_score=optimistic, **measured)
+    if older:
+        numbers = {name: numbers[name] for name in METRICS_KEYS if name in numbers}
+    else:
+        numbers = complete(numbers, y, fold, score, linear)
+        numbers |= _who(n, y, left_out or [])
     rounds = [curve_rounds // 2 + k for k in range(folds)]
     numbers["folds"] = [
         {
-            "repeat": 0,
+            "repeat": repeat,
             "fold": k,
             "patients": int((fold == k).sum()),
             "positives": int(y[fold == k].sum()),
@@ -68,6 +96,7 @@ def made_up_run(
             "best_iteration": rounds[k] + (0 if inner else 3),
             **metrics.evaluate_fold(y[fold == k], score[fold == k]),
         }
+        for repeat in range(repeats)
         for k in range(folds)
     ]
     numbers |= {
@@ -92,7 +121,7 @@ def made_up_run(
         "objective": "l2",
         "params": {"num_leaves": 21},
         "folds": folds,
-        "repeats": 1,
+        "repeats": repeats,
         "grouped": False,
         "rounds": 5000,
         "early_stopping": 300,
@@ -100,24 +129,65 @@ def made_up_run(
         "seed": seed,
         "versions": {"python": "3.11.0", "lightgbm": "4.7.0"},
     }
+    if not older:
+        settings["overrides"] = {"learning_rate": 0.01}
     losses = np.arange(1, curve_rounds + 1) / curve_rounds - 0.5
     return Run(
         place=place,
         settings=settings,
         metrics=numbers,
         scores=Scores(
-            patient_id=[HOSTILE if i == 0 else f"p{i:03d}" for i in range(n)],
-            person=["" if i % 2 else f"person {i}" for i in range(n)],
-            label=y,
-            repeat=np.zeros(n, dtype=np.int64),
-            fold=fold,
-            score=score,
-            optimistic_score=optimistic,
-            pixel_hash=[f"{i // 2 if twins else i:064x}" for i in range(n)],
+            patient_id=[id_of(i) for i in range(n)] * repeats,
+            person=["" if i % 2 else f"person {i}" for i in range(n)] * repeats,
+            label=np.tile(y, repeats),
+            repeat=np.repeat(np.arange(repeats, dtype=np.int64), n),
+            fold=np.tile(fold, repeats),
+            score=np.concatenate([score + 0.01 * repeat for repeat in range(repeats)]),
+            optimistic_score=None if optimistic is None else np.tile(optimistic, repeats),
+            pixel_hash=[f"{i // 2 if twins else i:064x}" for i in range(n)] * repeats,
         ),
-        curves={(0, k): 0.25 + 1e-6 * seed + 1e-4 * (losses - 0.02 * k) ** 2 for k in range(folds)},
-        models={(0, k): f"{booster_text()}\n# fold {k} of the run with seed {seed}\n" for k in range(folds)},
+        curves={
+            (repeat, k): 0.25 + 1e-6 * seed + 1e-4 * (losses - 0.02 * k) ** 2
+            for repeat in range(repeats)
+            for k in range(folds)
+        },
+        models={
+            (repeat, k): f"{booster_text()}\n# fold {k} of the run with seed {seed}\n"
+            for repeat in range(repeats)
+            for k in range(folds)
+        },
     )
+
+
+def _who(n: int, y: NDArray[np.int64], left_out: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return who the patients are, as a training does it, and how many were left out."""
+    table = pa.table(
+        {
+            "patient_id": [str(i) for i in range(n)],
+            "manufacturer": [("SIEMENS", "GE MEDICAL SYSTEMS", "TOSHIBA", None)[i % 4] for i in range(n)],
+            "model": [f"Scanner {i % 11}" for i in range(n)],
+            "kernel": [("B30f", "STANDARD", "FC51")[i % 3] for i in range(n)],
+            "slices": [100 + 7 * (i % 40) for i in range(n)],
+            "spacing_mm": [[(1.0, 1.25, 2.5, float("nan"))[i % 4], 0.7, 0.7] for i in range(n)],
+            "thickness_mm": [(1.0, 1.25, None)[i % 3] for i in range(n)],
+            "lung_litres": [None] * n,
+            "notes": [["lossy"] if i % 5 == 0 else ["gap_mm=12.5", "lossy"] if i % 17 == 1 else [] for i in range(n)],
+        }
+    )
+    unlabelled = sum(why == "features, but no label" for _, why in left_out)
+    failed = len(left_out) - unlabelled
+    return {
+        "matched": {"labels": n + failed, "table": n + unlabelled, "both": n},
+        "flow": {
+            "table": {"patients": len(left_out) + n, "errors": {"no_ct": failed}, "features": n + unlabelled},
+            "labels": {"rows": n + failed + 2, "blank": 2, "labelled": n + failed},
+            "labelled_not_in_table": 0,
+            "labelled_without_features": failed,
+            "unlabelled": unlabelled,
+            "used": n,
+        },
+        "characteristics": describe(table, dict(zip(map(str, range(n)), y.tolist(), strict=True))),
+    }
 
 
 def write_run(place: Path, **options: Any) -> Path:

@@ -1,0 +1,181 @@
+"""lungct.reporting.verdict: what a run's numbers mean, in sentences that follow from the intervals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.runs import made_up_run
+
+from lungct.reporting.learning import learning
+from lungct.reporting.verdict import judge
+from lungct.rundir import Run
+
+UNDEFINED = {"value": None, "low": None, "high": None}
+
+
+def estimate(low: float, high: float) -> dict[str, float | None]:
+    return {"value": (low + high) / 2, "low": low, "high": high}
+
+
+def sound(n: int = 400, **changes: Any) -> Run:
+    """Return a run with nothing to worry about, but for changes of its metrics."""
+    run = made_up_run(Path("run"), n=n, weights="imagenet", label_of=lambda i: i % 2)
+    metrics = dict(run.metrics)
+    metrics["calibration"] = {"slope": estimate(0.8, 1.2), "intercept": estimate(-0.1, 0.1)}
+    metrics["characteristics"] = [entry for entry in metrics["characteristics"] if entry["name"] != "notes"]
+    metrics |= {"auc": estimate(0.7, 0.8), "difference": {"log_loss": estimate(-0.2, -0.1)}, **changes}
+    return replace(run, metrics=metrics)
+
+
+def test_a_sound_run_has_no_worry() -> None:
+    verdict = judge(sound(linear=None))
+    assert verdict.worries == []
+    assert verdict.sentence == (
+        "Yes, the model beats guessing: it ranks patients better than chance (AUC 0.750, 95 % interval 0.700 to "
+        "0.800), and its log loss is 0.150 lower than the constant predictor's (0.100 to 0.200)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("auc", "loss", "answer", "words"),
+    [
+        ((0.6, 0.8), (-0.2, -0.1), "yes", ["better than chance (AUC 0.700", "0.150 lower than the constant"]),
+        ((0.6, 0.8), (-0.1, 0.1), "partly", ["better than chance", "but its log loss is not distinguishable"]),
+        (
+            (0.6, 0.8),
+            (0.1, 0.3),
+            "partly",
+            ["better than chance", "but its log loss is 0.200 higher than the constant"],
+        ),
+        ((0.4, 0.7), (-0.2, -0.1), "partly", ["0.150 lower", "but it may rank patients no better than chance"]),
+        ((0.4, 0.7), (-0.1, 0.1), "no", ["nothing shows", "0.400 to 0.700", "not distinguishable", "−0.100 to 0.100"]),
+        ((0.2, 0.4), (-0.2, -0.1), "no", ["worse than guessing", "positives below negatives"]),
+    ],
+)
+def test_the_answer_follows_from_both_intervals(
+    auc: tuple[float, float], loss: tuple[float, float], answer: str, words: list[str]
+) -> None:
+    verdict = judge(sound(auc=estimate(*auc), difference={"log_loss": estimate(*loss)}))
+    assert verdict.answer == answer
+    for word in words:
+        assert word in verdict.sentence
+
+
+@given(st.tuples(st.floats(0, 1), st.floats(0, 1)), st.tuples(st.floats(-1, 1), st.floats(-1, 1)))
+def test_only_what_ranks_and_fits_beats_guessing(auc: tuple[float, float], loss: tuple[float, float]) -> None:
+    verdict = judge(sound(40, auc=estimate(*sorted(auc)), difference={"log_loss": estimate(*sorted(loss))}))
+    assert (verdict.answer == "yes") == (min(auc) > 0.5 and max(loss) < 0)
+    assert verdict.sentence.count(". ") == 0
+    assert verdict.sentence.endswith(".")
+
+
+def test_an_auc_that_is_undefined_answers_nothing() -> None:
+    verdict = judge(sound(auc=UNDEFINED, difference={"log_loss": UNDEFINED}, linear=None))
+    assert verdict.answer == "unknown"
+    assert "AUC is undefined" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("linear", "difference", "words"),
+    [
+        (
+            estimate(0.9, 1.0),
+            estimate(-0.3, -0.1),
+            "logistic regression on the same features is better (AUC 0.950 against",
+        ),
+        (
+            estimate(0.7, 0.9),
+            estimate(-0.2, 0.1),
+            "logistic regression on the same features does no worse (AUC 0.800 aga",
+        ),
+        (estimate(0.5, 0.7), estimate(0.1, 0.3), None),
+        (UNDEFINED, UNDEFINED, None),
+    ],
+)
+def test_a_better_linear_reference_is_in_the_first_sentence(
+    linear: dict[str, Any], difference: dict[str, Any], words: str | None
+) -> None:
+    sentence = judge(sound(linear={"auc": linear}, linear_difference={"auc": difference})).sentence
+    if words:
+        assert words in sentence
+    else:
+        assert "logistic" not in sentence
+
+
+def texts(run: Run) -> str:
+    return "\n".join(worry.text for worry in judge(run).worries)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "words"),
+    [
+        (
+            (9, 26),
+            (-0.1, 0.1),
+            ["slope 17.50 (95 % interval 9.00 to 26.00; ideal: 1): the scores lie too close together"],
+        ),
+        ((0.2, 0.6), (-0.1, 0.1), ["slope 0.40", "too far apart"]),
+        ((0.8, 1.2), (0.2, 0.4), ["in the large 0.30", "too low"]),
+        ((0.8, 1.2), (-0.4, -0.2), ["in the large −0.30", "too high"]),
+        ((0.8, 1.2), (-0.2, 0.2), []),
+    ],
+)
+def test_calibration_worries_where_an_interval_leaves_the_ideal(
+    slope: tuple[float, float], intercept: tuple[float, float], words: list[str]
+) -> None:
+    found = texts(sound(calibration={"slope": estimate(*slope), "intercept": estimate(*intercept)}))
+    assert ("alibration" in found) == bool(words)
+    for word in words:
+        assert word in found
+
+
+def test_few_events_are_counted_with_what_the_cohort_could_have_told() -> None:
+    found = texts(sound(60, smallest_auc=0.713))
+    assert "Only 30 of 60 patients are" in found
+    assert "about 10 in each fold" in found
+    assert "an AUC of 0.71 from 0.5" in found
+    assert "could have told" not in texts(sound(60, smallest_auc=None))
+
+
+def test_patients_left_out_are_counted_with_their_share() -> None:
+    left_out = [{"patient_id": f"x{i}", "why": "no CT"} for i in range(100)]
+    flow = {"labelled_not_in_table": 40, "labelled_without_features": 40, "unlabelled": 20}
+    found = texts(sound(left_out=left_out, flow=flow))
+    assert "100 of 500 patients (20 %) were left out, 80 with a label but without features (17 % of those" in found
+    assert "20 with features but without a label" in found
+    assert "100 of 500 patients (20 %) were left out. The" in texts(sound(left_out=left_out, flow=None))
+
+
+def test_notes_on_scans_are_counted_in_words(tmp_path: Path) -> None:
+    found = texts(made_up_run(tmp_path, n=120))
+    assert "30 scans of 120 (25 %) have notes on how they were read; most often: lossy compression (30); a gap" in found
+
+
+def test_scans_with_several_ids_worry_more_in_several_folds(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, twins=True)
+    assert "30 scans have several ids, all in one fold" in texts(run)
+    apart = replace(run, scores=replace(run.scores, fold=np.arange(60) % 3))
+    assert "30 scans are in several folds" in texts(apart)
+
+
+def test_curves_that_ran_to_their_cap_are_counted() -> None:
+    run = sound()
+    capped = replace(run, settings={**run.settings, "rounds": 40})
+    assert "In 3 of 3 folds, the loss was still falling when the rounds ended: a larger number than 40" in texts(capped)
+    assert not any(one.unfinished for one in learning(run))
+    # Early stopping would have ended these just at the cap.
+    ended = replace(capped, settings={**capped.settings, "early_stopping": 40 - 27})
+    assert [one.unfinished for one in learning(ended)] == [False, False, False]
+
+
+def test_an_older_run_says_that_its_intervals_are_too_narrow(tmp_path: Path) -> None:
+    verdict = judge(made_up_run(tmp_path, older=True))
+    assert verdict.answer == "partly"
+    assert "no paired comparison" in verdict.sentence
+    assert "its intervals are too narrow" in "\n".join(worry.text for worry in verdict.worries)
