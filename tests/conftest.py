@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from support import stores
 
 from lungct.cluster import Session, connect
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("lungct", deadline=None)
+settings.load_profile("lungct")
 
 
 @pytest.fixture(scope="module", params=stores.every_kind())

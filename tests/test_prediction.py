@@ -29,7 +29,7 @@ from lungct.prediction import predict, predict_to_csv
 
 pytestmark = pytest.mark.ray  # the run that they predict with was trained on Ray
 
-FAST: dict[str, Any] = {"params": {"learning_rate": 0.05}, "rounds": 60, "early_stopping": 15}
+FAST: dict[str, Any] = {"params": {"learning_rate": 0.05, "min_data_in_leaf": 3}, "rounds": 60, "early_stopping": 15}
 
 
 @pytest.fixture(scope="module")

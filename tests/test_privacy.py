@@ -106,6 +106,8 @@ def test_with_a_key_no_mark_reaches_any_output(cohort: Path, ray_directory: Path
     key, labels = tmp_path / "key", tmp_path / "labels.csv"
     key.write_bytes(b"0123456789abcdef0123456789abcdef")
     names = [f"{TEXT}^PERSON{i}" for i in range(6)]
+    params = tmp_path / "params.json"
+    params.write_text('{"min_data_in_leaf": 1, "min_data_in_bin": 1, "bagging_freq": 0, "learning_rate": 0.1}')
     labels.write_text("id,cancer\n" + "".join(f"{n},{i % 2}\n" for i, n in enumerate(names)))
     out = tmp_path / "outputs"
     out.mkdir()
@@ -116,7 +118,7 @@ def test_with_a_key_no_mark_reaches_any_output(cohort: Path, ray_directory: Path
         ("extract", cohort, "--out", table, "--pseudonyms", key, *network),
         ("pseudonyms", labels, "--key", key, "--out", coded),
         ("status", table, cohort, "--check", "--pseudonyms", key),
-        ("train", table, "--labels", coded, "--out", model, "--folds", "3", "--rounds", "5"),
+        ("train", table, "--labels", coded, "--out", model, "--folds", "3", "--rounds", "5", "--params", params),
         ("predict", model, table, "--out", out / "predictions.csv"),
     )
     said = b""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.runs import made_up_run
 
+from lungct.boosting.rounds import summed_curve
 from lungct.reporting.learning import learning
 from lungct.reporting.verdict import judge
 from lungct.rundir import Run
@@ -23,12 +25,17 @@ def estimate(low: float, high: float) -> dict[str, float | None]:
     return {"value": (low + high) / 2, "low": low, "high": high}
 
 
+@cache
+def usual(n: int) -> Run:
+    return made_up_run(Path("run"), n=n, weights="imagenet", label_of=lambda i: (i + 1) % 2)
+
+
 def sound(n: int = 400, **changes: Any) -> Run:
     """Return a run with nothing to worry about, but for changes of its metrics."""
-    run = made_up_run(Path("run"), n=n, weights="imagenet", label_of=lambda i: i % 2)
+    run = usual(n)
     metrics = dict(run.metrics)
     metrics["calibration"] = {"slope": estimate(0.8, 1.2), "intercept": estimate(-0.1, 0.1)}
-    metrics["characteristics"] = [entry for entry in metrics["characteristics"] if entry["name"] != "notes"]
+    metrics["characteristics"] = []
     metrics |= {"auc": estimate(0.7, 0.8), "difference": {"log_loss": estimate(-0.2, -0.1)}, **changes}
     return replace(run, metrics=metrics)
 
@@ -67,6 +74,7 @@ def test_the_answer_follows_from_both_intervals(
         assert word in verdict.sentence
 
 
+@settings(deadline=None)
 @given(st.tuples(st.floats(0, 1), st.floats(0, 1)), st.tuples(st.floats(-1, 1), st.floats(-1, 1)))
 def test_only_what_ranks_and_fits_beats_guessing(auc: tuple[float, float], loss: tuple[float, float]) -> None:
     verdict = judge(sound(40, auc=estimate(*sorted(auc)), difference={"log_loss": estimate(*sorted(loss))}))
@@ -108,6 +116,10 @@ def test_a_better_linear_reference_is_in_the_first_sentence(
         assert "logistic" not in sentence
 
 
+def test_a_made_up_run_has_no_scanner_that_goes_with_the_label(tmp_path: Path) -> None:
+    assert "scanned differently" not in texts(made_up_run(tmp_path, n=120))
+
+
 def texts(run: Run) -> str:
     return "\n".join(worry.text for worry in judge(run).worries)
 
@@ -135,12 +147,51 @@ def test_calibration_worries_where_an_interval_leaves_the_ideal(
         assert word in found
 
 
+def fact(name: str, *counts: tuple[int, int]) -> dict[str, Any]:
+    """Return an entry of texts with these counts of negatives and positives; the last is of the unknown."""
+    parts = [{"negative": negative, "positive": positive} for negative, positive in counts]
+    values = [{"value": f"text {i}", **part} for i, part in enumerate(parts[:-1])]
+    other = {"texts": 0, "negative": 0, "positive": 0}
+    return {"name": name, "kind": "texts", "values": values, "other": other, "unknown": parts[-1]}
+
+
+def middle(name: str, negative: tuple[float, float], positive: tuple[float, float], n: int = 50) -> dict[str, Any]:
+    """Return an entry of numbers with these quartiles."""
+    parts = {
+        label: {"n": n, "q1": q1, "median": (q1 + q3) / 2, "q3": q3}
+        for label, (q1, q3) in (("negative", negative), ("positive", positive))
+    }
+    return {"name": name, "kind": "numbers", **parts, "unknown": {"negative": 0, "positive": 0}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "apart"),
+    [
+        (fact("kernel", (50, 0), (0, 50), (0, 0)), "kernel"),
+        (fact("manufacturer", (45, 5), (5, 45), (0, 0)), "maker"),
+        (fact("manufacturer", (50, 0), (0, 50)), "maker"),
+        (fact("kernel", (30, 20), (20, 30), (0, 0)), None),
+        (fact("kernel", (3, 0), (0, 2), (0, 0)), None),
+        (fact("kernel", (50, 50), (0, 0)), None),
+        (middle("spacing_mm", (1.0, 1.25), (2.5, 5.0)), "distance between slices"),
+        (middle("spacing_mm", (2.5, 5.0), (1.0, 1.25)), "distance between slices"),
+        (middle("slices", (100, 200), (200, 300)), None),
+        (middle("slices", (100, 200), (250, 300), n=5), None),
+    ],
+)
+def test_a_fact_about_scans_that_goes_with_the_label_worries(entry: dict[str, Any], apart: str | None) -> None:
+    found = texts(sound(characteristics=[entry]))
+    assert (f"Positives and negatives were scanned differently: {apart}." in found) == (apart is not None)
+
+
 def test_few_events_are_counted_with_what_the_cohort_could_have_told() -> None:
-    found = texts(sound(60, smallest_auc=0.713))
-    assert "Only 30 of 60 patients are" in found
-    assert "about 10 in each fold" in found
-    assert "an AUC of 0.71 from 0.5" in found
-    assert "could have told" not in texts(sound(60, smallest_auc=None))
+    found = texts(sound(62, smallest_auc=0.713))
+    assert "Only 31 of 62 patients are positive, 10 to 11 in each fold" in found
+    assert "no AUC below 0.72 could be told from 0.5 (80 % power)" in found
+    assert "no AUC could be told from 0.5" in texts(sound(62, smallest_auc=None))
+    older = sound(60)
+    assert "power" not in texts(replace(older, metrics={k: v for k, v in older.metrics.items() if k != "smallest_auc"}))
+    assert "Only" not in texts(sound(400))
 
 
 def test_patients_left_out_are_counted_with_their_share() -> None:
@@ -165,13 +216,38 @@ def test_scans_with_several_ids_worry_more_in_several_folds(tmp_path: Path) -> N
 
 
 def test_curves_that_ran_to_their_cap_are_counted() -> None:
-    run = sound()
+    run = made_up_run(Path("run"), inner=True)
     capped = replace(run, settings={**run.settings, "rounds": 40})
     assert "In 3 of 3 folds, the loss was still falling when the rounds ended: a larger number than 40" in texts(capped)
     assert not any(one.unfinished for one in learning(run))
-    # Early stopping would have ended these just at the cap.
-    ended = replace(capped, settings={**capped.settings, "early_stopping": 40 - 27})
-    assert [one.unfinished for one in learning(ended)] == [False, False, False]
+    # Early stopping would have ended the curves of the first two folds by the cap.
+    best = [fold["best_iteration"] for fold in run.metrics["folds"]]
+    ended = replace(capped, settings={**capped.settings, "early_stopping": 40 - best[1]})
+    assert best[0] <= best[1] < best[2]
+    assert [one.unfinished for one in learning(ended)] == [False, False, True]
+
+
+def test_a_pairs_curve_that_ran_to_its_cap_counts() -> None:
+    run = made_up_run(Path("run"))
+    settings = {**run.settings, "rounds": 40, "early_stopping": 40}
+    long = {key: len(curve) == 40 for key, curve in run.pair_curves.items()}
+    without = [any(long[key] for key in long if key[2] == k) for k in range(3)]
+    curves = {key: curve[:39] for key, curve in run.curves.items()}
+    assert True in without
+    assert [one.unfinished for one in learning(replace(run, settings=settings, curves=curves))] == without
+
+
+def test_the_choosing_curve_has_its_minimum_at_the_rounds() -> None:
+    run = made_up_run(Path("run"), folds=4)
+    assert len({len(curve) for curve in run.pair_curves.values()}) > 1
+    for one in learning(run):
+        assert one.choosing is not None
+        assert int(one.choosing.argmin()) + 1 == one.fold["rounds"]
+        patients = [fold["patients"] for fold in run.metrics["folds"]]
+        pairs = {(j, k): curve for (_, j, k), curve in run.pair_curves.items()}
+        summed = summed_curve(pairs, patients, one.fold["fold"])
+        others = sum(patients) - one.fold["patients"]
+        np.testing.assert_allclose(one.choosing, summed / others)
 
 
 def test_an_older_run_says_that_its_intervals_are_too_narrow(tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ def test_files_equal_plain_lightgbm_and_scikit_learn(table: Path, trained: tuple
             ],
             keep_training_booster=True,
         )
+        undisturbed = lightgbm.train(params, lightgbm.Dataset(X[train], y[train]), 60)
         entry = metrics["folds"][k]
         assert entry["best_iteration"] == booster.best_iteration
         np.testing.assert_allclose(curves[k], history["valid_0"]["l2"], rtol=1e-12)
@@ -192,7 +193,7 @@ def test_files_equal_plain_lightgbm_and_scikit_learn(table: Path, trained: tuple
             ("score", entry["rounds"]),
             ("optimistic_score", entry["best_iteration"]),
         ):
-            expected = booster.predict(X[valid], num_iteration=rounds)
+            expected = undisturbed.predict(X[valid], num_iteration=rounds)
             assert [float(row[column]) for row in mine] == expected.tolist()
             stored = lightgbm.Booster(model_file=run / f"models/repeat-0-fold-{k}.txt")
             assert stored.predict(X[valid], num_iteration=rounds).tolist() == expected.tolist()
@@ -226,10 +227,11 @@ def test_a_planted_signal_is_found_and_the_summary_has_the_numbers_of_metrics_js
         "log_loss",
         "brier",
         "optimistic",
+        "linear",
         "baseline",
         "seconds",
     ]
-    for name in ("matched", "auc", "log_loss", "brier", "optimistic", "baseline", "seconds"):
+    for name in ("matched", "auc", "log_loss", "brier", "optimistic", "linear", "baseline", "seconds"):
         assert line[name] == metrics[name]
     assert line["auc"]["low"] > 0.5
     assert line["log_loss"]["value"] < line["baseline"]["log_loss"]["value"]
@@ -245,7 +247,8 @@ def test_a_run_has_every_file_and_its_report_can_be_written_again(trained: tuple
     run, _ = trained
     models = [f"models/repeat-0-fold-{k}.txt" for k in range(5)]
     names = sorted(os.path.relpath(name, run) for name in listing(run))
-    assert names == sorted(["curves.csv", "metrics.json", "report.html", "scores.csv", "settings.json", *models])
+    files = ["curves.csv", "metrics.json", "pair_curves.csv", "report.html", "scores.csv", "settings.json"]
+    assert names == sorted([*files, *models])
     assert os.listdir(run.parent) == ["run"]
     page = (run / "report.html").read_bytes()
     assert reporting.report(run).read_bytes() == page

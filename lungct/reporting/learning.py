@@ -81,10 +81,9 @@ def still_improving(curve: NDArray[np.float64], rounds: int, patience: int) -> b
 
 def _pairs(run: Run, fold: Mapping[str, Any]) -> dict[int, NDArray[np.float64]]:
     """Return the curves that chose a fold's rounds: fold j to its loss under the booster without j and this fold."""
-    every: Mapping[tuple[int, int, int], NDArray[np.float64]] = getattr(run, "pair_curves", None) or {}
     return {
         other: curve
-        for (repeat, other, without), curve in sorted(every.items())
+        for (repeat, other, without), curve in sorted(run.pair_curves.items())
         if (repeat, without) == (fold["repeat"], fold["fold"])
     }
 

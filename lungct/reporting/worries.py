@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lungct.arguments import counted
 from lungct.dicom.notes import IN_WORDS
+from lungct.metrics import events_per_fold
 from lungct.reporting.learning import learning
 from lungct.reporting.words import interval, joined, number, share, side
 from lungct.rundir import Run
@@ -15,7 +19,16 @@ from lungct.rundir import Run
 FEW_EVENTS = 100
 """Patients of the rarer class that are advised for measuring a model, its calibration above all (Vergouwe et al.,
 J. Clin. Epidemiol. 58:475, 2005; Collins et al., Stat. Med. 35:214, 2016)."""
+FEWEST_COMPARED = 10  # patients of each class, for comparing their quartiles
 NOTES_NAMED = 3
+FACTS = {
+    "slices": "number of slices",
+    "spacing_mm": "distance between slices",
+    "thickness_mm": "slice thickness",
+    "lung_litres": "air in the lungs",
+    "manufacturer": "maker",
+}
+"""Facts about scans whose names are not words (`lungct.training.characteristics`)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,8 @@ def worries_about(run: Run) -> Iterator[Worry]:
     yield from _random_weights(run)
     yield from _scans_in_several_folds(run)
     yield from _old_intervals(metrics)
-    yield from _few_events(metrics)
+    yield from _scanned_differently(metrics)
+    yield from _few_events(run)
     yield from _calibration(metrics.get("calibration") or {})
     yield from _left_out(metrics)
     yield from _notes(metrics)
@@ -88,6 +102,41 @@ def shared_scans(run: Run) -> tuple[int, int]:
     return len(apart), len(several - apart)
 
 
+def _scanned_differently(metrics: Mapping[str, Any]) -> Iterator[Worry]:
+    entries = metrics.get("characteristics") or []
+    apart = [FACTS.get(entry["name"], entry["name"]) for entry in entries if goes_with_label(entry)]
+    if apart:
+        yield Worry(
+            f"positives scanned differently ({joined(apart)})",
+            f"Positives and negatives were scanned differently: {joined(apart)}. A model may tell scanners apart "
+            "instead of patients, and then these numbers do not hold elsewhere.",
+        )
+
+
+def goes_with_label(entry: Mapping[str, Any]) -> bool:
+    """Return whether a fact about scans (an entry of ``characteristics``) goes with the label, beyond chance.
+
+    Of texts: Cramér's V of at least 0.5 (the usual mark of a strong association), and p below 0.001 in the chi-squared
+    test. Of numbers: the ranges between the quartiles of negatives and of positives do not even touch.
+    """
+    if entry["kind"] == "numbers":
+        negative, positive = entry["negative"], entry["positive"]
+        if min(negative["n"], positive["n"]) < FEWEST_COMPARED:
+            return False
+        return bool(negative["q3"] < positive["q1"] or positive["q3"] < negative["q1"])
+    if entry["kind"] != "texts":
+        return False
+    parts = [*entry["values"], entry["other"], entry["unknown"]]
+    counts = np.array([[part["negative"], part["positive"]] for part in parts], dtype=np.int64)
+    counts = counts[counts.sum(axis=1) > 0]
+    if len(counts) < 2 or (counts.sum(axis=0) == 0).any():
+        return False
+    from scipy.stats import chi2_contingency  # type: ignore[import-untyped,unused-ignore]
+
+    statistic, p, _, _ = chi2_contingency(counts, correction=False)
+    return bool(p < 0.001 and np.sqrt(statistic / counts.sum()) >= 0.5)
+
+
 def _old_intervals(metrics: Mapping[str, Any]) -> Iterator[Worry]:
     if "difference" not in metrics:
         yield Worry(
@@ -97,19 +146,23 @@ def _old_intervals(metrics: Mapping[str, Any]) -> Iterator[Worry]:
         )
 
 
-def _few_events(metrics: Mapping[str, Any]) -> Iterator[Worry]:
+def _few_events(run: Run) -> Iterator[Worry]:
+    metrics = run.metrics
     positives, patients = int(metrics["positives"]), int(metrics["patients"])
-    rarer, name = min((positives, "positive"), (patients - positives, "negative"))
+    rarer, name = (positives, "positive") if 2 * positives <= patients else (patients - positives, "negative")
     if rarer >= FEW_EVENTS:
         return
-    folds = sum(fold["repeat"] == metrics["folds"][0]["repeat"] for fold in metrics["folds"])
+    first = (run.scores.repeat == 0) & (run.scores.fold >= 0)
+    fewest, most = events_per_fold(run.scores.label[first], run.scores.fold[first])
+    each = str(fewest) if fewest == most else f"{fewest} to {most}"
     text = (
-        f"Only {rarer} of {patients} patients {'is' if rarer == 1 else 'are'} {name}, about {rarer / folds:.0f} in "
-        f"each fold; at least {FEW_EVENTS} of each class are advised for measuring a model."
+        f"Only {rarer} of {patients} patients {'is' if rarer == 1 else 'are'} {name}, {each} in each fold; at least "
+        f"{FEW_EVENTS} of each class are advised for measuring a model."
     )
-    smallest = metrics.get("smallest_auc")
-    if smallest is not None:
-        text += f" This cohort could have told an AUC of {number(smallest, 2)} from 0.5, but hardly a smaller one."
+    if "smallest_auc" in metrics:
+        smallest = metrics["smallest_auc"]
+        told = "no AUC" if smallest is None else f"no AUC below {math.ceil(100 * smallest) / 100:.2f}"
+        text += f" In a cohort like this, {told} could be told from 0.5 (80 % power)."
     yield Worry(f"only {rarer} {name} {'patient' if rarer == 1 else 'patients'}", text)
 
 

@@ -1,7 +1,8 @@
 """Who a cohort's patients are: what the feature table knows of their scans, counted by label.
 
 Only sums leave this module: no id, and no value of a single number. A text (a maker, a kernel) is counted if it is one
-of the few most common ones; the others are counted together.
+of the few most common ones; the others are counted together. The model of a scanner stays in the table, because reports
+are passed on, and a model may be rare enough to name a hospital.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TEXTS_COUNTED = 8
 LABELS = {"negative": 0, "positive": 1}
 
 _NUMBERS = ("slices", "spacing_mm", "thickness_mm", "lung_litres")
-_TEXTS = ("manufacturer", "model", "kernel")
+_TEXTS = ("manufacturer", "kernel")
 COLUMNS = ("patient_id", *_TEXTS, *_NUMBERS, "notes")
 """The columns of a feature table that `describe` reads."""
 
@@ -45,7 +46,7 @@ def describe(table: pa.Table, labels: Mapping[str, int]) -> list[dict[str, Any]]
 
         ``numbers`` (slices, spacing_mm between slices, thickness_mm, lung_litres): ``negative`` and ``positive``, each
         ``{"n", "q1", "median", "q3"}`` of the known values (quartiles None if n is 0), and ``unknown`` counts.
-        ``texts`` (manufacturer, model, kernel): ``values``, a list of counts with their ``value``, the most common
+        ``texts`` (manufacturer, kernel): ``values``, a list of counts with their ``value``, the most common
         first; ``other``, counts with the number of ``texts`` that they stand for; ``unknown`` counts.
         ``codes`` (notes): ``values``, counts of the patients with each code; ``any``, of those with at least one. A
         patient may have several codes.

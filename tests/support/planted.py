@@ -21,7 +21,7 @@ def patient(patient_id: str, label: int, *, pixel_hash: str | None = None, seed:
     rng = np.random.default_rng([seed, *patient_id.encode()])
     triplets = int(rng.integers(2, 6))
     features = rng.normal(size=(triplets, DIM)) + rng.normal(size=DIM) * 0.5
-    features[:, :2] += 1.2 * label
+    features[:, :2] += 2.0 * label
     return Row(
         patient_id,
         scan=Scan(

@@ -19,11 +19,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lungct import metrics
+from lungct.boosting import choose_rounds
 from lungct.rundir import Run, RunWriter, Scores, usable_run
 from lungct.rundir.contents import METRICS_KEYS
 from lungct.training.characteristics import describe
 from support import planted, tables
-from support.complete_metrics import complete
 from support.planted import DIM
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'\n\u202eevil"
@@ -83,17 +83,19 @@ def made_up_run(
     if older:
         numbers = {name: numbers[name] for name in METRICS_KEYS if name in numbers}
     else:
-        numbers = complete(numbers, y, fold, score, linear)
         numbers |= _who(n, y, left_out or [])
-    rounds = [curve_rounds // 2 + k for k in range(folds)]
+    own, pairs = _curves(folds, curve_rounds, seed)
+    best = [int(curve.argmin()) + 1 for curve in own]
+    sizes = [int((fold == k).sum()) for k in range(folds)]
+    rounds = best if inner else choose_rounds(pairs, sizes)
     numbers["folds"] = [
         {
             "repeat": repeat,
             "fold": k,
-            "patients": int((fold == k).sum()),
+            "patients": sizes[k],
             "positives": int(y[fold == k].sum()),
             "rounds": rounds[k],
-            "best_iteration": rounds[k] + (0 if inner else 3),
+            "best_iteration": best[k],
             **metrics.evaluate_fold(y[fold == k], score[fold == k]),
         }
         for repeat in range(repeats)
@@ -131,7 +133,6 @@ def made_up_run(
     }
     if not older:
         settings["overrides"] = {"learning_rate": 0.01}
-    losses = np.arange(1, curve_rounds + 1) / curve_rounds - 0.5
     return Run(
         place=place,
         settings=settings,
@@ -146,11 +147,10 @@ def made_up_run(
             optimistic_score=None if optimistic is None else np.tile(optimistic, repeats),
             pixel_hash=[f"{i // 2 if twins else i:064x}" for i in range(n)] * repeats,
         ),
-        curves={
-            (repeat, k): 0.25 + 1e-6 * seed + 1e-4 * (losses - 0.02 * k) ** 2
-            for repeat in range(repeats)
-            for k in range(folds)
-        },
+        curves={(repeat, k): own[k] for repeat in range(repeats) for k in range(folds)},
+        pair_curves={}
+        if inner or older
+        else {(repeat, *pair): curve for repeat in range(repeats) for pair, curve in sorted(pairs.items())},
         models={
             (repeat, k): f"{booster_text()}\n# fold {k} of the run with seed {seed}\n"
             for repeat in range(repeats)
@@ -159,17 +159,31 @@ def made_up_run(
     )
 
 
+def _curves(
+    folds: int, rounds: int, seed: int
+) -> tuple[list[NDArray[np.float64]], dict[tuple[int, int], NDArray[np.float64]]]:
+    """Return each fold's own curve, and those of the pairs of folds, of which some ended earlier."""
+    x = np.arange(1, rounds + 1) / rounds
+    own = [0.2 + 1e-6 * seed + 0.05 * (x - 0.6 - 0.01 * (k % 5)) ** 2 for k in range(folds)]
+    pairs = {
+        (j, k): (0.21 + 1e-6 * seed + 0.05 * (x - 0.5 - 0.02 * (j % 5)) ** 2)[: rounds - (j + k) % 3]
+        for j in range(folds)
+        for k in range(folds)
+        if j != k
+    }
+    return own, pairs
+
+
 def _who(n: int, y: NDArray[np.int64], left_out: list[tuple[str, str]]) -> dict[str, Any]:
     """Return who the patients are, as a training does it, and how many were left out."""
     table = pa.table(
         {
             "patient_id": [str(i) for i in range(n)],
             "manufacturer": [("SIEMENS", "GE MEDICAL SYSTEMS", "TOSHIBA", None)[i % 4] for i in range(n)],
-            "model": [f"Scanner {i % 11}" for i in range(n)],
-            "kernel": [("B30f", "STANDARD", "FC51")[i % 3] for i in range(n)],
+            "kernel": [f"B{30 + i // 3 % 11}f" for i in range(n)],
             "slices": [100 + 7 * (i % 40) for i in range(n)],
             "spacing_mm": [[(1.0, 1.25, 2.5, float("nan"))[i % 4], 0.7, 0.7] for i in range(n)],
-            "thickness_mm": [(1.0, 1.25, None)[i % 3] for i in range(n)],
+            "thickness_mm": [(1.0, 1.25, None)[i // 2 % 3] for i in range(n)],
             "lung_litres": [None] * n,
             "notes": [["lossy"] if i % 5 == 0 else ["gap_mm=12.5", "lossy"] if i % 17 == 1 else [] for i in range(n)],
         }

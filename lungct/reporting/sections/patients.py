@@ -16,7 +16,6 @@ NAMES = {
     "thickness_mm": ("Slice thickness, mm", 2),
     "lung_litres": ("Air-filled lung, litres", 1),
     "manufacturer": ("Maker", 0),
-    "model": ("Model", 0),
     "kernel": ("Kernel", 0),
     "notes": ("Notes on the scan", 0),
 }

@@ -13,6 +13,8 @@ from lungct.rundir import Run, checksums
 _OPTIONS: Mapping[str, Any] = {
     "id_column": "id",
     "label_column": "cancer",
+    "positive": None,
+    "group_column": None,
     "folds": 5,
     "pooling": "mean",
     "objective": "l2",
@@ -50,6 +52,9 @@ def command(run: Run) -> str:
         words.append(f"--{name.replace('_', '-')}")
         if value is not True:
             words.append(str(value))
+    matched = run.metrics.get("matched")
+    if matched and 2 * matched["both"] < min(matched["labels"], matched["table"]):
+        words.append("--allow-unmatched")
     if settings.get("overrides"):
         words += ["--params", "params.json"]
     return shlex.join(words)
