@@ -5,7 +5,8 @@ Terms
 fold
     A part of the patients, held out: booster k is fitted on all but fold k (its *training part*).
 round
-    One tree added. *rounds*: the number of a booster's first trees that its scores use.
+    One tree added; where nothing can be split, one that adds 0. *rounds*: the number of a booster's first trees that
+    its scores use.
 curve
     The validation loss round by round (mean squared error for ``l2``, log loss for ``binary``), from round 1.
 best iteration
@@ -27,8 +28,9 @@ Arrays in, arrays out: nothing here depends on files or Ray. A caller with machi
     folds.py        labels -> folds, and pairs of them
     parameters.py   options -> LightGBM's parameters
     jobs.py         the fits, as jobs that any process can do
-    fitting.py      a pair or a fold -> its booster and curves; a booster -> scores
-    rounds.py       the pairs' curves -> rounds
+    fitting.py      a pair or a fold -> its booster, curves and scores
+    modeltext.py    a booster <-> LightGBM's text; a booster -> scores
+    rounds.py       losses -> curves until early stopping; the pairs' curves -> rounds
     linear.py       a fold -> the linear reference's scores
 """
 
@@ -45,9 +47,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from lungct import metrics
 from lungct.arguments import counted, listed, spelled
-from lungct.boosting.fitting import FoldFit, PairFit, load_booster, predict_scores
+from lungct.boosting.fitting import FoldFit, PairFit
 from lungct.boosting.folds import Fold, Pair, plan_folds, plan_pairs
 from lungct.boosting.jobs import FoldJob, Job, LinearJob, PairJob, RunJobs, count_jobs, run_here
+from lungct.boosting.modeltext import load_booster, predict_scores
 from lungct.boosting.parameters import OBJECTIVES, PARAMETERS_2017, Learner, Objective, make_learner
 from lungct.boosting.rounds import choose_rounds, summed_curve
 from lungct.errors import LungCTWarning, NothingUsableError, UsageError
