@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -264,6 +265,20 @@ def test_bins_and_histogram_count_every_patient_once(pairs: list[tuple[int, floa
 def test_examples_in_docstrings_are_true(module: ModuleType) -> None:
     result = doctest.testmod(module, extraglobs={"np": np})
     assert (result.failed, result.attempted > 0) == (0, True)
+
+
+def test_a_patient_of_several_repeats_is_one_with_the_mean_score(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, n=30, repeats=3)
+    once = numbers.patients_of(made_up_run(tmp_path, n=30).scores)
+    fold = run.scores.fold.copy()
+    fold[[0, 30, 60]] = -1  # held out of all repeats
+    found = numbers.patients_of(replace(run.scores, fold=fold))
+    assert found.ids == [name for name in once.ids if name != run.scores.patient_id[0]]
+    for patient_id, label, score, folds in zip(found.ids, found.label, found.score, found.folds, strict=True):
+        i = run.scores.patient_id.index(patient_id)
+        assert label == run.scores.label[i]
+        assert score == pytest.approx(run.scores.score[[i, i + 30, i + 60]].mean())
+        assert folds == [run.scores.fold[i]] * 3
 
 
 def test_wilsons_interval_is_the_textbooks() -> None:

@@ -112,7 +112,7 @@ def test_the_command_line_in_the_report_trains_the_same_run(trained: tuple[Path,
     command, params = (
         html.unescape(text) for text in re.findall(r"<pre><code>(.*?)</code></pre>", page, re.DOTALL)[:2]
     )
-    program, *words = shlex.split(command)
+    program, *words = shlex.split(command.replace("\\\n", ""))
     assert program == "lungct"
     (root / "again.json").write_text(params)
     elsewhere = {"params.json": str(root / "again.json"), str(root / "run"): str(root / "again")}

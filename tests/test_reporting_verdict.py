@@ -120,6 +120,14 @@ def test_a_made_up_run_has_no_scanner_that_goes_with_the_label(tmp_path: Path) -
     assert "scanned differently" not in texts(made_up_run(tmp_path, n=120))
 
 
+@pytest.mark.parametrize(("low", "better"), [(0.1, True), (-0.1, False)])
+def test_a_linear_reference_with_better_probabilities_is_there_too(low: float, better: bool) -> None:
+    paired = {"auc": estimate(-0.1, 0.3), "log_loss": estimate(low, 0.3)}
+    linear = {"auc": estimate(0.6, 0.7), "log_loss": estimate(0.3, 0.5)}
+    sentence = judge(sound(linear=linear, linear_difference=paired, log_loss=estimate(0.5, 0.7))).sentence
+    assert ("gives better probabilities (log loss 0.400 against 0.600)" in sentence) == better
+
+
 def texts(run: Run) -> str:
     return "\n".join(worry.text for worry in judge(run).worries)
 
@@ -198,8 +206,10 @@ def test_patients_left_out_are_counted_with_their_share() -> None:
     left_out = [{"patient_id": f"x{i}", "why": "no CT"} for i in range(100)]
     flow = {"labelled_not_in_table": 40, "labelled_without_features": 40, "unlabelled": 20}
     found = texts(sound(left_out=left_out, flow=flow))
-    assert "100 of 500 patients (20 %) were left out, 80 with a label but without features (17 % of those" in found
+    assert "100 of 500 patients (20 %) were left out: 80 with a label but without features (17 % of those" in found
     assert "20 with features but without a label" in found
+    flow["labelled_not_in_table"] = 30
+    assert "and 10 with neither." in texts(sound(left_out=left_out, flow=flow))
     assert "100 of 500 patients (20 %) were left out. The" in texts(sound(left_out=left_out, flow=None))
 
 

@@ -113,17 +113,18 @@ def folds_of(scores: Scores) -> dict[tuple[int, int], NDArray[np.bool_]]:
 
 def patients_of(scores: Scores) -> Patients:
     """Return each patient of the cross-validation once, ordered by id, with the mean of the repeats' scores."""
-    places: dict[str, list[int]] = {}
-    for i, (patient_id, fold) in enumerate(zip(scores.patient_id, scores.fold.tolist(), strict=True)):
-        if fold >= 0:
-            places.setdefault(patient_id, []).append(i)
-    ids = sorted(places)
-    return Patients(
-        ids=ids,
-        label=np.array([scores.label[places[name][0]] for name in ids], dtype=np.int64),
-        score=np.array([scores.score[places[name]].mean() for name in ids], dtype=np.float64),
-        folds=[[int(scores.fold[i]) for i in places[name]] for name in ids],
-    )
+    rows = np.flatnonzero(scores.fold >= 0)
+    names = [scores.patient_id[i] for i in rows.tolist()]
+    ids = sorted(set(names))
+    place = {name: i for i, name in enumerate(ids)}
+    patient = np.array([place[name] for name in names], dtype=np.int64)
+    label = np.zeros(len(ids), dtype=np.int64)
+    label[patient] = scores.label[rows]
+    folds: list[list[int]] = [[] for _ in ids]
+    for i, fold in zip(patient.tolist(), scores.fold[rows].tolist(), strict=True):
+        folds[i].append(fold)
+    score = np.bincount(patient, weights=scores.score[rows]) / np.bincount(patient)
+    return Patients(ids=ids, label=label, score=score, folds=folds)
 
 
 def area(curve: NDArray[np.float64]) -> float:

@@ -126,14 +126,19 @@ def _loss_difference(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _linear_is_better(metrics: Mapping[str, Any]) -> str | None:
-    """Say so where the linear reference has the higher AUC."""
-    linear, auc = metrics.get("linear"), metrics["auc"]["value"]
-    if not linear or auc is None or linear["auc"]["value"] is None or linear["auc"]["value"] <= auc:
+    """Say so where the linear reference has the higher AUC, or clearly the lower log loss."""
+    linear, paired = metrics.get("linear"), metrics.get("linear_difference") or {}
+    if not linear:
         return None
-    both = f"AUC {number(linear['auc']['value'])} against {number(auc)}"
-    if side((metrics.get("linear_difference") or {}).get("auc"), 0.0) == "below":
-        return f"a plain logistic regression on the same features is better ({both})"
-    return f"a plain logistic regression on the same features does no worse ({both})"
+    regression = "a plain logistic regression on the same features"
+    auc, other = metrics["auc"]["value"], linear["auc"]["value"]
+    if auc is not None and other is not None and other > auc:
+        better = "is better" if side(paired.get("auc"), 0.0) == "below" else "does no worse"
+        return f"{regression} {better} (AUC {number(other)} against {number(auc)})"
+    if side(paired.get("log_loss"), 0.0) == "above":
+        losses = f"log loss {number(linear['log_loss']['value'])} against {number(metrics['log_loss']['value'])}"
+        return f"{regression} gives better probabilities ({losses})"
+    return None
 
 
 def plain(sentence: str) -> str:

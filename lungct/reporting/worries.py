@@ -49,8 +49,9 @@ def worries_about(run: Run) -> Iterator[Worry]:
 
     """
     metrics = run.metrics
+    apart, together = shared_scans(run)
     yield from _random_weights(run)
-    yield from _scans_in_several_folds(run)
+    yield from _scans_in_several_folds(apart)
     yield from _old_intervals(metrics)
     yield from _scanned_differently(metrics)
     yield from _few_events(run)
@@ -58,7 +59,7 @@ def worries_about(run: Run) -> Iterator[Worry]:
     yield from _left_out(metrics)
     yield from _notes(metrics)
     yield from _unfinished(run)
-    yield from _scans_with_several_ids(run)
+    yield from _scans_with_several_ids(together)
 
 
 def random_weights(run: Run) -> bool:
@@ -76,14 +77,22 @@ def _random_weights(run: Run) -> Iterator[Worry]:
         )
 
 
-def _scans_in_several_folds(run: Run) -> Iterator[Worry]:
-    apart, _ = shared_scans(run)
-    if apart:
-        scans, are = ("1 scan", "is") if apart == 1 else (f"{apart} scans", "are")
+def _scans_in_several_folds(scans: int) -> Iterator[Worry]:
+    if scans:
+        named = counted(scans, "scan", "scans")
         yield Worry(
-            f"{scans} in several folds",
-            f"{scans} {are} in several folds, under different ids: a booster was trained on a scan that it is tested "
-            "on, so the numbers are optimistic.",
+            f"{named} in several folds",
+            f"{named} {'is' if scans == 1 else 'are'} in several folds, under different ids: a booster was trained on "
+            "a scan that it is tested on, so the numbers are optimistic.",
+        )
+
+
+def _scans_with_several_ids(scans: int) -> Iterator[Worry]:
+    if scans:
+        named = counted(scans, "scan", "scans")
+        yield Worry(
+            f"{named} with several ids",
+            f"{named} {'has' if scans == 1 else 'have'} several ids, all in one fold: each id counts as a patient.",
         )
 
 
@@ -205,8 +214,9 @@ def _left_out(metrics: Mapping[str, Any]) -> Iterator[Worry]:
             parts.append(f"{lost} with a label but without features ({share(lost, lost + used)} of those with a label)")
         if unlabelled:
             parts.append(f"{unlabelled} with features but without a label")
-        if parts:
-            text += f", {joined(parts)}"
+        if left_out > lost + unlabelled:
+            parts.append(f"{left_out - lost - unlabelled} with neither")
+        text += f": {joined(parts)}"
     yield Worry(
         f"{counted(left_out, 'patient', 'patients')} left out ({percent})",
         f"{text}. The numbers hold for patients like those that were used.",
@@ -253,14 +263,4 @@ def _unfinished(run: Run) -> Iterator[Worry]:
             f"learning curves cut off in {folds}",
             f"In {folds}, the loss was still falling when the rounds ended: a larger number than "
             f"{run.settings['rounds']} (--rounds) may give a better model.",
-        )
-
-
-def _scans_with_several_ids(run: Run) -> Iterator[Worry]:
-    _, together = shared_scans(run)
-    if together:
-        scans, has = ("1 scan", "has") if together == 1 else (f"{together} scans", "have")
-        yield Worry(
-            f"{scans} with several ids",
-            f"{scans} {has} several ids, all in one fold: each id counts as a patient of its own.",
         )

@@ -80,7 +80,7 @@ def _quartiles(numbers: Mapping[str, Any], digits: int) -> str:
     return f"{median} ({q1} to {q3})"
 
 
-def _flow(flow: Mapping[str, Any]) -> list[list[Step]]:
+def _flow(flow: Mapping[str, Any]) -> list[tuple[str, list[Step]]]:
     """Return the steps from the feature table, and those from the labels, to the patients used."""
     table, labels = flow["table"], flow["labels"]
     errors = sorted(table["errors"].items(), key=lambda item: (-item[1], item[0]))
@@ -88,19 +88,22 @@ def _flow(flow: Mapping[str, Any]) -> list[list[Step]]:
         ("not in the feature table", flow["labelled_not_in_table"]),
         ("in the table, but without features", flow["labelled_without_features"]),
     ]
-    columns = [
-        [
+    columns = {
+        "From the feature table": [
             Step(None, "Patients in the feature table", table["patients"]),
             Step([(f"no features ({code})", n) for code, n in errors], "with features", table["features"]),
             Step([("no label", flow["unlabelled"])]),
         ],
-        [
+        "From the labels": [
             Step(None, "Rows in the labels", labels["rows"]),
             Step([("blank label", labels["blank"])], "with a label", labels["labelled"]),
             Step(lost),
         ],
+    }
+    return [
+        (title, [step._replace(without=_more_than_none(step.without)) for step in steps])
+        for title, steps in columns.items()
     ]
-    return [[step._replace(without=_more_than_none(step.without)) for step in steps] for steps in columns]
 
 
 def _more_than_none(without: list[tuple[str, int]] | None) -> list[tuple[str, int]] | None:

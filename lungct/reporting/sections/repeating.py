@@ -41,20 +41,20 @@ def contents(run: Run) -> dict[str, Any]:
 
 
 def command(run: Run) -> str:
-    """Return the command line that trains this run again; parameters come from a file named params.json."""
+    """Return the command line that trains this run again, an option on each line.
+
+    Parameters come from a file named params.json.
+    """
     settings = run.settings
-    words = ["lungct", "train", str(settings["table"]["path"]), "--labels", str(settings["labels"]["path"])]
-    words += ["--out", str(run.place)]
+    options: list[tuple[str, ...]] = [("--labels", str(settings["labels"]["path"])), ("--out", str(run.place))]
     for name, default in _OPTIONS.items():
         value = settings.get(name, default)
-        if value == default:
-            continue
-        words.append(f"--{name.replace('_', '-')}")
-        if value is not True:
-            words.append(str(value))
+        if value != default:
+            option = f"--{name.replace('_', '-')}"
+            options.append((option,) if value is True else (option, str(value)))
     matched = run.metrics.get("matched")
     if matched and 2 * matched["both"] < min(matched["labels"], matched["table"]):
-        words.append("--allow-unmatched")
+        options.append(("--allow-unmatched",))
     if settings.get("overrides"):
-        words += ["--params", "params.json"]
-    return shlex.join(words)
+        options.append(("--params", "params.json"))
+    return " \\\n  ".join(map(shlex.join, [("lungct", "train", str(settings["table"]["path"])), *options]))
