@@ -22,7 +22,7 @@ from lungct.rundir import Run, RunWriter, read_run, usable_run, writing
 from lungct.storage import ObjectPath, exchange
 
 PAGE = "<!doctype html>"
-CHECKED = ("settings.json", "scores.csv", "curves.csv", "models/repeat-0-fold-1.txt")
+CHECKED = ("settings.json", "scores.csv", "curves.csv", "pair_curves.csv", "models/repeat-0-fold-1.txt")
 
 
 @pytest.fixture(autouse=True)
@@ -57,19 +57,23 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path: Path) -> None:
         assert found.curves.keys() == written.curves.keys()
         for key, curve in written.curves.items():
             np.testing.assert_array_equal(found.curves[key], curve)
+        assert found.pair_curves.keys() == written.pair_curves.keys()
+        for key, curve in written.pair_curves.items():
+            np.testing.assert_array_equal(found.pair_curves[key], curve)
 
 
 def test_the_files_are_those_of_the_format(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", folds=2)
     models = ["models/repeat-0-fold-0.txt", "models/repeat-0-fold-1.txt"]
     assert sorted(listing(run)) == sorted(
-        ["settings.json", "scores.csv", "curves.csv", "report.html", "metrics.json", *models]
+        ["settings.json", "scores.csv", "curves.csv", "pair_curves.csv", "report.html", "metrics.json", *models]
     )
     header = (run / "scores.csv").read_text().splitlines()[0]
     assert header == "patient_id,person,label,repeat,fold,score,optimistic_score,pixel_hash"
     assert (run / "curves.csv").read_text().startswith("repeat,fold,round,loss\n0,0,1,")
+    assert (run / "pair_curves.csv").read_text().startswith("repeat,fold,without,round,loss\n0,0,1,1,")
     checksums = json.loads((run / "metrics.json").read_text())["sha256"]
-    assert sorted(checksums) == sorted(["settings.json", "scores.csv", "curves.csv", *models])
+    assert sorted(checksums) == sorted(["settings.json", "scores.csv", "curves.csv", "pair_curves.csv", *models])
     assert beside(run) == []
 
 

@@ -96,7 +96,7 @@ def help_texts(description: str, *examples: str) -> dict[str, str]:
 def add_common(parser: argparse.ArgumentParser, *, default: Any = False) -> None:
     """Add the options that every command takes."""
     for flag, what in (
-        ("--quiet", "show no progress on stderr"),
+        ("--quiet", "show no progress on stderr, and no results of train there"),
         ("--debug", "print tracebacks and Ray's messages"),
     ):
         parser.add_argument(flag, action="store_true", default=default, help=what)
