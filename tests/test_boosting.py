@@ -456,7 +456,7 @@ def test_a_seed_gives_one_result_and_another_seed_another() -> None:
 
 
 def test_labels_may_be_bools_floats_or_lists() -> None:
-    X, y = planted(n=60)
+    X, y = planted(n=120)
     options: dict[str, Any] = {"folds": 3, "rounds": 5}
     expected = lungct.cross_validate(X, y, **options).score
     for labels in (y.astype(bool), y.astype(float), y.tolist(), y.astype(np.uint8)):
@@ -534,7 +534,7 @@ def test_the_command_line_reads_of_its_own_options() -> None:
 
 
 def test_column_wise_histograms_may_be_asked_for_alone() -> None:
-    X, y = planted(n=60)
+    X, y = planted(n=120)
     options: dict[str, Any] = {"folds": 3, "rounds": 10}
     by_column = boosting.cross_validate(X, y, params={"force_col_wise": True}, **options)
     assert "force_row_wise" not in by_column.params
