@@ -3,8 +3,9 @@
 Three things make a mean loss differ from that of fresh patients, and their squares add up on either side (Zou and
 Donner, Stat. Med. 27, 2008):
 
-- How many positives there happen to be: the share's interval is Wilson's, times the difference between the two classes'
-  mean losses. Folds are stratified, so that they share nothing here.
+- How many positives there happen to be: the share's interval is Wilson's of 97 %, times the difference between the two
+  classes' mean losses. Folds are stratified, so that they share nothing here; but where this part is nearly all of an
+  interval, 95 % would leave nothing for two truths to hold at once, that of these boosters and that of such boosters.
 - Which patients of each class there are: the variance within classes, SHARED times as wide. With groups both variances
   are sums over groups.
 - What a cohort does not show. Where rounds are few, its losses hardly vary, while those of other such cohorts do. So
@@ -71,6 +72,9 @@ class Kind:
         return unseen(sample, score) if self.most == math.inf else 0.0
 
 
+SHARE_Z = 2.1700903775845606
+"""The 98.5 percentile of the standard normal distribution: the interval of the share of positives is of 97 %."""
+
 SMALL = 150
 """A cohort of so many groups doubles the floor of a log loss."""
 HIDDEN = 2.5
@@ -127,7 +131,7 @@ def _reach(sample: Sample, values: NDArray[np.float64]) -> tuple[float, float]:
     if not sample.mixed:
         return within, within
     share = float(sample.y.mean())
-    low, high = wilson(share, _independent(sample))
+    low, high = wilson(share, _independent(sample), SHARE_Z)
     step = float(values[sample.y == 1].mean() - values[sample.y == 0].mean())
     down, up = (share - low, high - share) if step > 0 else (high - share, share - low)
     return math.hypot(down * step, within), math.hypot(up * step, within)
