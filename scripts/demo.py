@@ -4,8 +4,9 @@ usage: python scripts/demo.py DIRECTORY      (DIRECTORY is removed first)
 
 The cohort and the settings are not those of the 2017 system. A network with random weights cannot see nodules of 8 to
 30 mm, so the positive patients have three masses of 40 to 60 mm, and a patient's 16 slices cover the middle 11 to 15 cm
-of the chest. Cohort and settings were chosen with other seeds than this one; the last three of those gave AUCs of 0.93,
-0.86 and 0.91.
+of the chest. Pooling, parameters and rounds were chosen on the cohorts of seeds 31, 32 and 33, where they gave AUCs of
+0.84, 0.76 and 0.86 (a logistic regression: 0.94, 0.92 and 0.97); the cohort shown has another seed and was looked at
+once.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-COHORT = ["--patients", "120", "--slices", "16", "--nodules", "3", "--diameter", "40", "60", "--seed", "2017"]
+COHORT = ["--patients", "120", "--slices", "16", "--nodules", "3", "--diameter", "40", "60", "--seed", "2026"]
 EXTRACTION = ["--preset", "lung", "--backbone", "resnet18", "--weights", "random:7"]
-TRAINING = ["--pooling", "meanstd", "--objective", "binary", "--rounds", "150", "--early-stopping", "50"]
+TRAINING = ["--pooling", "meanstd", "--objective", "binary", "--rounds", "300", "--early-stopping", "50"]
 PARAMETERS = {"num_leaves": 7, "learning_rate": 0.05, "feature_fraction": 0.2}
 
 
@@ -40,7 +41,7 @@ def main() -> int:
     trained = lungct("train", features, "--labels", labels, "--out", run, *TRAINING, "--params", str(params))
     predictions = str(root / "predictions.csv")
     lungct("predict", run, features, "--out", predictions)
-    print(summary(extracted, trained, run, predictions, time.monotonic() - begun))
+    print(summary(extracted, trained, predictions, time.monotonic() - begun))
     return 0
 
 
@@ -55,35 +56,20 @@ def lungct(*arguments: str) -> dict[str, Any]:
     return result
 
 
-def summary(extracted: dict[str, Any], trained: dict[str, Any], run: str, predictions: str, seconds: float) -> str:
-    """Return the results as text of at most 80 columns."""
-    auc, base = trained["auc"], trained["baseline"]
-    rows = [
-        ("AUC", interval(auc), "0.500"),
-        ("log loss", interval(trained["log_loss"]), f"{base['log_loss']['value']:.3f}"),
-        ("Brier score", interval(trained["brier"]), f"{base['brier']['value']:.3f}"),
-    ]
-    lines = [
-        "",
-        f"{trained['patients']} synthetic patients ({trained['positives']} with three masses of 40 to 60 mm), "
-        f"{extracted['slices']} slices,",
-        f"{extracted['triplets']} triplets through a ResNet-18 with random weights: no real patient, and no",
-        "trained network. The settings are not those of 2017. Not a medical device.",
-        "",
-        f"{'':14}{'out of fold':>12}   {'95 % interval':<18}{'constant predictor':>18}",
-    ]
-    lines += [f"{name:14}{value}{baseline:>18}" for name, value, baseline in rows]
-    lines += [
-        "",
-        f"report       {run}/report.html",
-        f"predictions  {predictions}",
-        f"time         {seconds:.0f} s",
-    ]
-    return "\n".join(lines)
-
-
-def interval(metric: dict[str, float]) -> str:
-    return f"{metric['value']:12.3f}   [{metric['low']:.3f}, {metric['high']:.3f}]    "
+def summary(extracted: dict[str, Any], trained: dict[str, Any], predictions: str, seconds: float) -> str:
+    """Return what the numbers that `train` printed are of, as text of at most 80 columns."""
+    return "\n".join(
+        [
+            "",
+            f"{trained['patients']} synthetic patients ({trained['positives']} with three masses of 40 to 60 mm), "
+            f"{extracted['slices']} slices,",
+            f"{extracted['triplets']} triplets through a ResNet-18 with random weights: no real patient, and no",
+            "trained network. The settings are not those of 2017. Not a medical device.",
+            "",
+            f"predictions: {predictions}",
+            f"time: {seconds:.0f} s",
+        ]
+    )
 
 
 if __name__ == "__main__":

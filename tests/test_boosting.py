@@ -23,8 +23,9 @@ from sklearn.preprocessing import StandardScaler
 import lungct
 from lungct import boosting
 from lungct.arguments import command_line
+from lungct.boosting import linear
 from lungct.boosting.fitting import fit_fold
-from lungct.errors import NothingUsableError, UsageError
+from lungct.errors import LungCTWarning, NothingUsableError, UsageError
 
 PARAMETERS: dict[str, dict[str, Any]] = {  # the 2017 parameters, written out a second time
     "l2": {
@@ -86,20 +87,19 @@ def cut(losses: list[float], early_stopping: int) -> list[float]:
 
 def undisturbed(
     X: Features, y: Labels, rows: NDArray[Any], parts: Sequence[NDArray[Any]], params: dict[str, Any], rounds: int
-) -> tuple[lightgbm.Booster, list[list[float]]]:
+) -> list[list[float]]:
     """Fit all rounds and return the losses on each part."""
     history: dict[str, dict[str, list[float]]] = {}
     fitted = lightgbm.Dataset(X[rows], y[rows])
-    booster = lightgbm.train(
+    lightgbm.train(
         params,
         fitted,
         num_boost_round=rounds,
         valid_sets=[fitted.create_valid(X[part], y[part]) for part in parts],
         valid_names=[f"part {i}" for i in range(len(parts))],
         callbacks=[lightgbm.record_evaluation(history)],
-        keep_training_booster=True,
     )
-    return booster, [history[f"part {i}"][params["metric"]] for i in range(len(parts))]
+    return [history[f"part {i}"][params["metric"]] for i in range(len(parts))]
 
 
 def plain(
@@ -112,13 +112,18 @@ def plain(
 ) -> Plain:
     """Choose rounds by pairs of folds and score, with no code of lungct."""
     valid = [part for _, part in splits]
-    folds, pair_curves, pair_boosters = range(len(splits)), {}, {}
+    folds, pair_rows, pair_curves = range(len(splits)), {}, {}
     for j, k in itertools.combinations(folds, 2):
         rows = np.setdiff1d(np.arange(len(y)), np.concatenate([valid[j], valid[k]]))
-        booster, (on_j, on_k) = undisturbed(X, y, rows, [valid[j], valid[k]], params, rounds)
+        on_j, on_k = undisturbed(X, y, rows, [valid[j], valid[k]], params, rounds)
         pair_curves[j, k], pair_curves[k, j] = cut(on_j, early_stopping), cut(on_k, early_stopping)
-        pair_boosters[j, k] = pair_boosters[k, j] = booster
+        pair_rows[j, k] = pair_rows[k, j] = rows
     out = Plain([], [], [], pair_curves, *np.zeros((3, len(y))))
+
+    def predicted(rows: NDArray[Any], part: NDArray[Any], r: int) -> NDArray[np.float64]:
+        booster = lightgbm.train(params, lightgbm.Dataset(X[rows], y[rows]), num_boost_round=r)
+        return np.asarray(booster.predict(X[part]))
+
     for k in folds:
         others = [j for j in folds if j != k]
         sums = [
@@ -126,23 +131,18 @@ def plain(
             for r in range(rounds)
         ]
         chosen = sums.index(min(sums)) + 1
-        booster, (curve,) = undisturbed(X, y, splits[k][0], [valid[k]], params, rounds)
-        curve = cut(curve, early_stopping)
+        (losses,) = undisturbed(X, y, splits[k][0], [valid[k]], params, rounds)
+        curve = cut(losses, early_stopping)
         best = curve.index(min(curve)) + 1
-        at_best = booster
-        if params.get("boosting") == "dart":
-            booster, at_best = (
-                lightgbm.train(params, lightgbm.Dataset(X[splits[k][0]], y[splits[k][0]]), r) for r in (chosen, best)
-            )
         out.rounds.append(chosen)
         out.best_iteration.append(best)
         out.curves.append(curve)
-        out.score[valid[k]] = booster.predict(X[valid[k]], num_iteration=chosen)
-        out.optimistic[valid[k]] = at_best.predict(X[valid[k]], num_iteration=best)
+        out.score[valid[k]] = predicted(splits[k][0], valid[k], chosen)
+        out.optimistic[valid[k]] = predicted(splits[k][0], valid[k], best)
         # A pair's booster ends with the longer of its two curves.
         ends = {j: max(len(pair_curves[j, k]), len(pair_curves[k, j])) for j in others}
         out.averaged[valid[k]] = np.mean(
-            [pair_boosters[j, k].predict(X[valid[k]], num_iteration=min(chosen, ends[j])) for j in others], axis=0
+            [predicted(pair_rows[j, k], valid[k], min(chosen, ends[j])) for j in others], axis=0
         )
     return out
 
@@ -153,10 +153,11 @@ def plain(
     [
         {},
         {"lambda_l1": 0.5, "lambda_l2": 3.0},
+        {"lambda_l1": 4.5, "feature_fraction": 0.2},  # with rounds that split nothing
         {"boosting": "dart", "drop_rate": 0.3},
         {"boosting": "rf"},
         {"data_sample_strategy": "goss", "bagging_freq": 0, "min_data_in_leaf": 3},
-        {"linear_tree": True, "linear_lambda": 0.1},
+        {"linear_tree": True, "linear_lambda": 0.1, "min_gain_to_split": 1.5, "feature_fraction": 0.1},  # here, too
         {"extra_trees": True, "bagging_freq": 5},
     ],
     ids=str,
@@ -220,7 +221,7 @@ def test_inner_chooses_the_round_inside_the_training_part() -> None:
     splits = StratifiedKFold(3, shuffle=True, random_state=42).split(y, y)
     for k, (train, valid) in enumerate(splits):
         fits, chooses = train_test_split(train, test_size=0.2, stratify=y[train], random_state=42)
-        _, (losses,) = undisturbed(X, y, fits, [chooses], params, 150)
+        (losses,) = undisturbed(X, y, fits, [chooses], params, 150)
         curve = cut(losses, 20)
         best = curve.index(min(curve)) + 1
         whole = lightgbm.train(params, lightgbm.Dataset(X[train], y[train]), best)
@@ -302,29 +303,74 @@ def test_the_rounds_of_a_fold_minimise_the_others_curves_and_never_depend_on_its
         assert boosting.choose_rounds(changed, patients)[k] == rounds
 
 
-def test_rounds_that_add_no_tree_do_not_count() -> None:
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(60, 5)), (np.arange(60) % 3 == 0).astype(float)
+@pytest.mark.parametrize("params", [{}, {"linear_tree": True}, {"boost_from_average": False}], ids=str)
+def test_a_round_that_splits_nothing_has_a_tree_in_its_place(params: dict[str, Any]) -> None:
+    X, y = planted(n=60, columns=5)
     learner = boosting.make_learner(
-        objective="l2", params={**FAST, "min_data_in_leaf": 15}, rounds=80, early_stopping=80, seed=1, columns=5
+        objective="l2",
+        params={**FAST, **params, "min_data_in_leaf": 15},
+        rounds=80,
+        early_stopping=70,
+        seed=1,
+        columns=5,
     )
-    part = boosting.Fold(0, np.arange(40), np.arange(40, 60))
-    fit = fit_fold(X, y, part, learner, rounds=10_000)
+    train, valid = np.arange(40), np.arange(40, 60)
+    fit = fit_fold(X, y.astype(float), boosting.Fold(0, train, valid), learner, rounds=100)
+    plain = lightgbm.train(dict(learner.params), lightgbm.Dataset(X[train], y[train]), 100)
     booster = boosting.load_booster(fit.model)
-    assert fit.rounds == booster.num_trees() < 160
-    assert 1 < len(fit.curve) < 80, "the data must make the case that is tested"
-    for r in (1, len(fit.curve) // 2, len(fit.curve)):
-        loss = np.mean((booster.predict(X[40:], num_iteration=r) - y[40:]) ** 2)
-        assert fit.curve[r - 1] == pytest.approx(loss)
+    assert 1 < plain.num_trees() < booster.num_trees() == 100, "the data must make the case that is tested"
+    np.testing.assert_array_equal(booster.predict(X), plain.predict(X))
+    for r in (*range(1, 12), len(fit.curve)):
+        loss = np.mean((booster.predict(X[valid], num_iteration=r) - y[valid]) ** 2)
+        assert fit.curve[r - 1] == pytest.approx(loss, rel=1e-12)
+    assert boosting.load_booster(booster.model_to_string(num_iteration=-1)).num_trees() == 100
 
 
-def test_boosters_that_split_nothing_are_no_result() -> None:
-    X, y = planted(n=24)
-    with pytest.raises(NothingUsableError, match="split") as caught:
-        boosting.cross_validate(X, y, folds=3)
+@pytest.mark.parametrize("kind", ["dart", "rf"])
+@pytest.mark.parametrize("inner", [False, True])
+def test_boosting_that_a_round_without_a_split_breaks_is_refused_then(kind: str, inner: bool) -> None:
+    """LightGBM forgets dropped trees, or averages an empty tree into predictions but not into losses."""
+    X, y = planted(n=60, columns=5)
+    params = {**FAST, "boosting": kind, "min_data_in_leaf": 17, "drop_rate": 0.5}
+    with pytest.raises(UsageError, match=f"under boosting '{kind}' .* split nothing") as caught:
+        boosting.cross_validate(X, y, folds=4, rounds=60, params=params, inner=inner)
     assert "\n" not in str(caught.value)
-    with pytest.raises(NothingUsableError, match="split"):
-        boosting.cross_validate(X, y, folds=3, inner=True)
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "words"),
+    [
+        (24, {}, r"needs 20 \(twice min_data_in_leaf\) and they had 16 at most, of whom each round draws about 12"),
+        (24, {"inner": True}, "needs 20 .* smaller min_data_in_leaf"),
+        (24, {"params": {"bagging_freq": 0}}, "they had 16 at most: train on more patients"),
+        (60, {"params": {"lambda_l1": 50}}, "with 40 patients at most, no split meets min_data_in_leaf 10, .*l1 50"),
+        (60, {"params": {"min_gain_to_split": 99}, "objective": "binary"}, "min_gain_to_split 99: .*smaller values"),
+        (60, {"constant": True}, "every feature has one value only"),
+    ],
+)
+def test_boosters_that_split_nothing_are_no_result(n: int, options: dict[str, Any], words: str) -> None:
+    X, y = planted(n=n)
+    if options.pop("constant", False):
+        X = np.ones_like(X)
+    with pytest.raises(NothingUsableError, match=f"no booster could split .*{words}") as caught:
+        boosting.cross_validate(X, y, folds=3, rounds=20, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_folds_and_pairs_that_split_nothing_are_named() -> None:
+    _, y = planted(n=80)
+    plan = boosting.plan_folds(y, folds=4, seed=42)
+    X = np.zeros((80, 1))
+    for part, ones in zip(plan, (2, 4, 2, 2), strict=True):
+        X[part.valid[:ones]] = 1
+    params = {**FAST, "min_data_in_leaf": 7, "bagging_freq": 0}
+    with pytest.warns(LungCTWarning) as caught:
+        result = boosting.cross_validate(X, y, folds=4, rounds=20, params=params)
+    constant = [len(set(result.score[result.fold == k])) == 1 for k in range(4)]
+    assert constant == [False, True, False, False]
+    first, second = (str(warning.message) for warning in caught)
+    assert first.startswith("fold 1: the booster could not split its patients, so the scores are constants: with 60")
+    assert second.startswith("6 of the 6 boosters that choose the numbers of rounds could not split their patients")
 
 
 def test_the_linear_reference_is_logistic_regression_on_standardised_features() -> None:
@@ -338,6 +384,32 @@ def test_the_linear_reference_is_logistic_regression_on_standardised_features() 
         search = GridSearchCV(pipeline, grid, cv=inner, scoring="neg_log_loss").fit(X[train], y[train])
         expected = search.predict_proba(X[held])[:, 1]
         np.testing.assert_allclose(result.linear_score[held], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(("n", "columns"), [(60, 8), (50, 200)])
+def test_the_linear_reference_is_fitted_as_by_scikit_learn(n: int, columns: int) -> None:
+    X, y = planted(n=n, columns=columns)
+    part = boosting.plan_folds(y, folds=5, seed=1)[0]
+    expected = {}
+    for strength in linear.STRENGTHS:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-9, max_iter=100_000))
+        expected[strength] = model.fit(X[part.train], y[part.train]).predict_proba(X[part.valid])[:, 1]
+    found = linear.fit_linear(X, y.astype(float), part, seed=1)
+    assert min(np.abs(found - scores).max() for scores in expected.values()) < 1e-4
+    train, valid = linear._prepared(X[part.train], X[part.valid])
+    for solution, scores in zip(
+        linear._solutions(train, y[part.train], linear.STRENGTHS), expected.values(), strict=True
+    ):
+        np.testing.assert_allclose(linear._probabilities(solution, valid), scores, atol=1e-3)
+    # Neither very large nor very small numbers are a problem, nor constants.
+    scale = np.ones(columns)
+    scale[:3] = 1e200, 1e-200, 0
+    with_zero = np.where(np.arange(columns) == 2, 0, X)
+    np.testing.assert_allclose(
+        linear.fit_linear(X * scale, y.astype(float), part, seed=1),
+        linear.fit_linear(with_zero, y.astype(float), part, seed=1),
+        atol=1e-4,
+    )
 
 
 def test_the_linear_reference_takes_wide_and_missing_features() -> None:
@@ -428,6 +500,8 @@ def test_an_alias_overrides_the_2017_value_under_its_main_name() -> None:
         ({"n_jobs": 3}, "'n_jobs'"),
         ({"machines": "1.2.3.4:5"}, "'machines'"),
         ({"device": "gpu"}, "'device'"),
+        ({"boosting_type": "DART"}, "the value of 'boosting_type' is 'DART'"),
+        ({"boost": " dart"}, "give one of gbdt, gbrt, dart, rf"),
         ({"min_data": 3, "min_child_samples": 4}, "'min_data_in_leaf' twice"),
         ({"num_leaves": 1}, "num_leaves"),
         ({"num_leaves": "many"}, "num_leaves"),

@@ -272,3 +272,21 @@ def test_groups_intervals_hold_the_share_of_positives_of_persons(seed: int) -> N
             held[name] += estimate.low <= truth <= estimate.high
     assert held["person"] >= 140
     assert held["scan"] < 125
+
+
+def test_what_folds_share_widens_the_spread_of_a_cross_validated_auc_by_less_than_is_allowed_for() -> None:
+    """The difference of two classes' means as a score, with nothing to find: 1.41 by calculation."""
+    rng = np.random.default_rng(7)
+    y = np.arange(120) % 2
+    squares, variances = [], []
+    for _ in range(200):
+        X, fold, score = rng.normal(size=(120, 15)), np.repeat(rng.permutation(60) % 5, 2), np.empty(120)
+        for k in range(5):
+            train = fold != k
+            direction = X[train & (y == 1)].mean(axis=0) - X[train & (y == 0)].mean(axis=0)
+            score[~train] = X[~train] @ direction
+        seen = observed(Sample.of(y, fold), score)
+        assert seen is not None
+        squares.append((seen.auc - 0.5) ** 2)
+        variances.append(seen.variance)
+    assert 1.15 < math.sqrt(np.mean(squares) / np.mean(variances)) < SHARED

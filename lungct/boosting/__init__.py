@@ -5,7 +5,8 @@ Terms
 fold
     A part of the patients, held out: booster k is fitted on all but fold k (its *training part*).
 round
-    One tree added. *rounds*: the number of a booster's first trees that its scores use.
+    One tree added; where nothing can be split, one that adds 0. *rounds*: the number of a booster's first trees that
+    its scores use.
 curve
     The validation loss round by round (mean squared error for ``l2``, log loss for ``binary``), from round 1.
 best iteration
@@ -27,14 +28,15 @@ Arrays in, arrays out: nothing here depends on files or Ray. A caller with machi
     folds.py        labels -> folds, and pairs of them
     parameters.py   options -> LightGBM's parameters
     jobs.py         the fits, as jobs that any process can do
-    fitting.py      a pair or a fold -> its booster and curves; a booster -> scores
-    rounds.py       the pairs' curves -> rounds
+    fitting.py      a pair or a fold -> its booster, curves and scores
+    modeltext.py    a booster <-> LightGBM's text; a booster -> scores
+    rounds.py       losses -> curves until early stopping; the pairs' curves -> rounds
+    splits.py       boosters that split nothing are no result
     linear.py       a fold -> the linear reference's scores
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,13 +46,15 @@ from lightgbm import Booster
 from numpy.typing import ArrayLike, NDArray
 
 from lungct import metrics
-from lungct.arguments import counted, listed, spelled
-from lungct.boosting.fitting import FoldFit, PairFit, load_booster, predict_scores
+from lungct.arguments import counted
+from lungct.boosting.fitting import FoldFit, PairFit
 from lungct.boosting.folds import Fold, Pair, plan_folds, plan_pairs
 from lungct.boosting.jobs import FoldJob, Job, LinearJob, PairJob, RunJobs, count_jobs, run_here
+from lungct.boosting.modeltext import load_booster, predict_scores
 from lungct.boosting.parameters import OBJECTIVES, PARAMETERS_2017, Learner, Objective, make_learner
 from lungct.boosting.rounds import choose_rounds, summed_curve
-from lungct.errors import LungCTWarning, NothingUsableError, UsageError
+from lungct.boosting.splits import refuse_no_splits
+from lungct.errors import UsageError
 
 __all__ = [
     "OBJECTIVES",
@@ -233,7 +237,7 @@ def fit_and_score(
     rounds: Sequence[int | None] = choose_rounds(pair_curves, sizes) if pairs else [None] * len(plan)
     jobs = [FoldJob(part, learner, count) for part, count in zip(plan, rounds, strict=True)]
     fits: Sequence[FoldFit] = run(X, y, jobs)
-    _refuse_no_splits(fits, plan, learner)
+    refuse_no_splits(X, learner, plan, fits, pairs, pair_fits)
 
     fold = _assembled(plan, [np.full(len(part.valid), part.fold) for part in plan])
     score = _assembled(plan, [fit.score for fit in fits])
@@ -307,27 +311,6 @@ def _assembled(plan: Sequence[Fold], parts: Sequence[Any]) -> NDArray[Any]:
     for part, value in zip(plan, parts, strict=True):
         values[part.valid] = value
     return values
-
-
-def _refuse_no_splits(fits: Sequence[FoldFit], plan: Sequence[Fold], learner: Learner) -> None:
-    """Raise NothingUsableError if every booster gives one constant; warn if some do."""
-    empty = [part for part, fit in zip(plan, fits, strict=True) if fit.splits == 0]
-    if not empty:
-        return
-    size = min(len(part.train) for part in empty)
-    why = (
-        f"(at {counted(size, 'training patient', 'training patients')}, min_data_in_leaf "
-        f"{learner.params['min_data_in_leaf']} and bagging_fraction {learner.params['bagging_fraction']})"
-    )
-    fix = f"train on more patients, or give {spelled('params')} with a smaller min_data_in_leaf"
-    if len(empty) == len(plan):
-        raise NothingUsableError(f"no booster could split its patients {why}, so every score is a constant", fix=fix)
-    warnings.warn(
-        f"the boosters of {counted(len(empty), 'fold', 'folds')} ({listed(part.fold for part in empty)}) could not "
-        f"split their patients {why}, so these folds' scores are constants: {fix}",
-        LungCTWarning,
-        stacklevel=4,
-    )
 
 
 def _checked(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:

@@ -1,13 +1,9 @@
-"""Rows -> boosters and their curves; a booster and rows -> scores. Boosters cross processes as LightGBM's text.
-
-A *round* is one tree added. LightGBM may find nothing to split in a round (a small bag of patients, say) and add no
-tree; such a round is no point of a curve here, so that the first r trees are always the model of round r.
-"""
+"""Rows -> boosters and their curves, and a fold's scores. Boosters cross processes as LightGBM's text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
@@ -16,7 +12,9 @@ from lightgbm.callback import CallbackEnv, EarlyStopException
 from numpy.typing import NDArray
 
 from lungct.boosting.folds import Fold, Pair
+from lungct.boosting.modeltext import load_booster, predict_scores, refuse_wrong_model, to_text
 from lungct.boosting.parameters import Learner, lightgbm_errors
+from lungct.boosting.rounds import EarlyStopping
 from lungct.errors import UsageError
 
 
@@ -62,11 +60,14 @@ class PairFit:
         The booster with all its rounds, in LightGBM's text format; None under DART, whose first trees are no model.
     curves
         For each fold of the pair, its loss: float64 (rounds until early stopping,).
+    splits
+        How many splits its trees have.
 
     """
 
     model: str | None
     curves: tuple[NDArray[np.float64], NDArray[np.float64]]
+    splits: int
 
 
 def fit_pair(
@@ -81,8 +82,13 @@ def fit_pair(
 
     """
     with lightgbm_errors():
-        booster, curves = _fit_until_stopped(X, y, pair.train, pair.valid, learner, threads)
-    return PairFit(None if learner.dart else _text(booster), (curves[0], curves[1]))
+        fit = _fit_until_stopped(X, y, pair.train, pair.valid, learner, threads)
+        of_first, of_second = fit.curves()
+        return PairFit(
+            model=None if learner.dart else fit.text(),
+            curves=(of_first, of_second),
+            splits=count_splits(fit.booster),
+        )
 
 
 def fit_fold(
@@ -117,44 +123,103 @@ def fit_fold(
     with lightgbm_errors():
         if rounds is None:
             return _fit_inner(X, y, part, learner, threads)
-        booster, (curve,) = _fit_until_stopped(X, y, part.train, [part.valid], learner, threads)
+        fit = _fit_until_stopped(X, y, part.train, [part.valid], learner, threads)
+        (curve,) = fit.curves()
         best = int(np.argmin(curve)) + 1
-        at_best = booster
         if learner.dart:
             # Later rounds have changed the earlier trees.
-            booster, at_best = (_fit_rounds(X, y, part.train, r, learner, threads) for r in (rounds, best))
+            fit, at_best = (_fit_rounds(X, y, part.train, r, learner, threads) for r in (rounds, best))
+            booster, best_booster = (load_booster(one.text()) for one in (fit, at_best))
         else:
-            _go_on(booster, rounds, learner.rounds)
-        return _fold_fit(booster, rounds, curve, best, X[part.valid], predict_scores(at_best, X[part.valid], best))
+            fit.go_on(rounds)
+            booster = best_booster = load_booster(fit.text())
+        return FoldFit(
+            model=fit.text(),
+            rounds=rounds,
+            curve=curve,
+            best_iteration=best,
+            score=predict_scores(booster, X[part.valid], rounds),
+            optimistic_score=predict_scores(best_booster, X[part.valid], best),
+            splits=count_splits(booster, rounds),
+        )
 
 
 def _fit_inner(X: NDArray[Any], y: NDArray[np.float64], part: Fold, learner: Learner, threads: int | None) -> FoldFit:
     """Choose the round on the inner part, then fit that many rounds on the whole training part."""
     assert part.inner_train is not None
     assert part.inner_valid is not None
-    _, (curve,) = _fit_until_stopped(X, y, part.inner_train, [part.inner_valid], learner, threads)
+    (curve,) = _fit_until_stopped(X, y, part.inner_train, [part.inner_valid], learner, threads).curves()
     best = int(np.argmin(curve)) + 1
-    return _fold_fit(_fit_rounds(X, y, part.train, best, learner, threads), best, curve, best, X[part.valid], None)
-
-
-def _fold_fit(
-    booster: lightgbm.Booster,
-    rounds: int,
-    curve: NDArray[np.float64],
-    best: int,
-    held_out: NDArray[Any],
-    optimistic: NDArray[np.float64] | None,
-) -> FoldFit:
-    rounds = min(rounds, booster.current_iteration())
+    fit = _fit_rounds(X, y, part.train, best, learner, threads)
     return FoldFit(
-        model=_text(booster),
-        rounds=rounds,
+        model=fit.text(),
+        rounds=best,
         curve=curve,
         best_iteration=best,
-        score=predict_scores(booster, held_out, rounds),
-        optimistic_score=optimistic,
-        splits=int(booster.feature_importance("split", iteration=rounds).sum()),
+        score=predict_scores(fit.booster, X[part.valid], best),
+        optimistic_score=None,
+        splits=count_splits(fit.booster, best),
     )
+
+
+class _Fit:
+    """A booster that is being fitted, as LightGBM's callback: it counts trees and ends the fit.
+
+    The fit ends when early stopping has ended the curve of every held-out part. LightGBM's own callback ends it when
+    one curve has ended, and does nothing under DART.
+
+    Parameters
+    ----------
+    learner
+        How it is fitted.
+    patients
+        The number of patients that it is fitted on.
+    held_out
+        The number of held-out parts.
+
+    """
+
+    before_iteration = False
+    order = 0
+
+    def __init__(self, learner: Learner, patients: int, held_out: int = 0) -> None:
+        self.booster: lightgbm.Booster
+        self._learner = learner
+        self._patients = patients
+        self._curves = [EarlyStopping(learner.early_stopping) for _ in range(held_out)]
+        self._trees: list[int] = []  # after each round
+
+    def __call__(self, env: CallbackEnv) -> None:
+        self._trees.append(env.model.num_trees())
+        for curve, result in zip(self._curves, env.evaluation_result_list or [], strict=True):
+            curve.add(float(result[2]))
+        if self._curves and all(curve.ended for curve in self._curves):
+            raise EarlyStopException(env.iteration, env.evaluation_result_list)
+
+    def curves(self) -> list[NDArray[np.float64]]:
+        """Return the loss of each held-out part, round by round, until early stopping."""
+        self._refuse_wrong_model()
+        curves = [np.array(curve.losses) for curve in self._curves]
+        if not all(np.isfinite(curve).all() for curve in curves):
+            raise UsageError(
+                "the validation loss is not a finite number with these LightGBM parameters",
+                fix="give a smaller learning_rate",
+            )
+        return curves
+
+    def go_on(self, rounds: int) -> None:
+        """Go on to a number of rounds as if the fit had not ended; nothing to do if it has had that many."""
+        while len(self._trees) < rounds:
+            self.booster.update()
+            self._trees.append(self.booster.num_trees())
+
+    def text(self) -> str:
+        """Return the booster with all its rounds, in LightGBM's text format."""
+        self._refuse_wrong_model()
+        return to_text(self.booster, self._trees)
+
+    def _refuse_wrong_model(self) -> None:
+        refuse_wrong_model(self.booster, self._trees, self._learner, self._patients)
 
 
 def _fit_until_stopped(
@@ -164,27 +229,21 @@ def _fit_until_stopped(
     held_out: Sequence[NDArray[np.int64]],
     learner: Learner,
     threads: int | None,
-) -> tuple[lightgbm.Booster, list[NDArray[np.float64]]]:
+) -> _Fit:
     """Fit until early stopping has ended the curve of each held-out part."""
     train = lightgbm.Dataset(X[rows], y[rows])
-    curves = [_Curve(learner.early_stopping) for _ in held_out]
-    booster = lightgbm.train(
+    fit = _Fit(learner, len(rows), len(held_out))
+    fit.booster = lightgbm.train(
         _with_threads(learner, threads),
         train,
         num_boost_round=learner.rounds,
         valid_sets=[lightgbm.Dataset(X[part], y[part], reference=train) for part in held_out],
         valid_names=[str(i) for i in range(len(held_out))],
-        callbacks=[_Recorder(curves)],
+        callbacks=[fit],
         # Otherwise LightGBM returns a copy that cannot go on.
         keep_training_booster=True,
     )
-    losses = [np.array(curve.losses) for curve in curves]
-    if not all(np.isfinite(curve).all() for curve in losses):
-        raise UsageError(
-            "the validation loss is not a finite number with these LightGBM parameters",
-            fix="give a smaller learning_rate",
-        )
-    return booster, losses
+    return fit
 
 
 def _fit_rounds(
@@ -194,110 +253,23 @@ def _fit_rounds(
     rounds: int,
     learner: Learner,
     threads: int | None,
-) -> lightgbm.Booster:
-    """Fit exactly ``rounds`` rounds, or fewer where nothing more can be split."""
-
-    def stop(env: CallbackEnv) -> None:
-        if env.model.current_iteration() >= rounds:
-            raise EarlyStopException(env.iteration, [])
-
-    return lightgbm.train(
+) -> _Fit:
+    """Fit exactly ``rounds`` rounds."""
+    fit = _Fit(learner, len(rows))
+    fit.booster = lightgbm.train(
         _with_threads(learner, threads),
         lightgbm.Dataset(X[rows], y[rows]),
-        num_boost_round=learner.rounds,
-        callbacks=[stop],
+        num_boost_round=rounds,
+        callbacks=[fit],
         keep_training_booster=True,
     )
-
-
-def _go_on(booster: lightgbm.Booster, rounds: int, most: int) -> None:
-    """Let a booster that was stopped go on to ``rounds`` rounds, as if it had not been stopped.
-
-    ``most`` ends the attempts of a booster that cannot split any further.
-    """
-    for _ in range(most):
-        if booster.current_iteration() >= rounds:
-            return
-        booster.update()
-
-
-@dataclass
-class _Curve:
-    """The losses of one held-out part, round by round, until LightGBM's own early stopping would end the fit."""
-
-    patience: int
-    losses: list[float] = field(default_factory=list)
-    ended: bool = False
-    _least: float = np.inf
-    _least_at: int = 0
-
-    def add(self, loss: float, attempt: int, *, is_round: bool) -> None:
-        """Record what an attempt to add a tree came to; an attempt that added none counts towards the end alone."""
-        if self.ended:
-            return
-        if is_round:
-            self.losses.append(loss)
-            if loss < self._least:
-                self._least, self._least_at = loss, attempt
-        self.ended = attempt - self._least_at >= self.patience
-
-
-class _Recorder:
-    """A callback that records curves and ends the fit once all of them have ended.
-
-    LightGBM's own callback ends it as soon as one has, and does nothing under DART.
-    """
-
-    before_iteration = False
-    order = 0
-
-    def __init__(self, curves: Sequence[_Curve]) -> None:
-        self._curves = curves
-        self._trees = 0
-
-    def __call__(self, env: CallbackEnv) -> None:
-        trees = env.model.current_iteration()
-        is_round, self._trees = trees > self._trees, trees
-        for curve, result in zip(self._curves, env.evaluation_result_list, strict=True):
-            curve.add(float(result[2]), env.iteration, is_round=is_round)
-        if all(curve.ended for curve in self._curves):
-            raise EarlyStopException(env.iteration, env.evaluation_result_list)
+    return fit
 
 
 def _with_threads(learner: Learner, threads: int | None) -> dict[str, Any]:
     return dict(learner.params) if threads is None else {**learner.params, "num_threads": threads}
 
 
-def _text(booster: lightgbm.Booster) -> str:
-    # num_iteration=-1: all rounds. By default only those up to the best one are written; `rounds` may be beyond it.
-    return str(booster.model_to_string(num_iteration=-1))
-
-
-def load_booster(model: str, rounds: int = 0) -> lightgbm.Booster:
-    """Read a booster from LightGBM's text format.
-
-    Parameters
-    ----------
-    rounds
-        The number of rounds that its ``predict`` uses by default; 0: all.
-
-    Raises
-    ------
-    UsageError
-        If the text is not in that format.
-
-    """
-    with lightgbm_errors():
-        # Without this first line LightGBM prints its own message and aborts.
-        if not model.startswith("tree\n"):
-            raise UsageError("not a booster in LightGBM's text format")
-        booster = lightgbm.Booster(model_str=model)
-    booster.best_iteration = rounds
-    return booster
-
-
-def predict_scores(booster: lightgbm.Booster, X: NDArray[Any], rounds: int) -> NDArray[np.float64]:
-    """Return the predictions of a booster's first ``rounds`` rounds: float64 (n,)."""
-    if len(X) == 0:
-        return np.empty(0)
-    return np.asarray(booster.predict(X, num_iteration=rounds), dtype=np.float64)
+def count_splits(booster: lightgbm.Booster, rounds: int | None = None) -> int:
+    """Return the number of splits of a booster's trees, or of those of its first ``rounds`` rounds."""
+    return int(booster.feature_importance("split", iteration=rounds).sum())

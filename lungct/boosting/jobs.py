@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,16 @@ from lungct.boosting.parameters import Learner
 
 
 class Job(Protocol):
-    """One fit."""
+    """One fit.
+
+    Attributes
+    ----------
+    parallel
+        Whether it is faster with several threads.
+
+    """
+
+    parallel: ClassVar[bool]
 
     def run(self, X: NDArray[Any], y: NDArray[np.float64], threads: int | None = None) -> Any:
         """Fit, with so many threads (None: all cores); their number changes no result."""
@@ -33,6 +42,7 @@ RunJobs = Callable[[NDArray[Any], NDArray[np.float64], Sequence[Job]], Sequence[
 class PairJob:
     """Fit the booster of a pair of folds."""
 
+    parallel: ClassVar[bool] = True
     pair: Pair = field(repr=False)
     learner: Learner = field(repr=False)
 
@@ -45,6 +55,7 @@ class PairJob:
 class FoldJob:
     """Fit a fold's booster; ``rounds`` is None with ``inner``."""
 
+    parallel: ClassVar[bool] = True
     part: Fold = field(repr=False)
     learner: Learner = field(repr=False)
     rounds: int | None = None
@@ -56,8 +67,9 @@ class FoldJob:
 
 @dataclass(frozen=True)
 class LinearJob:
-    """Fit a fold's linear reference."""
+    """Fit a fold's linear reference, on one thread."""
 
+    parallel: ClassVar[bool] = False
     part: Fold = field(repr=False)
     seed: int
     groups: NDArray[Any] | None = field(repr=False, default=None)

@@ -87,6 +87,9 @@ _FIXED: Mapping[str, str] = {
 }  # fmt: skip
 
 
+_BOOSTING = ("gbdt", "gbrt", "dart", "rf", "random_forest", "goss")
+
+
 @dataclass(frozen=True)
 class Learner:
     """How each fold is fitted.
@@ -115,6 +118,11 @@ class Learner:
     def dart(self) -> bool:
         """Whether later rounds change earlier trees (dropout): the first r trees are not the model of round r."""
         return self.params.get("boosting") == "dart"
+
+    @property
+    def forest(self) -> bool:
+        """Whether a prediction is the mean of the trees' and not their sum."""
+        return self.params.get("boosting") in ("rf", "random_forest")
 
 
 def make_learner(
@@ -175,6 +183,11 @@ def _overrides(params: Mapping[str, Any]) -> dict[str, Any]:
         if main in settled:
             raise UsageError(f"{given} sets {main!r} twice, under two names ({name!r} is one)", fix="leave one out")
         _refuse_value(name, value)
+        if main == "boosting" and value not in _BOOSTING:
+            # LightGBM takes 'DART' for dart and ' dart' for gbdt.
+            raise UsageError(
+                f"{given}: the value of {name!r} is {value!r}", fix=f"give one of {', '.join(_BOOSTING)}, spelled so"
+            )
         settled[main] = value.item() if isinstance(value, np.generic) else value
     return settled
 

@@ -1,4 +1,4 @@
-"""Curves -> the number of rounds that each fold's scores use."""
+"""Losses -> curves that end by early stopping; curves -> the number of rounds that each fold's scores use."""
 
 from __future__ import annotations
 
@@ -9,6 +9,37 @@ from numpy.typing import NDArray
 
 PairCurves = Mapping[tuple[int, int], NDArray[np.float64]]
 """(j, k) to the loss on fold j, round by round, of the booster that was fitted outside folds j and k."""
+
+
+class EarlyStopping:
+    """A curve that grows until LightGBM's early stopping, looking at it alone, would end the fit.
+
+    It ends with the round at which no loss has been smaller than the smallest one for ``patience`` rounds.
+
+    Attributes
+    ----------
+    losses
+        The losses from round 1; none is added after the end.
+
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.losses: list[float] = []
+        self._patience = patience
+        self._best = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the curve has ended."""
+        return len(self.losses) - 1 - self._best >= self._patience
+
+    def add(self, loss: float) -> None:
+        """Add the next round's loss, unless the curve has ended."""
+        if self.ended:
+            return
+        self.losses.append(loss)
+        if loss < self.losses[self._best]:
+            self._best = len(self.losses) - 1
 
 
 def choose_rounds(curves: PairCurves, patients: Sequence[int]) -> list[int]:

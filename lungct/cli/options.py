@@ -185,9 +185,12 @@ def _add_train(subparsers: Any) -> argparse.ArgumentParser:
         "train",
         help="cross-validate a model on a feature table and labels",
         **help_texts(
-            "Cross-validate LightGBM on a feature table: boosters, out-of-fold scores, metrics with intervals, and "
-            "a report.",
+            "Cross-validate LightGBM on a feature table, beside a logistic regression as reference: boosters, "
+            "out-of-fold scores, metrics with intervals, and a report. With 5 folds that is 15 fits of boosters: each "
+            "pair of folds chooses the number of rounds of the others. For 1,595 patients with 2,048 features, two "
+            "cores need about an hour at 5,000 rounds; --inner needs about half of that.",
             "lungct train features --labels labels.csv --out run",
+            "lungct train features --labels labels.csv --out run --inner --positive malignant",
         ),
     )
     p.add_argument("dir", metavar="DIR", help="the feature table")
@@ -230,9 +233,17 @@ def add_training(p: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--objective", metavar="NAME", default="l2", help="l2 (default: the 2017 system's regression) or binary"
     )
-    group.add_argument("--params", metavar="FILE", help="JSON file of LightGBM parameters to override")
     group.add_argument(
-        "--rounds", type=int, default=5000, metavar="N", help="maximum number of boosting rounds (default: %(default)s)"
+        "--params",
+        metavar="FILE",
+        help='JSON file of LightGBM parameters to override: {"lambda_l1": 1, "lambda_l2": 1, "boosting": "dart"}',
+    )
+    group.add_argument(
+        "--rounds",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="boosting rounds at most; fewer are used where they are better (default: %(default)s)",
     )
     group.add_argument(
         "--early-stopping",
@@ -242,9 +253,14 @@ def add_training(p: argparse.ArgumentParser) -> None:
         help="stop after N rounds without a smaller loss (default: %(default)s)",
     )
     group = p.add_argument_group("cross-validation")
-    group.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds (default: %(default)s)")
     group.add_argument(
-        "--inner", action="store_true", help="choose the number of rounds on part of the training patients"
+        "--folds", type=int, default=5, metavar="N", help="number of folds, at least 3 (default: %(default)s)"
+    )
+    group.add_argument(
+        "--inner",
+        action="store_true",
+        help="choose the number of rounds on a fifth of each training part, not by pairs of folds: 10 fits of boosters "
+        "instead of 15, and no optimistic score",
     )
     group.add_argument("--seed", type=int, default=42, metavar="N", help="random seed (default: %(default)s)")
 

@@ -6,8 +6,8 @@ must be added to the logits, slope 1, for the mean score to be the share of posi
 (Van Calster et al., J. Clin. Epidemiol. 74, 2016).
 
 A standard error is the larger of the model's (as if groups were patients) and of the sandwich's, summed over groups
-(White, Econometrica 48, 1980); the slope's interval is SHARED times as wide, since what the folds share lies within
-classes.
+(Liang and Zeger, Biometrika 73, 1986); the slope's interval is SHARED times as wide, since what the folds share lies
+within classes.
 """
 
 from __future__ import annotations

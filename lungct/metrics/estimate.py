@@ -11,10 +11,10 @@ Z = 1.959963984540054
 SHARED = 1.5
 """How many times wider an interval is for what the folds share, on the standard error of independent folds.
 
-In a cross-validation each pair of patients of different folds counts twice: each is scored by a booster that was fitted
-on the other. With nothing to find, that alone doubles the variance of the AUC (a factor of 1.41 on the standard error).
-With a weak signal, cohorts of this size also give better and worse boosters: for a linear score the factor is at most
-1.51, and with a strong signal it falls to 1 (``docs/evaluation.md``). The same holds of losses, within classes.
+In a cross-validation two patients of different folds count twice for each other: either is scored by a booster that
+was fitted on the other. With nothing to find, that doubles the variance of the AUC of a linear score (a factor of 1.41
+on the standard error). With a weak signal, cohorts of this size also give better and worse boosters: the factor is at
+most 1.51, and with a strong signal it falls to 1 (``docs/evaluation.md``). The same holds of losses, within classes.
 """
 
 

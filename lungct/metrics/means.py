@@ -7,11 +7,12 @@ Donner, Stat. Med. 27, 2008):
   mean losses. Folds are stratified, so that they share nothing here.
 - Which patients of each class there are: the variance within classes, SHARED times as wide. With groups both variances
   are sums over groups.
-- What a cohort does not show. `Kind.floor` is a part of the half-width that is always there: what fitting one parameter
-  costs by chance (Wilks, Ann. Math. Stat. 9, 1938: 2 n times a difference of log losses is chi-squared). Where rounds
-  are few, this cohort's own losses hardly vary, while those of other such cohorts do. A log loss has no upper bound
-  besides: in small cohorts the floor is larger, and since a cohort in which nobody contradicts the most extreme scores
-  says little about the next, `unseen` adds at the upper end what half a patient among those would.
+- What a cohort does not show. Where rounds are few, its losses hardly vary, while those of other such cohorts do. So
+  there is a floor, in units of what fitting one parameter costs by chance (Wilks, Ann. Math. Stat. 9, 1938: 2 n times a
+  difference of log losses is chi-squared): one; of a log loss, which has no upper bound, more where patients are few;
+  and 2.5 at the lower end of a difference, because boosters of few rounds hide what those of more rounds would gain.
+  And since a cohort in which nobody contradicts the most extreme scores says little about the next, `unseen` adds to
+  the upper end of a log loss what half a patient among those would. (These numbers were chosen by simulation.)
 """
 
 from __future__ import annotations
@@ -48,13 +49,22 @@ class Kind:
 
     def floor(self, sample: Sample) -> float:
         """Return the part of the half-width that is there whatever the losses are."""
-        cost = Z**2 / (2 * sample.groups)
+        parameters = min(1 + SMALL / sample.groups, HIDDEN) if self.most == math.inf else 1.0
+        return parameters * self.cost(sample)
+
+    def hidden(self, sample: Sample) -> float:
+        """Return how much better than another score this one may be although few rounds do not show it."""
+        return HIDDEN * self.cost(sample)
+
+    def cost(self, sample: Sample) -> float:
+        """Return what fitting one parameter costs by chance, at the 95 percentile."""
+        log_loss = Z**2 / (2 * sample.groups)
         if self.most == math.inf:
-            return cost * min(1 + SMALL / sample.groups, 2.5)
+            return log_loss
         # Near a share p, a log loss that is larger by d is a Brier score that is larger by 2 p (1 - p) d. The share of
         # positives is drawn towards a half by one patient of each class.
         share = (sample.y.mean() * sample.groups + 1) / (sample.groups + 2)
-        return float(2 * share * (1 - share) * cost)
+        return float(2 * share * (1 - share) * log_loss)
 
     def unseen(self, sample: Sample, score: NDArray[np.float64]) -> float:
         """Return `unseen` for a loss without an upper bound, else 0."""
@@ -63,6 +73,8 @@ class Kind:
 
 SMALL = 150
 """A cohort of so many groups doubles the floor of a log loss."""
+HIDDEN = 2.5
+"""Parameters: the most that the floor of a log loss counts, and what the lower end of a difference counts."""
 
 KINDS = {"log_loss": Kind(log_losses, math.inf), "brier": Kind(brier_scores, 1.0)}
 
@@ -71,7 +83,8 @@ def mean_loss(sample: Sample, kind: str, score: NDArray[np.float64]) -> Estimate
     """Return the mean ``log_loss`` or ``brier`` of a score, with its interval."""
     loss = KINDS[kind]
     values = loss.losses(sample.y, score)
-    mean, (low, high) = float(values.mean()), _reach(sample, values, loss.floor(sample))
+    mean, (low, high) = float(values.mean()), _reach(sample, values)
+    low, high = math.hypot(low, loss.floor(sample)), math.hypot(high, loss.floor(sample))
     return bounded(mean, mean - low, mean + math.hypot(high, Z * loss.unseen(sample, score)), 0.0, loss.most)
 
 
@@ -82,8 +95,9 @@ def mean_difference(sample: Sample, kind: str, score: NDArray[np.float64], other
     """
     loss = KINDS[kind]
     values = loss.losses(sample.y, score) - loss.losses(sample.y, other)
-    mean, (low, high) = float(values.mean()), _reach(sample, values, loss.floor(sample))
-    low, high = math.hypot(low, Z * loss.unseen(sample, other)), math.hypot(high, Z * loss.unseen(sample, score))
+    mean, (low, high) = float(values.mean()), _reach(sample, values)
+    low = math.hypot(low, loss.hidden(sample), Z * loss.unseen(sample, other))
+    high = math.hypot(high, loss.floor(sample), Z * loss.unseen(sample, score))
     return bounded(mean, mean - low, mean + high, -loss.most, loss.most)
 
 
@@ -107,16 +121,16 @@ def unseen(sample: Sample, score: NDArray[np.float64]) -> float:
     return math.sqrt(total) / len(sample)
 
 
-def _reach(sample: Sample, values: NDArray[np.float64], floor: float) -> tuple[float, float]:
-    """Return how far the interval of a mean reaches down and up."""
+def _reach(sample: Sample, values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return how far the interval of a mean reaches down and up for what the cohort does show."""
     within = Z * SHARED * math.sqrt(_within_classes(sample, values))
     if not sample.mixed:
-        return (math.hypot(within, floor),) * 2
+        return within, within
     share = float(sample.y.mean())
     low, high = wilson(share, _independent(sample))
     step = float(values[sample.y == 1].mean() - values[sample.y == 0].mean())
     down, up = (share - low, high - share) if step > 0 else (high - share, share - low)
-    return math.hypot(down * step, within, floor), math.hypot(up * step, within, floor)
+    return math.hypot(down * step, within), math.hypot(up * step, within)
 
 
 def _within_classes(sample: Sample, values: NDArray[np.float64]) -> float:

@@ -54,7 +54,8 @@ def _sensitivity(sample: Sample, roc: NDArray[np.float64], specificity: float) -
     """Read the mean ROC curve at a specificity.
 
     The threshold is itself estimated, from the negatives: to the variance of a share of m positives comes that of the
-    false positive rate f, f (1 - f) / n, times the square of the curve's slope there (Linnet, Clin. Chem. 33, 1987).
+    false positive rate f, f (1 - f) / n, times the square of the curve's slope there (Hsieh and Turnbull, Ann. Stat.
+    24, 1996).
     """
     rate = round(1 - specificity, 12)  # as exact as a curve's own rates, or a jump there is missed
     value = float(limits(roc, np.array([rate]), "right")[0])
@@ -63,7 +64,7 @@ def _sensitivity(sample: Sample, roc: NDArray[np.float64], specificity: float) -
     step = min(rate, max(2 * math.sqrt(rate * (1 - rate) / n), 1 / n))
     left, right = limits(roc, np.array([rate - step, min(rate + step, 1.0)]), "right")
     slope = (right - left) / (min(rate + step, 1.0) - (rate - step))
-    share = (value * m + Z**2 / 2) / (m + Z**2)  # Agresti and Coull's, whose variance is never 0
+    share = (value * m + Z**2 / 2) / (m + Z**2)  # Agresti and Coull's (Am. Stat. 52, 1998): its variance is never 0
     by_positives = share * (1 - share) / m
     by_threshold = slope**2 * rate * (1 - rate) / n
     independent = m * by_positives / (by_positives + by_threshold)

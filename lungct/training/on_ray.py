@@ -1,4 +1,4 @@
-"""The fits as Ray tasks, each with its share of the cores."""
+"""The fits as Ray tasks, each with one core or its share of the cores."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 
 def run_on_ray(session: Session, progress: Progress) -> RunJobs:
     """Return a function that runs each job in its own task; X and y go into the object store once."""
-    stored: dict[tuple[int, int], tuple[Any, Any]] = {}
+    arrays: list[Any] = []
+    stored: list[Any] = []
 
     def run_jobs(X: NDArray[Any], y: NDArray[np.float64], jobs: Sequence[Job]) -> list[Any]:
         import ray
 
-        arrays = stored.get((id(X), id(y)))
-        if arrays is None:
-            arrays = stored[id(X), id(y)] = (ray.put(X), ray.put(y))
-        share = _share(session, len(jobs))
-        task = ray.remote(num_cpus=share)(_run_task)
-        tasks = [task.remote(*arrays, job, share) for job in jobs]
+        if not arrays or arrays[0] is not X or arrays[1] is not y:
+            arrays[:] = X, y
+            stored[:] = ray.put(X), ray.put(y)
+        share = _share(session, sum(job.parallel for job in jobs))
+        run = ray.remote(_run_task)
+        tasks = []
+        for job in jobs:
+            threads = share if job.parallel else 1
+            tasks.append(run.options(num_cpus=threads).remote(*stored, job, threads))
         waiting = list(tasks)
         try:
             while waiting:
@@ -48,8 +52,8 @@ def _run_task(X: NDArray[Any], y: NDArray[np.float64], job: Job, threads: int) -
 
 
 def _share(session: Session, jobs: int) -> int:
-    """Return the cores of one job: its share of the cluster's, and no more than the largest node has."""
+    """Return the cores of each of so many parallel jobs: its share of the cluster's, at most those of one node."""
     import ray
 
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    return max(1, min(session.cpus // jobs, max(nodes, default=1)))
+    return max(1, min(session.cpus // max(1, jobs), max(nodes, default=1)))

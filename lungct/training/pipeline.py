@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from platform import python_version
@@ -17,6 +17,7 @@ import numpy as np
 from lungct._version import __version__
 from lungct.arguments import one_of, spelled
 from lungct.features import POOLINGS, Pooling, read_feature_columns, read_settings
+from lungct.metrics import power
 from lungct.progress import Progress, print_message
 from lungct.reporting import closing_lines, in_brackets, render
 from lungct.rundir import SCHEMA, EarlierRun, Run, RunWriter, Scores, earlier_run, usable_run
@@ -28,7 +29,7 @@ from lungct.training.on_ray import run_on_ray
 from lungct.training.params import read_params
 
 if TYPE_CHECKING:
-    from lungct.boosting import CVResult, Learner, Objective
+    from lungct.boosting import CVResult, Fold, Learner, Objective
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def train(
     ------
     UsageError
         If options, labels, table or RUN cannot be used; an earlier run is left as it was.
+    NothingUsableError
+        If no booster could split its patients; an earlier run is left as it was.
     StorageError, ClusterError
         If the storage or Ray fails; an earlier run is left as it was.
 
@@ -177,6 +180,8 @@ def train(
     }
     known_scans = read_feature_columns(dir, characteristics.COLUMNS)
     described = characteristics.describe(known_scans, dict(zip(cohort.ids, cohort.y.tolist(), strict=True)))
+    if sentence := _too_few(cohort, plan, learner):
+        print_message(sentence, quiet=quiet)
     if replaced := earlier_run(place):
         print_message(_will_be_replaced(place, replaced), quiet=quiet)
     with RunWriter(place) as writer:
@@ -190,6 +195,22 @@ def train(
     if not quiet:
         print(closing_lines(run), file=sys.stderr, flush=True)
     return TrainSummary(out=str(out), folds=int(folds), **{name: run.metrics[name] for name in _IN_SUMMARY})
+
+
+def _too_few(cohort: Cohort, plan: Sequence[Fold], learner: Learner) -> str | None:
+    """Say that there are too few patients or events for what is asked; None if there are enough."""
+    fold = np.empty(len(cohort.ids), dtype=np.int64)
+    for part in plan:
+        fold[part.valid] = part.fold
+    bagging = learner.params["bagging_fraction"] if learner.params["bagging_freq"] else 1.0
+    return power.too_few(
+        cohort.y,
+        fold,
+        min_data_in_leaf=learner.params["min_data_in_leaf"],
+        bagging_fraction=bagging,
+        inner=plan[0].inner_train is not None,
+        groups=cohort.groups,
+    )
 
 
 def _will_be_replaced(place: Place, run: EarlierRun) -> str:
