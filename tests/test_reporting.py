@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
+from support import ROOT
 from support.runs import HOSTILE, made_up_run, write_run
 
 from lungct import reporting
@@ -279,6 +281,13 @@ def test_a_patient_of_several_repeats_is_one_with_the_mean_score(tmp_path: Path)
         assert label == run.scores.label[i]
         assert score == pytest.approx(run.scores.score[[i, i + 30, i + 60]].mean())
         assert folds == [run.scores.fold[i]] * 3
+
+
+def test_the_reference_is_that_of_the_citation_file(tmp_path: Path) -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    text = page_of(write_run(tmp_path / "run")).text
+    authors = ", ".join(author["name"] for author in citation["authors"])
+    assert f"Please cite: {authors}. {citation['title']}, version 0.1.0. Software, {citation['license']}." in text
 
 
 def test_wilsons_interval_is_the_textbooks() -> None:

@@ -71,6 +71,11 @@ def test_the_report_is_whole_legible_and_fetches_nothing(browser: Any, page: Pat
     assert 0 < seen.verdict_ends <= 800
 
 
+def test_a_page_printed_from_a_dark_window_is_legible(browser: Any, page: Path) -> None:
+    seen = look(browser, page, width=800, scheme="dark", media="print")
+    assert seen.faults == []
+
+
 BROKEN = """<!doctype html><html><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"></head>
 <body style="margin: 0; background: #fff; color: #000"><h1>A page</h1>{}</body></html>"""

@@ -81,11 +81,15 @@ def chromium(user_data: Path) -> Iterator[Any]:
             context.close()
 
 
-def look(context: Any, page: Path, *, width: int, scheme: str, picture: Path | None = None) -> Sight:
+def look(
+    context: Any, page: Path, *, width: int, scheme: str, media: str = "screen", picture: Path | None = None
+) -> Sight:
     """Open a page in a window 800 pixels high and look at all of it, folded parts included.
 
     Parameters
     ----------
+    media
+        ``screen`` or ``print``; paper is white.
     picture
         Where to keep a picture of the whole page, as it is before its folded parts are opened.
 
@@ -93,7 +97,7 @@ def look(context: Any, page: Path, *, width: int, scheme: str, picture: Path | N
     sight = Sight()
     tab = context.new_page()
     try:
-        tab.emulate_media(color_scheme=scheme)
+        tab.emulate_media(color_scheme=scheme, media=media)
         tab.set_viewport_size({"width": width, "height": 800})
         tab.on("console", lambda message: sight.said.append(message.text))
         tab.on("pageerror", lambda error: sight.said.append(str(error)))
@@ -102,7 +106,7 @@ def look(context: Any, page: Path, *, width: int, scheme: str, picture: Path | N
         if picture is not None:
             tab.screenshot(path=picture, full_page=True)
         sight.fetched.remove(page.as_uri())
-        seen = tab.evaluate(_LOOK, CONTRAST)
+        seen = tab.evaluate(_LOOK, [CONTRAST, media == "print"])
     finally:
         tab.close()
     for name, value in seen.items():
@@ -111,7 +115,7 @@ def look(context: Any, page: Path, *, width: int, scheme: str, picture: Path | N
 
 
 _LOOK = r"""
-(least) => {
+([least, printed]) => {
   const verdict = document.querySelector('.verdict');
   const verdict_ends = verdict ? verdict.getBoundingClientRect().bottom : 0;
   document.querySelectorAll('details').forEach(part => { part.open = true; });
@@ -144,7 +148,7 @@ _LOOK = r"""
   };
   const over = (top, below) => top.rgb.map((c, i) => top.alpha * c + (1 - top.alpha) * below[i]);
   const behind = element => {
-    if (!element) return [255, 255, 255];
+    if (!element || printed) return [255, 255, 255];
     const own = parsed(style(element).backgroundColor);
     return own.alpha === 1 ? own.rgb : over(own, behind(element.parentElement));
   };
