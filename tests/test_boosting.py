@@ -74,6 +74,11 @@ class Plain:
     averaged: NDArray[np.float64]
 
 
+def rounded(losses: list[float]) -> list[float]:
+    """Round to 12 significant digits, as curves are."""
+    return [float(f"{loss:.12g}") for loss in losses]
+
+
 def cut(losses: list[float], early_stopping: int) -> list[float]:
     """Cut a curve where early stopping on it alone would have ended the fit."""
     best = 0
@@ -191,6 +196,15 @@ def test_everything_equals_plain_lightgbm_and_scikit_learn(
     for k, (_, valid) in enumerate(splits):
         assert (result.fold[valid] == k).all()
         np.testing.assert_array_equal(result.boosters[k].predict(X[valid]), expected.score[valid])
+
+
+def test_threads_decide_nothing_where_nothing_changes() -> None:
+    """Threads add up a loss in any order; on a flat curve its last bits would choose the rounds."""
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(60, 5)), (np.arange(60) % 3 == 0).astype(float)
+    learner = boosting.make_learner(objective="l2", params=FAST, rounds=60, early_stopping=15, seed=1, columns=5)
+    part = boosting.Fold(0, np.arange(18), np.arange(18, 60))  # too few patients to split
+    assert {len(fit_fold(X, y, part, learner, rounds=1, threads=4).curve) for _ in range(50)} == {16}
 
 
 def test_a_booster_that_was_stopped_goes_on_to_its_rounds_as_if_it_had_not_been() -> None:

@@ -17,7 +17,7 @@ from support.runs import write_run
 
 from lungct import reporting, training
 from lungct.cluster import Session
-from lungct.errors import LungCTWarning, UsageError
+from lungct.errors import LungCTWarning, NothingUsableError, UsageError
 from lungct.features import Row, pooled
 
 # One label of the table has no patient, and one of its patients has no label.
@@ -297,12 +297,24 @@ def test_a_training_that_fails_leaves_an_earlier_run_as_it_was(table: Path, fini
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
+def test_boosters_that_split_nothing_leave_no_run(table: Path, tmp_path: Path) -> None:
+    unsplittable = {**FAST, "params": {"min_data_in_leaf": 30}}
+    with pytest.raises(NothingUsableError, match="no booster could split") as caught:
+        training.train(table / "features", table / "labels.csv", tmp_path / "run", **unsplittable)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
 def test_scans_of_one_person_are_in_one_fold(tmp_path: Path) -> None:
     labels = {f"person{i:02d}/scan{j}": int(i % 2) for i in range(20) for j in range(2)}
     rows = [patient(name, label) for name, label in labels.items()]
     table = write_table(tmp_path / "features", rows, depth=2)
     path = write_labels(tmp_path / "l.csv", labels)
-    training.train(table, path, tmp_path / "run", folds=4, seed=1, **FAST)
+    enough = {**FAST, "params": {**FAST["params"], "min_data_in_leaf": 5}}
+    training.train(table, path, tmp_path / "run", folds=4, seed=1, **enough)
     scores = read_scores(tmp_path / "run")
     y = np.array([int(row["label"]) for row in scores])
     persons = [row["patient_id"].split("/")[0] for row in scores]

@@ -190,7 +190,7 @@ def _add_train(subparsers: Any) -> argparse.ArgumentParser:
             "pair of folds chooses the number of rounds of the others. For 1,595 patients with 2,048 features, two "
             "cores need about an hour at 5,000 rounds; --inner needs about half of that.",
             "lungct train features --labels labels.csv --out run",
-            "lungct train features --labels labels.csv --out run --inner --positive malignant",
+            "lungct train features --labels labels.csv --out run --inner --positive yes",
         ),
     )
     p.add_argument("dir", metavar="DIR", help="the feature table")
