@@ -9,7 +9,7 @@ Z = 1.959963984540054
 """The 97.5 percentile of the standard normal distribution: intervals are 95 %."""
 
 SHARE_Z = 2.3263478740408408
-"""The 99 percentile of the standard normal distribution: how many positives there happen to be is allowed for as in an interval of 98 %."""
+"""The 99 percentile: how many positives there happen to be is allowed for as in an interval of 98 %."""
 
 SHARED = 1.6
 """How many times wider an interval is for what the folds share, on the standard error of independent folds.
