@@ -103,7 +103,7 @@ def test_a_mean_losss_interval_has_its_three_parts() -> None:
     loss = (score - y) ** 2
     positives, negatives = loss[y == 1], loss[y == 0]
     within = Z * SHARED * math.sqrt(20 * positives.var(ddof=1) + 80 * negatives.var(ddof=1)) / 100
-    share = binomtest(20, 100).proportion_ci(0.97, method="wilson")
+    share = binomtest(20, 100).proportion_ci(0.98, method="wilson")
     step = positives.mean() - negatives.mean()
     floor = 2 * (21 / 102) * (81 / 102) * Z**2 / 200
     estimate = mean_loss(Sample.of(y, np.arange(100) % 5), "brier", score)

@@ -152,7 +152,7 @@ def cross_validate(
     folds
         The number of folds, at least 3 (2 with ``inner``).
     seed
-        Seed of the folds, of LightGBM and of the intervals' resamples.
+        Seed of the folds and of LightGBM.
     objective
         ``l2`` (regression, as in 2017) or ``binary``.
     rounds

@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lungct.metrics.estimate import SHARED, UNDEFINED, Estimate, Z, bounded
+from lungct.metrics.estimate import SHARE_Z, SHARED, UNDEFINED, Estimate, Z, bounded
 from lungct.metrics.losses import CLIP, clip
 from lungct.metrics.sample import Sample
 
@@ -55,7 +55,7 @@ def intercept(sample: Sample, score: NDArray[np.float64]) -> Estimate:
     most = 2 * WIDEST + math.log(len(sample))
     value = float(brentq(lambda a: float(expit(logit + a).sum()) - positives, -most, most, xtol=1e-10))
     error = math.sqrt(_covariance(sample, np.ones((len(sample), 1)), expit(logit + value))[0, 0])
-    return bounded(value, value - Z * error, value + Z * error) if error < WIDEST else UNDEFINED
+    return bounded(value, value - SHARE_Z * error, value + SHARE_Z * error) if error < WIDEST else UNDEFINED
 
 
 def _logit(score: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 Z = 1.959963984540054
 """The 97.5 percentile of the standard normal distribution: intervals are 95 %."""
 
-SHARED = 1.5
+SHARE_Z = 2.3263478740408408
+"""The 99 percentile: how many positives there happen to be is allowed for as in an interval of 98 %."""
+
+SHARED = 1.6
 """How many times wider an interval is for what the folds share, on the standard error of independent folds.
 
 In a cross-validation two patients of different folds count twice for each other: either is scored by a booster that
 was fitted on the other. With nothing to find, that doubles the variance of the AUC of a linear score (a factor of 1.41
 on the standard error). With a weak signal, cohorts of this size also give better and worse boosters: the factor is at
-most 1.51, and with a strong signal it falls to 1 (``docs/evaluation.md``). The same holds of losses, within classes.
+most 1.51, and with a strong signal it falls to 1 (``docs/evaluation.md``). Boosters, whose rounds are chosen too, need
+a little more, by simulation. The same holds of losses, within classes.
 """
 
 

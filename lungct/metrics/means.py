@@ -3,9 +3,10 @@
 Three things make a mean loss differ from that of fresh patients, and their squares add up on either side (Zou and
 Donner, Stat. Med. 27, 2008):
 
-- How many positives there happen to be: the share's interval is Wilson's of 97 %, times the difference between the two
+- How many positives there happen to be: the share's interval is Wilson's of 98 %, times the difference between the two
   classes' mean losses. Folds are stratified, so that they share nothing here; but where this part is nearly all of an
-  interval, 95 % would leave nothing for two truths to hold at once, that of these boosters and that of such boosters.
+  interval, 95 % would leave no room for what boosters add, and two truths must be held at once, that of these boosters
+  and that of such boosters.
 - Which patients of each class there are: the variance within classes, SHARED times as wide. With groups both variances
   are sums over groups.
 - What a cohort does not show. Where rounds are few, its losses hardly vary, while those of other such cohorts do. So
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungct.metrics.estimate import SHARED, Estimate, Z, bounded, wilson
+from lungct.metrics.estimate import SHARE_Z, SHARED, Estimate, Z, bounded, wilson
 from lungct.metrics.losses import brier_scores, clip, log_losses
 from lungct.metrics.sample import Sample
 
@@ -71,9 +72,6 @@ class Kind:
         """Return `unseen` for a loss without an upper bound, else 0."""
         return unseen(sample, score) if self.most == math.inf else 0.0
 
-
-SHARE_Z = 2.1700903775845606
-"""The 98.5 percentile of the standard normal distribution: the interval of the share of positives is of 97 %."""
 
 SMALL = 150
 """A cohort of so many groups doubles the floor of a log loss."""
