@@ -7,13 +7,14 @@ import json
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightgbm
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lightgbm.callback import CallbackEnv
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold, train_test_split
@@ -25,6 +26,7 @@ from lungct import boosting
 from lungct.arguments import command_line
 from lungct.boosting import linear
 from lungct.boosting.fitting import fit_fold
+from lungct.boosting.rounds import EarlyStopping
 from lungct.errors import LungCTWarning, NothingUsableError, UsageError
 
 PARAMETERS: dict[str, dict[str, Any]] = {  # the 2017 parameters, written out a second time
@@ -72,11 +74,6 @@ class Plain:
     score: NDArray[np.float64]
     optimistic: NDArray[np.float64]
     averaged: NDArray[np.float64]
-
-
-def rounded(losses: list[float]) -> list[float]:
-    """Round to 12 significant digits, as curves are."""
-    return [float(f"{loss:.12g}") for loss in losses]
 
 
 def cut(losses: list[float], early_stopping: int) -> list[float]:
@@ -315,6 +312,29 @@ def test_the_rounds_of_a_fold_minimise_the_others_curves_and_never_depend_on_its
         # Neither losses on fold k nor boosters that saw fold k have a say.
         changed = {(j, other): curve if other == k else curve[::-1] * 3 for (j, other), curve in curves.items()}
         assert boosting.choose_rounds(changed, patients)[k] == rounds
+
+
+class Result(NamedTuple):
+    """What LightGBM tells its callbacks about one curve."""
+
+    dataset_name: str
+    metric_name: str
+    metric_value: float
+    maximize: bool
+
+
+@given(losses=st.lists(st.integers(0, 5).map(float), min_size=1, max_size=20), patience=st.integers(1, 6))
+def test_a_curve_ends_where_lightgbm_looking_at_it_alone_would_end_the_fit(losses: list[float], patience: int) -> None:
+    curve, rule, fitted = EarlyStopping(patience), lightgbm.early_stopping(patience, verbose=False), len(losses)
+    for i, loss in enumerate(losses):
+        curve.add(loss)
+        result = Result("valid", "l2", loss, False)
+        try:
+            rule(CallbackEnv(None, {}, i, 0, len(losses) + 1, [result]))
+        except lightgbm.EarlyStopException:
+            fitted = min(fitted, i + 1)
+            assert curve.ended
+    assert curve.losses == losses[:fitted]
 
 
 @pytest.mark.parametrize("params", [{}, {"linear_tree": True}, {"boost_from_average": False}], ids=str)

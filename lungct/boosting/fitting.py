@@ -128,13 +128,14 @@ def fit_fold(
         best = int(np.argmin(curve)) + 1
         if learner.dart:
             # Later rounds have changed the earlier trees.
-            fit, at_best = (_fit_rounds(X, y, part.train, r, learner, threads) for r in (rounds, best))
-            booster, best_booster = (load_booster(one.text()) for one in (fit, at_best))
+            model, at_best = (_fit_rounds(X, y, part.train, r, learner, threads).text() for r in (rounds, best))
+            booster, best_booster = load_booster(model), load_booster(at_best)
         else:
             fit.go_on(rounds)
-            booster = best_booster = load_booster(fit.text())
+            model = fit.text()
+            booster = best_booster = load_booster(model)
         return FoldFit(
-            model=fit.text(),
+            model=model,
             rounds=rounds,
             curve=curve,
             best_iteration=best,
@@ -190,9 +191,13 @@ class _Fit:
         self._trees: list[int] = []  # after each round
 
     def __call__(self, env: CallbackEnv) -> None:
-        self._trees.append(env.model.num_trees())
+        trees = env.model.num_trees()
+        # Threads add up a loss in an order of their own, so that its last bits may differ though no tree was added. On
+        # a flat curve they would choose the rounds.
+        flat = self._trees[-1:] == [trees]
+        self._trees.append(trees)
         for curve, result in zip(self._curves, env.evaluation_result_list or [], strict=True):
-            curve.add(float(result[2]))
+            curve.add(curve.losses[-1] if flat else float(result[2]))
         if self._curves and all(curve.ended for curve in self._curves):
             raise EarlyStopException(env.iteration, env.evaluation_result_list)
 

@@ -11,11 +11,6 @@ PairCurves = Mapping[tuple[int, int], NDArray[np.float64]]
 """(j, k) to the loss on fold j, round by round, of the booster that was fitted outside folds j and k."""
 
 
-DIGITS = 12
-"""Significant digits of a loss. LightGBM's threads add up a loss in an order of their own, so that its last bits differ
-from run to run, and where nothing changes any more, the least of them would be chosen by chance."""
-
-
 class EarlyStopping:
     """A curve that grows until LightGBM's early stopping, looking at it alone, would end the fit.
 
@@ -42,8 +37,8 @@ class EarlyStopping:
         """Add the next round's loss, unless the curve has ended."""
         if self.ended:
             return
-        self.losses.append(float(f"{loss:.{DIGITS}g}"))
-        if self.losses[-1] < self.losses[self._best]:
+        self.losses.append(loss)
+        if loss < self.losses[self._best]:
             self._best = len(self.losses) - 1
 
 
