@@ -3,6 +3,7 @@
     RUN/settings.json               what the run was made with
     RUN/scores.csv                  every patient's label, fold and out-of-fold scores
     RUN/curves.csv                  the validation losses, round by round
+    RUN/pair_curves.csv             the same of the boosters that choose the numbers of rounds; none with ``inner``
     RUN/models/repeat-R-fold-K.txt  the boosters, in LightGBM's text format
     RUN/report.html                 a page for people
     RUN/metrics.json                the numbers, and the SHA-256 of every file above but the report
